@@ -1,0 +1,221 @@
+"""What a stage is: a class with an `Options` model and one method, `process`.
+
+    class Mirror(MapStage):
+        class Options(StageOptions):
+            strength: float = Field(1.0, description="How much, 0..1.")
+
+        options: Options
+
+        def process(self, packet: Packet) -> Packet | None: ...
+
+A stage is used by one thread at a time, except a `stateless` map with `workers` > 1. It keeps what it must remember
+in `per_stream()` or `per_track()` maps, which the engine empties when a stream or track ends or its epoch changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from streamkp.graph.clock import Clock
+from streamkp.packet import Packet
+
+Kind = Literal["source", "map", "batch", "window", "sink"]
+StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
+S = TypeVar("S")
+
+
+class StageOptions(BaseModel):
+    """Base of every stage's options. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class PerStream(dict[str, S], Generic[S]):
+    """State by stream id, made on first use; the engine deletes a stream's entry when it ends or its epoch changes."""
+
+    def __init__(self, factory: Callable[[], S]) -> None:
+        super().__init__()
+        self._factory = factory
+
+    def __missing__(self, stream: str) -> S:
+        value = self[stream] = self._factory()
+        return value
+
+
+class PerTrack(dict[tuple[str, int], S], Generic[S]):
+    """State by (stream id, track id), made on first use; the engine deletes it when the track or stream ends."""
+
+    def __init__(self, factory: Callable[[], S]) -> None:
+        super().__init__()
+        self._factory = factory
+
+    def __missing__(self, key: tuple[str, int]) -> S:
+        value = self[key] = self._factory()
+        return value
+
+
+class Feedback:
+    """The edge that goes against the flow: one value per stream, the latest wins, neither side ever waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, Any] = {}
+
+    def send(self, stream: str, value: Any) -> None:
+        """Leave `value` for the upstream stage, replacing one that it has not taken yet."""
+        with self._lock:
+            self._values[stream] = value
+
+    def take(self, stream: str) -> Any | None:
+        """The value left for this stream since the last call, or None."""
+        with self._lock:
+            return self._values.pop(stream, None)
+
+
+class StageContext:
+    """What the engine gives a stage: its name in the graph, the clock, a logger, and its feedback edges."""
+
+    def __init__(self, name: str, clock: Clock | None = None) -> None:
+        self.name = name
+        self.clock = clock or Clock()
+        self.log = logging.getLogger(f"streamkp.{name}")
+        self.feedback_out: Feedback | None = None  # to the stage named by `feedback_to`
+        self.feedback_in: Feedback | None = None  # from a later stage
+        self.states: list[PerStream[Any] | PerTrack[Any]] = []
+
+
+class Stage:
+    """Base of all stages; authors subclass `MapStage`, `BatchStage`, `Sink` or `Source`."""
+
+    kind: ClassVar[Kind]
+    expensive: ClassVar[bool] = False  # packets past their staleness budget are dropped before this stage
+    stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
+    feedback_to: ClassVar[type[Stage] | str | None] = None  # the kind of upstream stage that takes our requests
+
+    class Options(StageOptions):
+        """No options."""
+
+    def __init__(self, options: StageOptions, context: StageContext) -> None:
+        self.options: Any = options
+        self.context = context
+
+    def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
+        """A map of per-stream state that the engine keeps clean. Call it in `open()`."""
+        state = PerStream(factory)
+        self.context.states.append(state)
+        return state
+
+    def per_track(self, factory: Callable[[], S]) -> PerTrack[S]:
+        """A map of per-track state that the engine keeps clean. Call it in `open()`."""
+        state = PerTrack(factory)
+        self.context.states.append(state)
+        return state
+
+    def open(self) -> None:
+        """Acquire resources. Raise a `StreamkpError` that says what is wrong: the graph then does not start."""
+
+    def close(self) -> None:
+        """Release resources. Called exactly once after `open()` succeeded, whatever happened in between."""
+
+    def stream_ended(self, stream: str) -> None:
+        """A stream has ended and all of its packets have been processed here."""
+
+
+class MapStage(Stage):
+    """One packet in, the same packet out, changed in place; or None to let it end here."""
+
+    kind = "map"
+
+    def process(self, packet: Packet) -> Packet | None:
+        """Work on one packet. An exception drops this packet only."""
+        raise NotImplementedError
+
+
+class BatchStage(Stage):
+    """Packets of several streams at once, at most one of each stream, changed in place."""
+
+    kind = "batch"
+    expensive = True
+
+    def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
+        """Work on a batch; return the packets to pass on, in any order. An exception drops the batch."""
+        raise NotImplementedError
+
+
+class Sink(Stage):
+    """The end of a branch. A `StreamkpError` from `process` takes this sink out of use and fails the run's exit code."""
+
+    kind = "sink"
+
+    def process(self, packet: Packet) -> None:
+        """Take one packet; it must not be changed."""
+        raise NotImplementedError
+
+
+class StreamContext:
+    """What the engine gives a source for one stream. `uri` may hold a credential: show `label` to people instead."""
+
+    def __init__(self, stream: str, uri: str, label: str, clock: Clock, live: bool) -> None:
+        self.stream = stream
+        self.uri = uri
+        self.label = label
+        self.clock = clock
+        self.live = live
+        self.log = logging.getLogger("streamkp.source")
+        self.status: StreamStatus = "connecting"
+        self.duration: int | None = None  # nanoseconds, where the source knows it
+        self.frames_total: int | None = None  # an estimate, where the source knows it
+        self.on_status: Callable[[StreamContext], None] = lambda _: None
+        self._stop = threading.Condition()
+        self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """True once the engine wants the stream to end; a source looks at it between frames."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Ask the source to end after the current frame, and wake it if it waits."""
+        with self._stop:
+            self._stopping = True
+            self._stop.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait (for a reconnect, or for a file played at its own speed); True if the stream must end."""
+        deadline = self.clock.monotonic() + int(seconds * 1e9)
+        with self._stop:
+            while not self._stopping:
+                left = (deadline - self.clock.monotonic()) / 1e9
+                if left <= 0:
+                    break
+                self.clock.wait(self._stop, left)
+            return self._stopping
+
+    def set_status(self, status: StreamStatus) -> None:
+        """Say where the stream stands; batches do not wait for a stream that is not live."""
+        self.status = status
+        self.on_status(self)
+
+
+class Source(Stage):
+    """Makes the packets. One thread per stream runs `frames`."""
+
+    kind = "source"
+
+    @classmethod
+    def is_live(cls, uri: str) -> bool:
+        """Whether frames come at their own pace (a camera) and may have to be dropped."""
+        raise NotImplementedError
+
+    def frames(self, stream: StreamContext) -> Iterator[Packet]:
+        """Yield the stream's packets until it ends or `stream.stopping`.
+
+        Raises:
+            SourceError: the stream cannot be opened, or broke for good; what was yielded before is kept.
+        """
+        raise NotImplementedError

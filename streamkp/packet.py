@@ -1,0 +1,149 @@
+"""What flows through a graph: one `Packet` per frame and stream, filled in by the stages on its way.
+
+Units: pixels of the source image for 2D (origin top-left, x right, y down), metres for 3D (camera frame: x right,
+y down, z away from the camera), integer nanoseconds for time, scores in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+Image = NDArray[np.uint8]  # H x W x 3, BGR, C-contiguous, never copied and never written to by a stage
+
+TrackState = Literal["new", "tracked", "predicted"]
+Space = Literal["camera", "world"]
+
+
+@dataclass(slots=True)
+class Keypoints2D:
+    """Joints of one person in the image; `points` is float32 (K, 3): x, y in source pixels, score."""
+
+    skeleton: str
+    points: FloatArray
+
+
+@dataclass(slots=True)
+class Keypoints3D:
+    """Joints of one person in space; `points` is float32 (K, 3) in metres, pelvis at the origin.
+
+    `frame_seq` is the `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
+    """
+
+    skeleton: str
+    points: FloatArray
+    frame_seq: int
+    space: Space = "camera"
+
+
+@dataclass(slots=True)
+class PoseWindow:
+    """The last N poses of one track, oldest first, on a regular time grid.
+
+    `points` is float32 (N, K, 3): x, y in source pixels, score. It is a read-only view into the track's ring buffer
+    that later frames never write to, so another thread may read it at leisure. `seq` and `pts` say which frame and
+    time row `valid - 1` counted from the end belongs to; the first N - `valid` rows repeat the oldest pose.
+    """
+
+    skeleton: str
+    points: FloatArray
+    valid: int
+    seq: int
+    pts: int
+    width: int
+    height: int
+
+
+@dataclass(slots=True)
+class Detections:
+    """People found by a detector in one frame.
+
+    `boxes` is float32 (N, 4): x, y, w, h in source pixels; `scores` float32 (N,). `anchors`, where the detector gives
+    them, is float32 (N, P, 2): alignment points in source pixels (BlazePose: mid hip, full-body circle point, mid
+    shoulder, upper-body circle point).
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    anchors: FloatArray | None = None
+
+
+@dataclass(slots=True)
+class Person:
+    """One tracked person in one frame. `box` is float32 (4,): x, y, w, h in source pixels."""
+
+    track: int
+    state: TrackState
+    box: FloatArray
+    score: float
+    keypoints_2d: Keypoints2D | None = None
+    keypoints_3d: Keypoints3D | None = None
+    window: PoseWindow | None = None
+    world: Keypoints3D | None = None  # the 2D network's own 3D estimate, where it has one
+    extra: dict[str, Any] = field(default_factory=dict)  # what plugins add, under the plugin's name
+
+
+@dataclass(slots=True)
+class Packet:
+    """One frame of one stream.
+
+    `seq` counts decoded frames and never goes back within a stream, not even over an epoch change; `epoch` goes up
+    when the stream's clock breaks. `pts` is the source's own clock, `captured_at` is Unix time, both nanoseconds.
+    `detections` is None where no detector looked at this frame. `tracks` is the set of all live track ids, including
+    those not visible in this frame: what is not in it has ended, even if the packet that said so was dropped.
+    """
+
+    stream: str
+    epoch: int
+    seq: int
+    pts: int
+    captured_at: int
+    image: Image | None
+    width: int
+    height: int
+    detections: Detections | None = None
+    persons: list[Person] = field(default_factory=list)
+    tracks: frozenset[int] = frozenset()
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
+
+    def fork(self) -> Packet:
+        """A second packet of the same frame for another branch of the graph; the image is shared, not copied."""
+        return replace(
+            self,
+            persons=[replace(p, extra=dict(p.extra)) for p in self.persons],
+            events=list(self.events),
+        )
+
+    def merge(self, other: Packet) -> None:
+        """Take over what another branch has added to the same frame; what is set here already stays."""
+        if self.detections is None:
+            self.detections = other.detections
+        if not self.tracks:
+            self.tracks = other.tracks
+        mine = {p.track: p for p in self.persons}
+        for theirs in other.persons:
+            person = mine.get(theirs.track)
+            if person is None:
+                self.persons.append(theirs)
+                continue
+            for name in ("keypoints_2d", "keypoints_3d", "window", "world"):
+                if getattr(person, name) is None:
+                    setattr(person, name, getattr(theirs, name))
+            for key, value in theirs.extra.items():
+                person.extra.setdefault(key, value)
+        for event in other.events:
+            if event not in self.events:
+                self.events.append(event)
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfStream:
+    """Marker behind the last packet of a stream; never dropped, not counted as a packet."""
+
+    stream: str

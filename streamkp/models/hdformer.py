@@ -1,0 +1,299 @@
+"""HDFormer: a window of 2D poses to 3D poses through joint attention of first and higher order.
+
+Chen et al., "HDFormer: High-order Directed Transformer for 3D Human Pose Estimation", IJCAI 2023
+(arXiv 2302.01825). A U-shaped network over time: every block mixes the joints with learned adjacency matrices
+(first order) and then the frames; the four skip connections from the coarse side also let each joint attend to
+the bones and to chains of two, three and four bones (higher order).
+
+Parameter names are those of the public checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Parents of the Human3.6M joints; joint 0 is the root.
+PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
+JOINTS = len(PARENTS)
+HEADS = 8
+FRAME_MULTIPLE = 16
+
+
+def chains(bones: int) -> list[tuple[int, ...]]:
+    """Downward paths of `bones` bones that the checkpoints have a weight for, as joint indices.
+
+    Two paths that go straight down exist in the skeleton but not in the network: from the root to a shoulder.
+    """
+    paths = []
+    for end in range(1, JOINTS):
+        path = [end]
+        while len(path) <= bones and path[0] > 0:
+            path.insert(0, PARENTS[path[0]])
+        if len(path) == bones + 1:
+            paths.append(tuple(path))
+    left_out = {(0, 7, 8, 11), (0, 7, 8, 14)}
+    return sorted(path for path in paths if path not in left_out)
+
+
+def adjacency() -> Tensor:
+    """[3, 17, 17]: self links, links towards the root, links away from it; columns add up to 1."""
+    toward = torch.zeros(JOINTS, JOINTS)
+    for child, parent in enumerate(PARENTS):
+        # The root's parent, -1, is the last joint here: the published weights were trained with that link.
+        toward[parent, child] = 1
+    stack = torch.stack([torch.eye(JOINTS), toward, toward.T])
+    return stack / stack.sum(1, keepdim=True).clamp(min=1)
+
+
+def bone_vectors(x: Tensor) -> Tensor:
+    """[..., 17] joints -> [..., 16] bones, child minus parent, in the order of the children."""
+    return x[..., 1:] - x[..., list(PARENTS[1:])]
+
+
+def resize_frames(x: Tensor, scale: int) -> Tensor:
+    """[B, C, T, V] -> [B, C, scale * T, V], linear."""
+    return F.interpolate(x, scale_factor=(float(scale), 1.0), mode="bilinear", align_corners=False)
+
+
+class FirstOrderAttention(nn.Module):
+    """Mixes the joints with three adjacency matrices: fixed + learned + computed from the window."""
+
+    A: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("A", adjacency(), persistent=False)
+        self.PA = nn.Parameter(torch.full((3, JOINTS, JOINTS), 1e-6))
+        inner = out_channels // 4
+        self.conv_a = nn.ModuleList(nn.Conv2d(in_channels, inner, 1) for _ in range(3))
+        self.conv_b = nn.ModuleList(nn.Conv2d(in_channels, inner, 1) for _ in range(3))
+        self.conv_d = nn.ModuleList(nn.Conv2d(in_channels, out_channels, 1) for _ in range(3))
+        self.linears = nn.ModuleList(nn.Linear(in_channels, in_channels) for _ in range(3))
+        self.down: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.down = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
+        self.bn = nn.BatchNorm2d(out_channels)
+        self._reset()
+
+    def _reset(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        for conv in self.conv_d:
+            nn.init.normal_(conv.weight, 0, math.sqrt(2 / (3 * conv.weight.numel())))
+        nn.init.constant_(self.bn.weight, 1e-6)  # a block starts as its skip connection
+
+    def forward(self, x: Tensor) -> Tensor:
+        fixed = self.A + self.PA
+        y = self.down(x)
+        mixed = torch.zeros_like(y)
+        for i in range(3):
+            a = self.conv_a[i](x).flatten(1, 2)
+            b = self.conv_b[i](x).flatten(1, 2)
+            attention = (a.transpose(1, 2) @ b / a.shape[1]).softmax(1) + fixed[i]
+            values = self.linears[i](x.movedim(1, -1)).movedim(-1, 1)
+            mixed = mixed + self.conv_d[i](values @ attention.unsqueeze(1))
+        return F.relu(self.bn(mixed) + y)
+
+
+class CrossAttention(nn.Module):
+    """Joints ask, bones and chains of bones answer: [B, V, C], [B, E, C] -> [B, V, C]."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.proj = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (HEADS, -1)).transpose(1, 2)
+
+    def forward(self, joints: Tensor, edges: Tensor) -> Tensor:
+        query, key = self._heads(self.to_q(joints)), self._heads(self.to_k(edges))
+        value = self._heads(self.to_v(edges))
+        attention = self.dropout((query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])).softmax(-1))
+        return self.dropout(self.proj((attention @ value).transpose(1, 2).flatten(2)))
+
+
+class Mlp(nn.Module):
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, 2 * channels)
+        self.fc2 = nn.Linear(2 * channels, channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+
+
+class Block(nn.Module):
+    """First-order attention over the joints, then a convolution over nine frames, around a skip connection.
+
+    [B, in_channels, T, 17] -> [B, out_channels, T / stride, 17].
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0, residual: bool = True
+    ) -> None:
+        super().__init__()
+        self.foa_block = FirstOrderAttention(in_channels, out_channels)
+        self.tcn_v = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, (9, 1), (stride, 1), (4, 0)),
+            nn.BatchNorm2d(out_channels),
+            nn.Dropout(dropout),
+        )
+        self.residual = residual
+        self.residual_v: nn.Module = nn.Identity()
+        if residual and (in_channels != out_channels or stride > 1):
+            self.residual_v = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
+            )
+
+    def mix_joints(self, x: Tensor) -> Tensor:
+        out: Tensor = self.foa_block(x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.tcn_v(self.mix_joints(x))
+        return F.relu(y + self.residual_v(x) if self.residual else y)
+
+
+class HighOrderBlock(Block):
+    """A block in which every joint also attends to chains of one to four bones, frame by frame."""
+
+    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
+        super().__init__(in_channels, out_channels, dropout=dropout)
+        self.cross_attn = CrossAttention(out_channels, dropout)
+        self.norm_v = nn.LayerNorm(out_channels)
+        self.mlp = Mlp(out_channels, dropout)
+        self.norm_mlp = nn.LayerNorm(out_channels)
+        self.chains = [chains(length) for length in (2, 3, 4)]
+        self.linears = nn.ModuleList(
+            nn.ModuleList(nn.Linear(length, 1) for _ in paths)
+            for length, paths in zip((2, 3, 4), self.chains, strict=True)
+        )
+
+    def _edges(self, joints: Tensor) -> Tensor:
+        """[..., 17] -> [..., 42]: the bones, then one weighted sum of bones per chain."""
+        bones = bone_vectors(joints)
+        edges = [bones]
+        for paths, linears in zip(self.chains, self.linears, strict=True):
+            in_path = torch.tensor([[joint - 1 for joint in path[1:]] for path in paths], device=joints.device)
+            weight = torch.cat([linear.weight for linear in linears])  # type: ignore[union-attr]
+            bias = torch.cat([linear.bias for linear in linears])  # type: ignore[union-attr]
+            edges.append((bones[..., in_path] * weight).sum(-1) + bias)
+        return torch.cat(edges, -1)
+
+    def mix_joints(self, x: Tensor) -> Tensor:
+        y = super().mix_joints(x)
+        frames = y.shape[2]
+        edges = self._edges(y).permute(0, 2, 3, 1).flatten(0, 1)
+        joints = y.permute(0, 2, 3, 1).flatten(0, 1)
+        joints = joints + self.norm_v(self.cross_attn(joints, edges))
+        joints = joints + self.mlp(self.norm_mlp(joints))
+        return joints.unflatten(0, (-1, frames)).permute(0, 3, 1, 2)
+
+
+class Backbone(nn.Module):
+    """[B, in_channels, T, 17] -> [B, channels[0], T, 17]."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, int, int, int, int], dropout: float) -> None:
+        super().__init__()
+        c0, c1, c2, c3, c4 = channels
+        self.data_bn = nn.BatchNorm1d(in_channels * JOINTS)
+        self.downsample = nn.ModuleList(
+            [
+                Block(in_channels, c0, residual=False),
+                Block(c0, c1, stride=2),
+                Block(c1, c1),
+                Block(c1, c2, stride=2),
+                Block(c2, c2),
+                Block(c2, c3, stride=2, dropout=dropout),
+                Block(c3, c3, dropout=dropout),
+                Block(c3, c4, stride=2, dropout=dropout),
+                Block(c4, c4, dropout=dropout),
+            ]
+        )
+        self.upsample = nn.ModuleList(
+            [Block(c4, c3, dropout=dropout), Block(c3, c2, dropout=dropout), Block(c2, c1), Block(c1, c0)]
+        )
+        self.merge = nn.ModuleList(
+            [
+                HighOrderBlock(c4, c0, dropout),
+                HighOrderBlock(c3, c0, dropout),
+                HighOrderBlock(c2, c0),
+                HighOrderBlock(c1, c0),
+            ]
+        )
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        """Batch norm with statistics per channel and joint."""
+        y: Tensor = self.data_bn(x.transpose(2, 3).flatten(1, 2))
+        return y.unflatten(1, (-1, JOINTS)).transpose(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._normalise(x)
+        skips = []
+        for i, block in enumerate(self.downsample):
+            x = block(x)
+            if i in (0, 2, 4, 6):
+                skips.append(x)
+        coarse = []
+        for block, skip in zip(self.upsample, reversed(skips), strict=True):
+            coarse.append(x)
+            x = resize_frames(block(x), 2) + skip
+        for block, y, scale in zip(self.merge, coarse, (16, 8, 4, 2), strict=True):
+            x = x + resize_frames(block(y), scale)
+        return x
+
+
+class HDFormer(nn.Module):
+    """The published network has the default arguments (3,718,089 parameters)."""
+
+    def __init__(
+        self,
+        in_channels: int = 2,
+        channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256),
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(in_channels, channels, dropout)
+        self.joint_regressor = nn.Conv2d(channels[0], 3 * (JOINTS - 1), (3, JOINTS), padding=(1, 0))
+
+    @staticmethod
+    def config_of(state: dict[str, Tensor]) -> dict[str, Any]:
+        """The arguments that a state dict was made with."""
+        planes = [state[f"backbone.downsample.{i}.foa_block.bn.weight"].numel() for i in (0, 2, 4, 6, 8)]
+        return {
+            "in_channels": state["backbone.data_bn.weight"].numel() // JOINTS,
+            "channels": tuple(planes),
+        }
+
+    def forward(self, x: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
+        """2D windows to 3D windows.
+
+        Args:
+            x: [B, 2, T, 17] normalised image coordinates (x right, y down), T a multiple of 16.
+            mean, std: [1, 3, 1, 17], statistics of the 3D training poses; both or none.
+
+        Returns:
+            [B, 3, T, 17]: `raw * std + mean`, in the units of the statistics (millimetres for the published
+            weights); without them `raw`, whose root is 0.
+        """
+        if x.shape[2] % FRAME_MULTIPLE:
+            raise ValueError(f"HDFormer takes a multiple of {FRAME_MULTIPLE} frames, not {x.shape[2]}")
+        y = self.joint_regressor(self.backbone(x)).squeeze(-1)
+        y = F.pad(y.unflatten(1, (3, JOINTS - 1)).transpose(2, 3), (1, 0))
+        if mean is not None and std is not None:
+            y = y * std + mean
+        return y

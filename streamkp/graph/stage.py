@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -77,6 +77,22 @@ class Feedback:
             return self._values.pop(stream, None)
 
 
+class EngineView(Protocol):
+    """What a stage may ask of the engine that runs it (the HTTP pages of `publish-websocket` do)."""
+
+    def stats(self) -> dict[str, Any]:
+        """The figures behind `/stats`, plain JSON types."""
+
+    def prometheus(self) -> bytes:
+        """The same figures in Prometheus text format."""
+
+    def healthy(self) -> bool:
+        """No stage has failed."""
+
+    def ready(self) -> bool:
+        """Every stage is open and at least one stream delivers."""
+
+
 class StageContext:
     """What the engine gives a stage: its name in the graph, the clock, a logger, and its feedback edges."""
 
@@ -84,8 +100,9 @@ class StageContext:
         self.name = name
         self.clock = clock or Clock()
         self.log = logging.getLogger(f"streamkp.{name}")
-        self.feedback_out: Feedback | None = None  # to the stage named by `feedback_to`
-        self.feedback_in: Feedback | None = None  # from a later stage
+        self.feedback_out: Feedback | None = None
+        self.feedback_in: Feedback | None = None
+        self.engine: EngineView | None = None
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
 
 
@@ -95,7 +112,8 @@ class Stage:
     kind: ClassVar[Kind]
     expensive: ClassVar[bool] = False  # packets past their staleness budget are dropped before this stage
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
-    feedback_to: ClassVar[type[Stage] | str | None] = None  # the kind of upstream stage that takes our requests
+    sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
+    takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
 
     class Options(StageOptions):
         """No options."""

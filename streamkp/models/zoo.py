@@ -1,6 +1,11 @@
 """The networks written in torch, by catalog name.
 
 torch is imported only when a network is asked for.
+
+A family is one module. Beside its networks it may have two functions that `load` calls:
+    rename_keys(state) -> state             names of other repositories to the names used here
+    infer_config(state, settings) -> dict   arguments of the network that the weights, or the settings beside them,
+                                            tell; {} when the weights are of something else
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from streamkp.errors import ModelError
@@ -16,17 +22,20 @@ from streamkp.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_VIDEOPOSE3D = "streamkp.models.videopose3d:VideoPose3D"
+_VIDEOPOSE3D_SEMI = "streamkp.models.videopose3d:SemiVideoPose3D"
+
 # name -> (module:factory, arguments of the factory)
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "hdformer": ("streamkp.models.hdformer:HDFormer", {}),
     "tpnet": ("streamkp.models.tpnet:TPNet", {}),
-    "videopose3d-27f": ("streamkp.models.videopose3d:VideoPose3D", {"frames": 27}),
-    "videopose3d-81f": ("streamkp.models.videopose3d:VideoPose3D", {"frames": 81}),
-    "videopose3d-243f": ("streamkp.models.videopose3d:VideoPose3D", {"frames": 243}),
-    "videopose3d-1f-cpn": ("streamkp.models.videopose3d:VideoPose3D", {"frames": 1}),
-    "videopose3d-243f-cpn": ("streamkp.models.videopose3d:VideoPose3D", {"frames": 243}),
-    "videopose3d-27f-semi": ("streamkp.models.videopose3d:SemiVideoPose3D", {"frames": 27}),
-    "videopose3d-27f-semi-cpn": ("streamkp.models.videopose3d:SemiVideoPose3D", {"frames": 27}),
+    "videopose3d-27f": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3)}),
+    "videopose3d-81f": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3, 3)}),
+    "videopose3d-243f": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3, 3, 3)}),
+    "videopose3d-1f-cpn": (_VIDEOPOSE3D, {"filter_widths": (1, 1, 1, 1, 1)}),
+    "videopose3d-243f-cpn": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3, 3, 3)}),
+    "videopose3d-27f-semi": (_VIDEOPOSE3D_SEMI, {"filter_widths": (3, 3, 3)}),
+    "videopose3d-27f-semi-cpn": (_VIDEOPOSE3D_SEMI, {"filter_widths": (3, 3, 3)}),
 }
 
 
@@ -36,25 +45,84 @@ def create(name: str, **config: Any) -> nn.Module:
     `config` overrides the arguments that the catalog name stands for; each family documents its own.
     Raises `ModelError` for a name that is not a torch network.
     """
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the networks are {', '.join(NETWORKS)}"
-        raise ModelError(f"there is no network named {name!r}; {hint}")
-    target, defaults = NETWORKS[name]
-    module, factory = target.split(":")
-    try:
-        build = getattr(import_module(module), factory)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
+    build, defaults = getattr(_family(name), _factory(name)), NETWORKS[name][1]
     network: nn.Module = build(**{**defaults, **config})
     return network
 
 
-def load(name: str, checkpoint: str | Path | Mapping[str, Tensor], **config: Any) -> nn.Module:
-    """A network in eval mode with the weights of a checkpoint file or state dict, loaded strictly.
+def load(name: str, checkpoint: str | Path | Mapping[str, Any], **config: Any) -> nn.Module:
+    """A network in eval mode with the weights of a checkpoint.
 
-    Raises `ModelError` when the file is not a checkpoint of this network.
+    `checkpoint` is a file, or what `torch.load` gives for one. What the weights tell (channels, filter widths) and
+    what the settings beside the file tell (`streamkp.models.settings`) need no `config`.
+
+    Raises `ModelError`, naming the file, when it is not a sound checkpoint of this network: it says which keys are
+    missing, unexpected or of another shape, and which network would fit.
     """
-    raise NotImplementedError
+    family = _family(name)
+    from streamkp.models import checkpoint as checkpoints
+    from streamkp.models import settings
+
+    if isinstance(checkpoint, Mapping):
+        origin: object = "the given state dict"
+        weights, beside = checkpoints.flatten(checkpoint, origin), {}
+    else:
+        origin = checkpoint
+        weights, beside = checkpoints.read(checkpoint), settings.configuration(checkpoint)
+    network, problem = _fit(name, family, weights, beside, config)
+    if problem:
+        others = [other for other in NETWORKS if other != name and _fits(other, weights)]
+        hint = f"; it fits {' or '.join(others)}" if others else ""
+        raise ModelError(f"{origin} is not a checkpoint of {name}{hint}: {problem}")
+    checkpoints.fill(network, _renamed(family, weights), origin)
+    return network.eval()
+
+
+def convert(source: str | Path, target: str | Path, name: str) -> None:
+    """Check a checkpoint of network `name` and save its weights as `.safetensors`; errors as for `load`."""
+    network = load(name, source)
+    from streamkp.models import checkpoint as checkpoints
+
+    checkpoints.write(network, target, name)
+
+
+def _factory(name: str) -> str:
+    return NETWORKS[name][0].split(":")[1]
+
+
+def _family(name: str) -> ModuleType:
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the networks are {', '.join(NETWORKS)}"
+        raise ModelError(f"there is no network named {name!r}; {hint}")
+    try:
+        return import_module(NETWORKS[name][0].split(":")[0])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
+
+
+def _renamed(family: ModuleType, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    rename = getattr(family, "rename_keys", None)
+    return rename(weights) if rename else weights
+
+
+def _fit(
+    name: str, family: ModuleType, weights: Mapping[str, Tensor], beside: Mapping[str, Any], config: dict[str, Any]
+) -> tuple[nn.Module, str]:
+    """The network that the weights ask for, and what keeps them out of it."""
+    from streamkp.models import checkpoint as checkpoints
+
+    state = _renamed(family, weights)
+    infer = getattr(family, "infer_config", None)
+    inferred = infer(state, beside) if infer else {}
+    network = create(name, **{**inferred, **NETWORKS[name][1], **config})
+    return network, checkpoints.mismatch(network, state)
+
+
+def _fits(name: str, weights: Mapping[str, Tensor]) -> bool:
+    import torch
+
+    with torch.device("meta"):  # shapes only
+        return not _fit(name, _family(name), weights, {}, {})[1]

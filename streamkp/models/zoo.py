@@ -18,11 +18,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from streamkp.errors import ModelError
+from streamkp.models import settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _VIDEOPOSE3D = "streamkp.models.videopose3d:VideoPose3D"
+_HRNET = "streamkp.models.hrnet:HRNet"
 _VIDEOPOSE3D_SEMI = "streamkp.models.videopose3d:SemiVideoPose3D"
 
 # name -> (module:factory, arguments of the factory)
@@ -36,6 +38,11 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "videopose3d-243f-cpn": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3, 3, 3)}),
     "videopose3d-27f-semi": (_VIDEOPOSE3D_SEMI, {"filter_widths": (3, 3, 3)}),
     "videopose3d-27f-semi-cpn": (_VIDEOPOSE3D_SEMI, {"filter_widths": (3, 3, 3)}),
+    "hrnet-body15": (_HRNET, {"width": 48, "joints": 15, "multiscale": True}),
+    "hrnet-w32-coco17": (_HRNET, {"width": 32, "joints": 17}),
+    "hrnet-w48-wholebody133": (_HRNET, {"width": 48, "joints": 133}),
+    "hrnet-w18-hand21": (_HRNET, {"width": 18, "joints": 21, "multiscale": True, "upsample": "bilinear"}),
+    "mobilenetv2-face106": ("streamkp.models.mobilenetv2_face106:Face106", {}),
 }
 
 
@@ -61,20 +68,21 @@ def load(name: str, checkpoint: str | Path | Mapping[str, Any], **config: Any) -
     """
     family = _family(name)
     from streamkp.models import checkpoint as checkpoints
-    from streamkp.models import settings
 
+    beside: dict[str, Any] = {}
     if isinstance(checkpoint, Mapping):
-        origin: object = "the given state dict"
-        weights, beside = checkpoints.flatten(checkpoint, origin), {}
+        origin = "the given state dict"
+        weights = checkpoints.flatten(checkpoint, origin)
     else:
-        origin = checkpoint
-        weights, beside = checkpoints.read(checkpoint), settings.configuration(checkpoint)
-    network, problem = _fit(name, family, weights, beside, config)
+        origin = str(checkpoint)
+        weights = checkpoints.read(checkpoint)
+        beside = settings.configuration(checkpoint)
+    network, state, problem = _fit(name, family, weights, beside, config)
     if problem:
         others = [other for other in NETWORKS if other != name and _fits(other, weights)]
         hint = f"; it fits {' or '.join(others)}" if others else ""
         raise ModelError(f"{origin} is not a checkpoint of {name}{hint}: {problem}")
-    checkpoints.fill(network, _renamed(family, weights), origin)
+    checkpoints.fill(network, state, origin)
     return network.eval()
 
 
@@ -103,26 +111,22 @@ def _family(name: str) -> ModuleType:
         raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
 
 
-def _renamed(family: ModuleType, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    rename = getattr(family, "rename_keys", None)
-    return rename(weights) if rename else weights
-
-
 def _fit(
     name: str, family: ModuleType, weights: Mapping[str, Tensor], beside: Mapping[str, Any], config: dict[str, Any]
-) -> tuple[nn.Module, str]:
-    """The network that the weights ask for, and what keeps them out of it."""
+) -> tuple[nn.Module, Mapping[str, Tensor], str]:
+    """The network that the weights ask for, the weights under its names, and what keeps them out of it."""
     from streamkp.models import checkpoint as checkpoints
 
-    state = _renamed(family, weights)
+    rename = getattr(family, "rename_keys", None)
     infer = getattr(family, "infer_config", None)
+    state: Mapping[str, Tensor] = rename(weights) if rename else weights
     inferred = infer(state, beside) if infer else {}
     network = create(name, **{**inferred, **NETWORKS[name][1], **config})
-    return network, checkpoints.mismatch(network, state)
+    return network, state, checkpoints.mismatch(network, state)
 
 
 def _fits(name: str, weights: Mapping[str, Tensor]) -> bool:
     import torch
 
     with torch.device("meta"):  # shapes only
-        return not _fit(name, _family(name), weights, {}, {})[1]
+        return not _fit(name, _family(name), weights, {}, {})[2]

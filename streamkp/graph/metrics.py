@@ -1,0 +1,190 @@
+"""Figures of a running graph: what each stage did with each stream's packets, and how long it took.
+
+Every `Meter` is written by one thread only and read by any: a reader may see a packet counted whose time is not yet,
+never a torn or lost count. Nothing here takes a lock on a packet's way.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds of the histograms, seconds."""
+
+RECENT: Final = 512
+"""How many of the latest values percentiles and rates are taken from."""
+
+
+class Histogram:
+    """Counts by bucket for Prometheus, and the latest values for percentiles."""
+
+    __slots__ = ("counts", "recent", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, seconds: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+        self.recent.append(seconds)
+
+
+@dataclass(slots=True)
+class Meter:
+    """What one thread of one stage did for one stream."""
+
+    done: int = 0
+    errors: int = 0
+    stale: int = 0
+    refused: int = 0  # sent to a sink that is out of use
+    busy: Histogram = field(default_factory=Histogram)
+    latency: Histogram = field(default_factory=Histogram)  # sinks: capture to publish
+    times: deque[int] = field(default_factory=lambda: deque(maxlen=64))  # monotonic ns of the latest packets
+
+
+@dataclass(slots=True)
+class StageFigures:
+    """The figures of one stage and stream, all threads together."""
+
+    stage: str
+    stream: str
+    done: int = 0
+    errors: int = 0
+    dropped_overflow: int = 0
+    dropped_stale: int = 0
+    dropped_refused: int = 0
+    queue: int = 0
+    fps: float = 0.0
+    busy: list[float] = field(default_factory=list)
+    latency: list[float] = field(default_factory=list)
+    busy_counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    busy_total: float = 0.0
+    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    latency_total: float = 0.0
+
+    @property
+    def dropped(self) -> int:
+        """Packets lost here, for whatever reason."""
+        return self.dropped_overflow + self.dropped_stale + self.dropped_refused + self.errors
+
+    def add(self, meter: Meter, now: int) -> None:
+        """Add one thread's meter; `now` is monotonic nanoseconds."""
+        self.done += meter.done
+        self.errors += meter.errors
+        self.dropped_stale += meter.stale
+        self.dropped_refused += meter.refused
+        self.fps += _rate(meter.times, now)
+        for histogram, values, counts in (
+            (meter.busy, self.busy, self.busy_counts),
+            (meter.latency, self.latency, self.latency_counts),
+        ):
+            values.extend(_snapshot(histogram.recent))
+            for i, n in enumerate(histogram.counts):
+                counts[i] += n
+        self.busy_total += meter.busy.total
+        self.latency_total += meter.latency.total
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of `/stats`."""
+        out: dict[str, Any] = {
+            "done": self.done,
+            "fps": round(self.fps, 2),
+            "queue": self.queue,
+            "errors": self.errors,
+            "dropped": {
+                "overflow": self.dropped_overflow,
+                "stale": self.dropped_stale,
+                "refused": self.dropped_refused,
+                "error": self.errors,
+            },
+            "busy_ms": percentiles_ms(self.busy),
+        }
+        if self.latency:
+            out["latency_ms"] = percentiles_ms(self.latency)
+        return out
+
+
+def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
+    """p50, p95 and p99 in milliseconds; zeros where there are no values."""
+    values = np.fromiter(seconds, float)
+    if not len(values):
+        return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+    p50, p95, p99 = np.percentile(values, (50, 95, 99)) * 1e3
+    return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "p99": round(float(p99), 3)}
+
+
+def _snapshot(values: deque[Any]) -> list[Any]:
+    while True:
+        try:
+            return list(values)
+        except RuntimeError:  # the owner appended meanwhile
+            continue
+
+
+def _rate(times: deque[int], now: int) -> float:
+    stamps = _snapshot(times)
+    if len(stamps) < 2:
+        return 0.0
+    span = max(stamps[-1] - stamps[0], 1)
+    # a stream that stands still must not keep showing its old rate
+    silence = now - stamps[-1] - span / (len(stamps) - 1)
+    return float((len(stamps) - 1) / ((span + max(silence, 0)) / 1e9))
+
+
+def prometheus_text(figures: Iterable[StageFigures], streams: Iterable[tuple[str, str]]) -> bytes:
+    """The figures in Prometheus' text format. `streams` are (stream id, status) pairs."""
+    registry = CollectorRegistry()
+    rows, states = list(figures), list(streams)
+
+    class _Collector:
+        def collect(self) -> Iterator[Metric]:
+            return _families(rows, states)
+
+    registry.register(_Collector())
+    return generate_latest(registry)
+
+
+def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterator[Metric]:
+    labels = ["stage", "stream"]
+    done = CounterMetricFamily("streamkp_packets", "Packets processed", labels=labels)
+    errors = CounterMetricFamily("streamkp_errors", "Packets lost to an error in the stage", labels=labels)
+    drops = CounterMetricFamily("streamkp_dropped", "Packets dropped on purpose", labels=[*labels, "reason"])
+    queue = GaugeMetricFamily("streamkp_queue_length", "Packets waiting before the stage", labels=labels)
+    fps = GaugeMetricFamily("streamkp_fps", "Packets per second, recently", labels=labels)
+    busy = HistogramMetricFamily("streamkp_processing_seconds", "Time in the stage", labels=labels)
+    latency = HistogramMetricFamily("streamkp_latency_seconds", "Time from capture to publish", labels=labels)
+    up = GaugeMetricFamily("streamkp_stream_live", "1 while the stream delivers", labels=["stream"])
+    for row in rows:
+        key = [row.stage, row.stream]
+        done.add_metric(key, row.done)
+        errors.add_metric(key, row.errors)
+        drops.add_metric([*key, "overflow"], row.dropped_overflow)
+        drops.add_metric([*key, "stale"], row.dropped_stale)
+        drops.add_metric([*key, "refused"], row.dropped_refused)
+        queue.add_metric(key, row.queue)
+        fps.add_metric(key, row.fps)
+        busy.add_metric(key, _cumulative(row.busy_counts), row.busy_total)
+        if row.latency:
+            latency.add_metric(key, _cumulative(row.latency_counts), row.latency_total)
+    for stream, status in states:
+        up.add_metric([stream], float(status == "live"))
+    yield from (done, errors, drops, queue, fps, busy, latency, up)
+
+
+def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+    out, running = [], 0
+    for bound, n in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+        running += n
+        out.append((bound, float(running)))
+    return out

@@ -1,0 +1,274 @@
+"""The loop that a stage's threads run, between its inbox and its outputs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from streamkp.errors import StreamkpError
+from streamkp.graph.channel import Channel, Closed, End
+from streamkp.graph.clock import Clock
+from streamkp.graph.edges import Outputs
+from streamkp.graph.metrics import Meter
+from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StreamContext
+from streamkp.packet import Packet
+
+LOG_EVERY = 60_000_000_000  # nanoseconds between two log lines about the same kind of error
+
+
+class Host(Protocol):
+    """What the engine does for its runners."""
+
+    clock: Clock
+    profile: bool
+
+    def live_streams(self) -> int:
+        """How many streams deliver now; batches wait for no more than that."""
+
+    def report(self, error: StreamkpError) -> None:
+        """Keep an error that decides the run's outcome."""
+
+    def sink_failed(self, name: str, error: StreamkpError) -> None:
+        """A sink is out of use."""
+
+    def stream_over(self, stream: StreamContext, error: StreamkpError | None) -> None:
+        """A source has delivered its last packet."""
+
+
+class CpuAccount:
+    """Thread CPU time spent in total and inside the stages' own code, for `streamkp bench`; filled if profiling."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.stage = 0
+
+
+class ErrorLog:
+    """Says each kind of error once a minute, and how many it kept quiet about."""
+
+    def __init__(self, stage: Stage, clock: Clock) -> None:
+        self._stage = stage
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[type[Exception], tuple[int, int]] = {}
+
+    def add(self, packet: Packet, error: Exception) -> None:
+        """Count an error; log it unless one of its kind was logged within the last minute."""
+        now, kind = self._clock.monotonic(), type(error)
+        with self._lock:
+            last, quiet = self._seen.get(kind, (None, 0))
+            if last is not None and now - last < LOG_EVERY:
+                self._seen[kind] = (last, quiet + 1)
+                return
+            self._seen[kind] = (now, 0)
+        more = f" ({quiet} more like it since the last report)" if quiet else ""
+        log = self._stage.context.log
+        log.error(
+            "stage %s dropped frame %d of stream %s: %s: %s%s",
+            self._stage.context.name, packet.seq, packet.stream, kind.__name__, error, more,
+            exc_info=not isinstance(error, StreamkpError),
+        )  # fmt: skip
+
+
+class StageRunner:
+    """Runs one stage (not a source) in one thread, or in several if it is stateless."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        inbox: Channel[Packet],
+        outputs: Outputs,
+        host: Host,
+        *,
+        workers: int = 1,
+        batch_size: int = 1,
+        batch_wait: float = 0.0,
+    ) -> None:
+        self.name = stage.context.name
+        self.stage = stage
+        self.inbox = inbox
+        self.outputs = outputs
+        self.meters: list[dict[str, Meter]] = [{} for _ in range(workers)]
+        self.cpu = CpuAccount()
+        self._host = host
+        self._clock = host.clock
+        self._batch = (batch_size, batch_wait)
+        self._errors = ErrorLog(stage, host.clock)
+        self._broken = False
+        self._epochs: dict[str, int] = {}
+        self._tracks: dict[str, frozenset[int]] = {}
+        self._take = threading.Lock()
+        self._turn = threading.Condition()
+        self._taken = self._sent = 0
+        self._running = workers
+
+    def run(self, worker: int = 0) -> None:
+        """The thread: until the inbox is closed and empty, or the engine aborts; then close the stage."""
+        try:
+            if isinstance(self.stage, BatchStage):
+                self._run_batches(self.stage)
+            elif len(self.meters) > 1:
+                self._run_shared(worker)
+            else:
+                self._run_single()
+        except Closed:
+            pass
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        with self._turn:
+            self.cpu.total += time.thread_time_ns()
+            self._running -= 1
+            last = not self._running
+            self._turn.notify_all()
+        if not last:
+            return
+        try:
+            self.stage.close()
+        except StreamkpError as error:
+            self._host.report(error)
+        except Exception as error:
+            self._host.report(StreamkpError(f"stage {self.name} failed while closing: {error!r}"))
+        self.outputs.close()
+
+    def _run_single(self) -> None:
+        meters = self.meters[0]
+        while True:
+            stream, item = self.inbox.get()
+            if isinstance(item, End):
+                self._end(stream)
+            elif (out := self._process(item, meters)) is not None:
+                self.outputs.send(out)
+
+    def _run_shared(self, worker: int) -> None:
+        """Several workers take packets in turn and send the results in the same turn, so that order is kept."""
+        meters = self.meters[worker]
+        while True:
+            with self._take:
+                stream, item = self.inbox.get()
+                ticket = self._taken
+                self._taken += 1
+            out = None if isinstance(item, End) else self._process(item, meters)
+            with self._turn:
+                self._turn.wait_for(lambda mine=ticket: self._sent == mine)  # type: ignore[misc]
+            try:
+                if isinstance(item, End):
+                    self._end(stream)
+                elif out is not None:
+                    self.outputs.send(out)
+            finally:
+                with self._turn:
+                    self._sent += 1
+                    self._turn.notify_all()
+
+    def _run_batches(self, stage: BatchStage) -> None:
+        meters = self.meters[0]
+        size, wait = self._batch
+        while True:
+            entries = self.inbox.get_batch(size, wait, self._host.live_streams)
+            packets = [item for _, item in entries if not isinstance(item, End) and self._admit(item, meters)]
+            if packets:
+                for packet in self._process_batch(stage, packets, meters):
+                    self.outputs.send(packet)
+            for stream, item in entries:
+                if isinstance(item, End):
+                    self._end(stream)
+
+    def _process(self, packet: Packet, meters: dict[str, Meter]) -> Packet | None:
+        if not self._admit(packet, meters):
+            return None
+        meter, out = meters[packet.stream], None
+        started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        try:
+            out = cast("MapStage | Sink", self.stage).process(packet)
+        except StreamkpError as error:
+            self._failed([packet], error, meters)
+            if isinstance(self.stage, Sink):
+                self._broken = True
+                self._host.sink_failed(self.name, error)
+            return None
+        except Exception as error:
+            self._failed([packet], error, meters)
+            return None
+        self._count([packet], started, cpu, meters)
+        if isinstance(self.stage, Sink):
+            meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
+        return out
+
+    def _process_batch(self, stage: BatchStage, packets: list[Packet], meters: dict[str, Meter]) -> Sequence[Packet]:
+        started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        try:
+            out = stage.process(packets)
+        except Exception as error:
+            self._failed(packets, error, meters)
+            return ()
+        self._count(packets, started, cpu, meters)
+        return out
+
+    def _admit(self, packet: Packet, meters: dict[str, Meter]) -> bool:
+        """Refuse what is too old or cannot be used; forget what a new epoch makes void."""
+        meter = meters.get(packet.stream)
+        if meter is None:
+            meter = meters[packet.stream] = Meter()
+        if self._broken:
+            meter.refused += 1
+            return False
+        if self.stage.expensive and packet.expires_at is not None and self._clock.monotonic() > packet.expires_at:
+            meter.stale += 1
+            return False
+        if self.stage.context.states:
+            known = self._epochs.get(packet.stream)
+            if known != packet.epoch:
+                if known is not None:
+                    self._forget(packet.stream)
+                self._epochs[packet.stream] = packet.epoch
+        return True
+
+    def _count(self, packets: Sequence[Packet], started: int, cpu: int, meters: dict[str, Meter]) -> None:
+        now = self._clock.monotonic()
+        if self._host.profile:
+            self.cpu.stage += time.thread_time_ns() - cpu
+        for packet in packets:
+            meter = meters[packet.stream]
+            meter.done += 1
+            meter.busy.add((now - started) / 1e9 / len(packets))
+            meter.times.append(now)
+            if self.stage.context.states:
+                self._forget_ended_tracks(packet)
+
+    def _failed(self, packets: Sequence[Packet], error: Exception, meters: dict[str, Meter]) -> None:
+        for packet in packets:
+            meters[packet.stream].errors += 1
+        self._errors.add(packets[0], error)
+
+    def _forget_ended_tracks(self, packet: Packet) -> None:
+        known = self._tracks.get(packet.stream)
+        if known is packet.tracks:
+            return
+        self._tracks[packet.stream] = packet.tracks
+        for track in (known or frozenset()) - packet.tracks:
+            for state in self.stage.context.states:
+                state.pop((packet.stream, track), None)  # type: ignore[call-overload]
+
+    def _forget(self, stream: str) -> None:
+        self._tracks.pop(stream, None)
+        for state in self.stage.context.states:
+            if isinstance(state, PerStream):
+                state.pop(stream, None)
+            else:
+                for key in [key for key in state if key[0] == stream]:
+                    del state[key]
+
+    def _end(self, stream: str) -> None:
+        try:
+            self.stage.stream_ended(stream)
+        except StreamkpError as error:
+            self._host.report(error)
+        except Exception as error:
+            self._host.report(StreamkpError(f"stage {self.name} failed at the end of stream {stream}: {error!r}"))
+        self._forget(stream)
+        self._epochs.pop(stream, None)
+        self.outputs.end(stream)

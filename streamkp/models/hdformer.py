@@ -11,6 +11,7 @@ Parameter names are those of the public checkpoints.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -81,12 +82,13 @@ class FirstOrderAttention(nn.Module):
         self._reset()
 
     def _reset(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        for conv in self.conv_d:
-            nn.init.normal_(conv.weight, 0, math.sqrt(2 / (3 * conv.weight.numel())))
+        for name, weight in self.named_parameters():
+            if name.startswith("conv_d.") and weight.ndim == 4:
+                nn.init.normal_(weight, 0, math.sqrt(2 / (3 * weight.numel())))
+            elif weight.ndim == 4:
+                nn.init.kaiming_normal_(weight, mode="fan_out")
+            elif name.startswith(("conv_", "down.0")):
+                nn.init.zeros_(weight)
         nn.init.constant_(self.bn.weight, 1e-6)  # a block starts as its skip connection
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,13 +116,14 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (HEADS, -1)).transpose(1, 2)
+        return torch.unflatten(x, 2, (HEADS, -1)).transpose(1, 2)
 
     def forward(self, joints: Tensor, edges: Tensor) -> Tensor:
         query, key = self._heads(self.to_q(joints)), self._heads(self.to_k(edges))
         value = self._heads(self.to_v(edges))
         attention = self.dropout((query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])).softmax(-1))
-        return self.dropout(self.proj((attention @ value).transpose(1, 2).flatten(2)))
+        y: Tensor = self.dropout(self.proj((attention @ value).transpose(1, 2).flatten(2)))
+        return y
 
 
 class Mlp(nn.Module):
@@ -131,7 +134,8 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+        y: Tensor = self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+        return y
 
 
 class Block(nn.Module):
@@ -168,6 +172,20 @@ class Block(nn.Module):
         return F.relu(y + self.residual_v(x) if self.residual else y)
 
 
+class ChainSums(nn.ModuleList):
+    """One weighted sum of bones per chain of `length` bones: [..., 16] -> [..., chains]."""
+
+    def __init__(self, length: int) -> None:
+        paths = chains(length)
+        super().__init__(nn.Linear(length, 1) for _ in paths)
+        self.bones = [[joint - 1 for joint in path[1:]] for path in paths]
+
+    def forward(self, bones: Tensor) -> Tensor:
+        weight = torch.cat([linear.weight for linear in self if isinstance(linear, nn.Linear)])
+        bias = torch.cat([linear.bias for linear in self if isinstance(linear, nn.Linear)])
+        return (bones[..., torch.tensor(self.bones, device=bones.device)] * weight).sum(-1) + bias
+
+
 class HighOrderBlock(Block):
     """A block in which every joint also attends to chains of one to four bones, frame by frame."""
 
@@ -177,22 +195,12 @@ class HighOrderBlock(Block):
         self.norm_v = nn.LayerNorm(out_channels)
         self.mlp = Mlp(out_channels, dropout)
         self.norm_mlp = nn.LayerNorm(out_channels)
-        self.chains = [chains(length) for length in (2, 3, 4)]
-        self.linears = nn.ModuleList(
-            nn.ModuleList(nn.Linear(length, 1) for _ in paths)
-            for length, paths in zip((2, 3, 4), self.chains, strict=True)
-        )
+        self.linears = nn.ModuleList(ChainSums(length) for length in (2, 3, 4))
 
     def _edges(self, joints: Tensor) -> Tensor:
         """[..., 17] -> [..., 42]: the bones, then one weighted sum of bones per chain."""
         bones = bone_vectors(joints)
-        edges = [bones]
-        for paths, linears in zip(self.chains, self.linears, strict=True):
-            in_path = torch.tensor([[joint - 1 for joint in path[1:]] for path in paths], device=joints.device)
-            weight = torch.cat([linear.weight for linear in linears])  # type: ignore[union-attr]
-            bias = torch.cat([linear.bias for linear in linears])  # type: ignore[union-attr]
-            edges.append((bones[..., in_path] * weight).sum(-1) + bias)
-        return torch.cat(edges, -1)
+        return torch.cat([bones, *(sums(bones) for sums in self.linears)], -1)
 
     def mix_joints(self, x: Tensor) -> Tensor:
         y = super().mix_joints(x)
@@ -201,7 +209,7 @@ class HighOrderBlock(Block):
         joints = y.permute(0, 2, 3, 1).flatten(0, 1)
         joints = joints + self.norm_v(self.cross_attn(joints, edges))
         joints = joints + self.mlp(self.norm_mlp(joints))
-        return joints.unflatten(0, (-1, frames)).permute(0, 3, 1, 2)
+        return torch.unflatten(joints, 0, (-1, frames)).permute(0, 3, 1, 2)
 
 
 class Backbone(nn.Module):
@@ -238,8 +246,8 @@ class Backbone(nn.Module):
 
     def _normalise(self, x: Tensor) -> Tensor:
         """Batch norm with statistics per channel and joint."""
-        y: Tensor = self.data_bn(x.transpose(2, 3).flatten(1, 2))
-        return y.unflatten(1, (-1, JOINTS)).transpose(2, 3)
+        y = self.data_bn(x.transpose(2, 3).flatten(1, 2))
+        return torch.unflatten(y, 1, (-1, JOINTS)).transpose(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._normalise(x)
@@ -270,15 +278,6 @@ class HDFormer(nn.Module):
         self.backbone = Backbone(in_channels, channels, dropout)
         self.joint_regressor = nn.Conv2d(channels[0], 3 * (JOINTS - 1), (3, JOINTS), padding=(1, 0))
 
-    @staticmethod
-    def config_of(state: dict[str, Tensor]) -> dict[str, Any]:
-        """The arguments that a state dict was made with."""
-        planes = [state[f"backbone.downsample.{i}.foa_block.bn.weight"].numel() for i in (0, 2, 4, 6, 8)]
-        return {
-            "in_channels": state["backbone.data_bn.weight"].numel() // JOINTS,
-            "channels": tuple(planes),
-        }
-
     def forward(self, x: Tensor, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
         """2D windows to 3D windows.
 
@@ -293,7 +292,19 @@ class HDFormer(nn.Module):
         if x.shape[2] % FRAME_MULTIPLE:
             raise ValueError(f"HDFormer takes a multiple of {FRAME_MULTIPLE} frames, not {x.shape[2]}")
         y = self.joint_regressor(self.backbone(x)).squeeze(-1)
-        y = F.pad(y.unflatten(1, (3, JOINTS - 1)).transpose(2, 3), (1, 0))
+        y = F.pad(torch.unflatten(y, 1, (3, JOINTS - 1)).transpose(2, 3), (1, 0))
         if mean is not None and std is not None:
             y = y * std + mean
         return y
+
+
+def infer_config(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `HDFormer` that the shapes tell; {} when the weights are of something else."""
+    norms = [state.get(f"backbone.downsample.{i}.foa_block.bn.weight") for i in (0, 2, 4, 6, 8)]
+    first = state.get("backbone.data_bn.weight")
+    if first is None or any(norm is None for norm in norms):
+        return {}
+    return {
+        "in_channels": first.numel() // JOINTS,
+        "channels": tuple(norm.numel() for norm in norms if norm is not None),
+    }

@@ -1,0 +1,171 @@
+"""Arrays out of `.npy` files that hold a pickle, without unpickling.
+
+`numpy.save` pickles an array of objects, and a list of two arrays of one kind can become one. This reads the
+opcodes that such a file can consist of and builds numbers, tuples, lists and numeric arrays itself. Nothing in
+the file is ever looked up, called or imported; anything else in it is an error.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkp.errors import ModelError
+
+MAX_BYTES = 16 << 20
+
+_RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
+_NDARRAY, _DTYPE, _ENCODE = "numpy ndarray", "numpy dtype", "_codecs encode"
+_MARK = object()
+_PUSH = {
+    "BININT", "BININT1", "BININT2", "LONG1", "INT", "LONG", "BINUNICODE", "SHORT_BINUNICODE", "UNICODE",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINSTRING", "SHORT_BINSTRING", "BINFLOAT",
+}  # fmt: skip
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Name(str):
+    """A module and an attribute that the pickle refers to."""
+
+
+class _Array:
+    """An array whose state has not come yet."""
+
+    value: NDArray[Any] | list[Any]
+
+
+class _Refused(Exception):
+    """The pickle holds something else than numbers in arrays."""
+
+
+def read(path: str | Path) -> NDArray[np.float64]:
+    """The numbers of a `.npy` file, as one array; a list or object array of equal arrays is stacked.
+
+    Raises `ModelError`, naming the file, when it is anything else.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_BYTES} bytes; this is no table of statistics")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        return np.asarray(_parse(data), dtype=np.float64)
+    except Exception as error:  # a damaged file can fail anywhere inside the parsers
+        raise ModelError(f"{path} is not an array of numbers and is refused ({error})") from None
+
+
+def _parse(data: bytes) -> Any:
+    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+        return _numbers(_run(data))
+    file = io.BytesIO(data)
+    major, _ = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    _, _, dtype = header(file)
+    if not dtype.hasobject:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    return _numbers(_run(data[file.tell() :]))
+
+
+def _numbers(value: Any) -> Any:
+    """Arrays and lists of any depth as nested lists of arrays."""
+    if isinstance(value, _Array):
+        return _numbers(value.value)
+    if isinstance(value, (list, tuple)):
+        return [_numbers(item) for item in value]
+    if isinstance(value, (int, float, np.ndarray)):
+        return value
+    raise _Refused(f"it holds a {type(value).__name__}")
+
+
+def _run(data: bytes) -> Any:
+    """The value that a pickle of arrays stands for."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        start = len(stack) - 1 - stack[::-1].index(_MARK)
+        items = stack[start + 1 :]
+        del stack[start:]
+        return items
+
+    operations: Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]] = pickletools.genops(data)
+    for opcode, argument, _ in operations:
+        name = opcode.name
+        if name in _PUSH:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _TUPLES:
+            count = _TUPLES[name]
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name == "TUPLE":
+            stack.append(tuple(since_mark()))
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name == "APPEND":
+            item = stack.pop()
+            stack[-1].append(item)
+        elif name == "APPENDS":
+            items = since_mark()
+            stack[-1].extend(items)
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[argument])
+        elif name == "GLOBAL":
+            stack.append(_Name(argument))
+        elif name == "STACK_GLOBAL":
+            attribute, module = stack.pop(), stack.pop()
+            stack.append(_Name(f"{module} {attribute}"))
+        elif name == "REDUCE":
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(_made(function, arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            _set_state(stack[-1], state)
+        elif name == "STOP":
+            return stack.pop()
+        elif name not in ("PROTO", "FRAME"):
+            raise _Refused(f"it holds the pickle opcode {name}")
+    raise _Refused("it ends too early")
+
+
+def _made(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """The result of the four calls that a pickled array consists of."""
+    if isinstance(function, _Name):
+        if function in _RECONSTRUCT and arguments[0] == _NDARRAY:
+            return _Array()
+        if function == _DTYPE and isinstance(arguments[0], str):
+            return np.dtype(arguments[0])
+        if function == _ENCODE and arguments[1] in ("latin1", "latin-1"):
+            return arguments[0].encode("latin-1")
+    raise _Refused(f"it calls {function}")
+
+
+def _set_state(target: Any, state: tuple[Any, ...]) -> None:
+    """What `__setstate__` would do for a dtype (its byte order) and for an array (its contents)."""
+    if isinstance(target, np.dtype):
+        if state[1] == ">" or target.kind not in "fiuO":
+            raise _Refused("it holds numbers of an unusual type")
+        return
+    if not isinstance(target, _Array):
+        raise _Refused(f"it changes a {type(target).__name__}")
+    _, shape, dtype, fortran, content = state
+    if dtype.kind == "O":
+        target.value = content
+    else:
+        raw = content.encode("latin-1") if isinstance(content, str) else content
+        target.value = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")

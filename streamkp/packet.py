@@ -45,16 +45,16 @@ class Keypoints3D:
 class PoseWindow:
     """The last N poses of one track, oldest first, on a regular time grid.
 
-    `points` is float32 (N, K, 3): x, y in source pixels, score. It is a read-only view into the track's ring buffer
-    that later frames never write to, so another thread may read it at leisure. `seq` and `pts` say which frame and
-    time row `valid - 1` counted from the end belongs to; the first N - `valid` rows repeat the oldest pose.
+    `points` is float32 (N, K, 3): x, y in source pixels, score. `pts` and `seq`, int64 (N,), say when each row is
+    and which frame is nearest to it. All three are read-only views into the track's buffer that later frames never
+    write to, so another thread may read them at leisure. The first N - `valid` rows repeat the oldest pose.
     """
 
     skeleton: str
     points: FloatArray
+    pts: NDArray[np.int64]
+    seq: NDArray[np.int64]
     valid: int
-    seq: int
-    pts: int
     width: int
     height: int
 

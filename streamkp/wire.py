@@ -1,0 +1,296 @@
+"""What is published: one message per frame and stream, as msgpack or JSON, with the same keys.
+
+`message()` turns a packet into a plain dict whose points are numpy arrays, `encode()` and `decode()` take it over the
+wire and back. The pydantic models below say what a message is; they make the JSON Schema and are not on the hot path.
+
+Numbers are rounded to what they can mean: pixels to 1/100, scores to 1/1000; metres to 0.1 mm in JSON. In msgpack
+points are one little-endian float32 blob with its shape.
+
+NaN and infinity never go out. A 2D joint that is not finite is published at 0, 0 with score 0. A person whose box is
+not finite, and a 3D pose with any joint that is not, are left out, and the message's `events` say so: a wrong result
+is worse than none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from streamkp.errors import SourceError
+from streamkp.packet import Keypoints2D, Packet, Person
+
+VERSION = 1
+Format = Literal["msgpack", "json"]
+Message = dict[str, Any]
+
+Score = Annotated[float, Field(ge=0, le=1)]
+Nanoseconds = Annotated[int, Field(description="Nanoseconds. Above 2^53: JavaScript rounds it to about 0.3 us.")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow")  # readers ignore what they do not know
+
+
+class Points2DMessage(_Model):
+    """Joints in the image, in the order of the named skeleton."""
+
+    skeleton: str
+    points: list[tuple[float, float, Score]] = Field(description="x, y in source pixels, score.")
+
+
+class Points3DMessage(_Model):
+    """Joints in space, in the order of the named skeleton, the pelvis at the origin."""
+
+    skeleton: str
+    space: Literal["camera", "world"]
+    frame_seq: int = Field(description="`seq` of the frame that this pose describes; 3D may lag behind 2D.")
+    points: list[tuple[float, float, float]] = Field(description="x right, y down, z away from the camera, metres.")
+
+
+class PersonMessage(_Model):
+    """One person. Further keys are what plugins add, under the plugin's name."""
+
+    track: int
+    state: Literal["new", "tracked", "predicted"]
+    box: tuple[float, float, float, float] = Field(description="x, y, width, height in source pixels.")
+    score: Score
+    keypoints_2d: Points2DMessage = Field(default=None, description="Absent where there are none.")  # type: ignore[assignment]
+    keypoints_3d: Points3DMessage = Field(default=None, description="Absent where there are none.")  # type: ignore[assignment]
+
+
+class FrameMessage(_Model):
+    """One frame of one stream; the only message without a `type`. A frame without people has no persons."""
+
+    v: Literal[1]
+    stream: str
+    epoch: int = Field(description="Goes up when the stream's clock breaks: reconnect, loop, jump.")
+    seq: int = Field(description="Counts decoded frames of the stream from 0; never goes back.")
+    pts: Nanoseconds
+    captured_at: Nanoseconds
+    published_at: Nanoseconds
+    width: int
+    height: int
+    dropped: int = Field(ge=0, description="Frames lost between the last published one and this.")
+    persons: list[PersonMessage]
+    events: list[dict[str, Any]]
+
+
+class StatusMessage(_Model):
+    """WebSocket only: a stream delivers, or has ended. MQTT says the same on its retained status topic."""
+
+    v: Literal[1]
+    type: Literal["status"]
+    stream: str
+    status: Literal["online", "offline"]
+
+
+class LostMessage(_Model):
+    """WebSocket only: this client was too slow and lost so many messages before the one that follows."""
+
+    v: Literal[1]
+    type: Literal["lost"]
+    messages: int = Field(ge=1)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of everything that is published."""
+    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "streamkp messages, version 1",
+        "description": "As JSON. In msgpack the keys are the same, and `points` is a map of `shape` [joints, 3] and "
+        "`data`, a binary of little-endian float32, row by row.",
+        **adapter.json_schema(),
+    }
+
+
+class DropCounter:
+    """Frames of each stream that never reached a sink, seen from the gaps in `seq`."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def count(self, packet: Packet) -> int:
+        """Frames lost between the stream's previous packet (or its start) and this one."""
+        dropped = max(0, packet.seq - self._last.get(packet.stream, -1) - 1)
+        self._last[packet.stream] = packet.seq
+        return dropped
+
+    def forget(self, stream: str) -> None:
+        """The stream has ended; one of the same name starts afresh."""
+        self._last.pop(stream, None)
+
+
+def message(packet: Packet, published_at: int, dropped: int) -> Message:
+    """The message of one packet; points are float32 (K, 3) arrays. The packet is not changed and not kept.
+
+    Raises TypeError when a plugin has added something that has no place in JSON.
+    """
+    events = [_plain(event, "events") for event in packet.events]
+    persons = [p for person in packet.persons if (p := _person(person, events)) is not None]
+    return {
+        "v": VERSION,
+        "stream": packet.stream,
+        "epoch": packet.epoch,
+        "seq": packet.seq,
+        "pts": packet.pts,
+        "captured_at": packet.captured_at,
+        "published_at": published_at,
+        "width": packet.width,
+        "height": packet.height,
+        "dropped": dropped,
+        "persons": persons,
+        "events": events,
+    }
+
+
+def status_message(stream: str, online: bool) -> Message:
+    """Tells a client that a stream delivers or has ended."""
+    return {"v": VERSION, "type": "status", "stream": stream, "status": "online" if online else "offline"}
+
+
+def lost_message(messages: int) -> Message:
+    """Tells a client how many messages it was too slow for."""
+    return {"v": VERSION, "type": "lost", "messages": messages}
+
+
+def encode(message: Message, format: Format) -> bytes:
+    """The message as bytes; JSON is one line of UTF-8 without a line end."""
+    if format == "msgpack":
+        packed: bytes = msgpack.packb(message, default=_blob)
+        return packed
+    if "persons" in message:
+        message = message | {"persons": [_rounded(person) for person in message["persons"]]}
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_nested)
+    return text.encode()
+
+
+def decode(data: bytes | str, format: Format | None = None) -> Message:
+    """A message from its bytes, points as float32 arrays. Without a format it is told from the first byte.
+
+    Keys that this version does not know are kept. Raises SourceError for anything that is not a message.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    if format is None:
+        format = "json" if raw[:1] == b"{" else "msgpack"
+    try:
+        if format == "json":
+            found = json.loads(raw)
+        else:
+            found = msgpack.unpackb(raw, object_hook=_array)
+        return _checked(found)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, msgpack.UnpackException) as error:
+        raise SourceError(f"not a streamkp message in {format}: {error or type(error).__name__}") from None
+
+
+def _person(person: Person, events: list[Any]) -> Message | None:
+    if not np.isfinite(person.box).all():
+        events.append({"type": "invalid", "track": person.track, "field": "box"})
+        return None
+    out: Message = {key: _plain(value, key) for key, value in person.extra.items()}
+    out |= {
+        "track": int(person.track),
+        "state": person.state,
+        "box": np.round(person.box.astype(np.float64), 2).tolist(),
+        "score": round(min(max(float(person.score), 0.0), 1.0), 3) if math.isfinite(person.score) else 0.0,
+    }
+    if person.keypoints_2d is not None:
+        out["keypoints_2d"] = _points_2d(person.keypoints_2d)
+    pose = person.keypoints_3d
+    if pose is not None and not np.isfinite(pose.points).all():
+        events.append({"type": "invalid", "track": person.track, "field": "keypoints_3d"})
+    elif pose is not None:
+        out["keypoints_3d"] = {
+            "skeleton": pose.skeleton,
+            "space": pose.space,
+            "frame_seq": int(pose.frame_seq),
+            "points": np.asarray(pose.points, dtype=np.float32),
+        }
+    return out
+
+
+def _points_2d(keypoints: Keypoints2D) -> Message:
+    points = np.array(keypoints.points, dtype=np.float32)
+    points[~np.isfinite(points).all(axis=1)] = 0.0
+    np.clip(points[:, 2], 0.0, 1.0, out=points[:, 2])
+    return {"skeleton": keypoints.skeleton, "points": points}
+
+
+def _plain(value: Any, where: str) -> Any:
+    """What a plugin has added, in types that both formats have; what is not finite becomes null."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item(), where)
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f" and value.ndim and np.isfinite(value).all():
+            return np.asarray(value, dtype=np.float32)
+        return _plain(value.tolist(), where)
+    raise TypeError(f"{where}: {type(value).__name__} cannot be published; use numbers, text, lists, dicts or arrays")
+
+
+def _blob(value: Any) -> dict[str, Any]:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{type(value).__name__} cannot be published")
+    return {"shape": list(value.shape), "data": np.ascontiguousarray(value, dtype="<f4").tobytes()}
+
+
+def _array(found: dict[str, Any]) -> Any:
+    """Undoes `_blob`; every other map is left as it is."""
+    if found.keys() != {"shape", "data"} or not isinstance(found["data"], bytes):
+        return found
+    shape = found["shape"]
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("the shape of an array is not a list of sizes")
+    if 4 * math.prod(shape) != len(found["data"]):
+        raise ValueError("the data of an array does not fit its shape")
+    return np.frombuffer(found["data"], dtype="<f4").astype(np.float32).reshape(shape)
+
+
+def _nested(value: Any) -> list[Any]:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{type(value).__name__} cannot be published")
+    nested: list[Any] = np.round(value.astype(np.float64), 4).tolist()
+    return nested
+
+
+def _rounded(person: Message) -> Message:
+    keypoints = person.get("keypoints_2d")
+    if keypoints is None:
+        return person
+    points: NDArray[np.float64] = keypoints["points"].astype(np.float64)
+    points[:, :2] = np.round(points[:, :2], 2)
+    points[:, 2] = np.round(points[:, 2], 3)
+    return person | {"keypoints_2d": keypoints | {"points": points.tolist()}}
+
+
+def _checked(found: Any) -> Message:
+    if not isinstance(found, dict):
+        raise ValueError("a message is a map")
+    if found.get("v") != VERSION:
+        raise ValueError(f"version {found.get('v')!r}, but this program speaks version {VERSION}")
+    if "type" in found:
+        return found
+    for person in found["persons"]:
+        for key in ("keypoints_2d", "keypoints_3d"):
+            if key in person:
+                points = np.asarray(person[key]["points"], dtype=np.float32)
+                if points.size == 0:
+                    points = points.reshape(0, 3)
+                if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+                    raise ValueError(f"{key} of track {person.get('track')} are not finite rows of 3 numbers")
+                person[key]["points"] = points
+    return found

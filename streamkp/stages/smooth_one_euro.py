@@ -1,0 +1,43 @@
+"""`smooth-one-euro`: steady 2D keypoints, one filter per track."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from streamkp.graph.stage import MapStage, StageOptions
+from streamkp.motion.one_euro import OneEuro
+from streamkp.packet import Keypoints2D, Packet
+
+
+class SmoothOneEuro(MapStage):
+    """Smooths the 2D keypoints of every track with a One-Euro filter; scores stay as they are.
+
+    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall.
+    """
+
+    class Options(StageOptions):
+        min_cutoff: float = Field(0.05, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
+        beta: float = Field(
+            0.064, ge=0, description="Cut-off gained per unit of speed, in Hz; higher follows motion more closely."
+        )
+        derivative_cutoff: float = Field(1.0, gt=0, description="Cut-off in Hz of the speed itself.")
+        max_gap: float = Field(1.0, gt=0, description="Seconds without a sample after which a filter starts afresh.")
+
+    options: Options
+
+    def open(self) -> None:
+        o = self.options
+        self._filters = self.per_track(lambda: OneEuro(o.min_cutoff, o.beta, o.derivative_cutoff, o.max_gap))
+
+    def process(self, packet: Packet) -> Packet:
+        for person in packet.persons:
+            keypoints = person.keypoints_2d
+            size = float(max(person.box[2], person.box[3]))
+            if keypoints is None or not size > 0:
+                continue
+            points = keypoints.points.copy()
+            smooth = self._filters[packet.stream, person.track]
+            points[:, :2] = smooth(points[:, :2], packet.pts, size)
+            person.keypoints_2d = Keypoints2D(keypoints.skeleton, points.astype(np.float32, copy=False))
+        return packet

@@ -100,7 +100,7 @@ class TPNet(nn.Module):
         Args:
             poses: [B, T + receptive_field - 1, 17, 2] what the pose network sees.
             canonical: the same shape; what the trajectory network sees.
-                `streamkp.motion.prepare.tpnet_inputs` makes both.
+                `streamkp.motion.tpnet.network_inputs` makes both.
 
         Returns:
             pose [B, T, 17, 3] in camera axes relative to the root, trajectory [B, T, 1, 3] in camera space.

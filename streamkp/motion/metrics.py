@@ -1,0 +1,114 @@
+"""How far predicted 3D poses are from measured ones.
+
+Poses are [..., J, 3], or [..., T, J, 3] where time matters, in any unit of length: errors come out in it. For
+MPJPE, MPJVE, 3DPCK and AUC both sides are relative to their root, as the protocols ask; the functions do not move
+them. Formulas: VideoPose3D (Pavllo et al. 2019), MPI-INF-3DHP (Mehta et al. 2017), MMPose 0.x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+
+PCK_THRESHOLD = 0.15  # metres
+AUC_THRESHOLDS = np.linspace(0, PCK_THRESHOLD, 31)
+
+# MPI-INF-3DHP scores these groups of Human3.6M joints: head, neck, shoulders, elbows, wrists, hips, knees, ankles.
+MPII_GROUPS = ((10,), (8,), (11, 14), (12, 15), (13, 16), (1, 4), (2, 5), (3, 6))
+
+
+def joint_errors(predicted: Floats, target: Floats) -> Floats:
+    """Distance of every joint: [..., J, 3] twice -> [..., J]. Raises ValueError when the shapes differ."""
+    if predicted.shape != target.shape:
+        raise ValueError(f"poses of shape {predicted.shape} and {target.shape} cannot be compared")
+    out: Floats = np.linalg.norm(predicted - target, axis=-1)
+    return out
+
+
+def mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
+    """Mean per-joint position error (protocol 1); `mask` [..., J] says which joints count."""
+    return float(joint_errors(predicted, target)[... if mask is None else mask].mean())
+
+
+def weighted_mpjpe(predicted: Floats, target: Floats, weight: Floats) -> float:
+    """MPJPE with the errors multiplied by `weight` [..., J] (not divided by its sum)."""
+    return float((weight * joint_errors(predicted, target)).mean())
+
+
+def p_mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
+    """MPJPE after the best rotation, scale and translation of every pose (protocol 2)."""
+    return mpjpe(align_rigid(predicted, target), target, mask)
+
+
+def n_mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
+    """MPJPE after the best scale of every pose (protocol 3)."""
+    return mpjpe(align_scale(predicted, target), target, mask)
+
+
+def mpjve(predicted: Floats, target: Floats) -> float:
+    """Mean per-joint velocity error of [..., T, J, 3], per frame; 0 for a single frame."""
+    if predicted.shape[-3] < 2:
+        return 0.0
+    return mpjpe(np.diff(predicted, axis=-3), np.diff(target, axis=-3))
+
+
+def pck(errors: Floats, threshold: float = PCK_THRESHOLD, inclusive: bool = False) -> float:
+    """Share (0..1) of joint errors below the threshold; `inclusive` counts those on it."""
+    return float((errors <= threshold if inclusive else errors < threshold).mean())
+
+
+def auc(errors: Floats, thresholds: ArrayLike = AUC_THRESHOLDS, inclusive: bool = False) -> float:
+    """Area under the PCK curve: its mean (0..1) over the thresholds."""
+    return float(np.mean([pck(errors, t, inclusive) for t in np.asarray(thresholds)]))
+
+
+def group_errors(errors: Floats) -> Floats:
+    """Joint errors [..., 17] -> mean of left and right per group [..., 8], in the order of `MPII_GROUPS`."""
+    return np.stack([errors[..., list(group)].mean(-1) for group in MPII_GROUPS], -1)
+
+
+def mpii_scores(
+    sequences: Sequence[Floats],
+    threshold: float = PCK_THRESHOLD,
+    thresholds: ArrayLike = AUC_THRESHOLDS,
+) -> tuple[float, float]:
+    """3DPCK and AUC (0..1) as MPI-INF-3DHP reports them: the mean over groups, then over sequences.
+
+    `sequences` are joint errors [T, 17], one array per test sequence.
+    """
+    grouped = [[errors[:, list(group)] for group in MPII_GROUPS] for errors in sequences]
+    return (
+        float(np.mean([[pck(group, threshold) for group in groups] for groups in grouped])),
+        float(np.mean([[auc(group, thresholds) for group in groups] for groups in grouped])),
+    )
+
+
+def align_scale(predicted: Floats, target: Floats) -> Floats:
+    """Each pose [..., J, 3] times the factor that brings it nearest to its target."""
+    along = (predicted * target).sum((-2, -1), keepdims=True)
+    squared = (predicted**2).sum((-2, -1), keepdims=True)
+    out: Floats = predicted * (along / np.where(squared > 0, squared, 1))
+    return out
+
+
+def align_rigid(predicted: Floats, target: Floats) -> Floats:
+    """Each pose [..., J, 3] turned (never reflected), scaled and moved nearest to its target (Procrustes).
+
+    A pose whose joints all coincide becomes the centre of its target.
+    """
+    centre = target.mean(-2, keepdims=True)
+    moved, goal = predicted - predicted.mean(-2, keepdims=True), target - centre
+    u, s, vt = np.linalg.svd(np.swapaxes(moved, -1, -2) @ goal)
+    reflected = np.linalg.det(u @ vt) < 0
+    s[..., -1] *= np.where(reflected, -1, 1)
+    u[..., -1] *= np.where(reflected, -1, 1)[..., None]
+    squared = (moved**2).sum((-2, -1), keepdims=True)
+    scale = s.sum(-1)[..., None, None] / np.where(squared > 0, squared, 1)
+    out: Floats = scale * (moved @ (u @ vt)) + centre
+    return out

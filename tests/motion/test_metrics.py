@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamkp.motion import metrics
+
+
+@pytest.fixture(scope="module")
+def poses(golden: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(golden / "metrics" / "io.npz"))
+
+
+@pytest.fixture(scope="module")
+def published(golden: Path) -> dict[str, dict[str, float]]:
+    return json.loads((golden / "metrics" / "manifest.json").read_text())
+
+
+def test_videopose3d(poses, published):
+    values, pred, gt = published["videopose3d"], poses["pred"], poses["gt"]
+    assert metrics.mpjpe(pred, gt) == pytest.approx(values["mpjpe"], rel=1e-6)
+    assert metrics.p_mpjpe(pred, gt) == pytest.approx(values["p_mpjpe"], rel=1e-5)
+    assert metrics.n_mpjpe(pred, gt) == pytest.approx(values["n_mpjpe"], rel=1e-6)
+    assert metrics.mpjve(pred, gt) == pytest.approx(values["mpjve"], rel=1e-6)
+    weighted = metrics.weighted_mpjpe(pred, gt, poses["weight"])
+    assert weighted == pytest.approx(values["weighted_mpjpe"], rel=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("alignment", ["none", "procrustes", "scale"])
+def test_mmpose(poses, published, alignment, masked):
+    align = {"none": lambda p, _: p, "procrustes": metrics.align_rigid, "scale": metrics.align_scale}[alignment]
+    predicted = align(poses["pred"].astype(np.float64), poses["gt"].astype(np.float64))
+    mask = poses["mask"] if masked else None
+    errors = metrics.joint_errors(predicted, poses["gt"])[... if mask is None else mask]
+    values, name = published["mmpose_0x"], alignment + ("_masked" if masked else "")
+    assert metrics.mpjpe(predicted, poses["gt"], mask) == pytest.approx(values[f"mpjpe_{name}"], rel=1e-6)
+    assert 100 * metrics.pck(errors) == pytest.approx(values[f"pck150_{name}_percent"], rel=1e-6)
+    assert 100 * metrics.auc(errors) == pytest.approx(values[f"auc_{name}_percent"], rel=1e-5)
+
+
+def test_mpi_inf_3dhp(poses, published):
+    values = published["hdformer_eval"]
+    errors = 1000 * metrics.joint_errors(poses["pred"], poses["gt"])
+    thresholds = np.arange(0, 151, 5)
+    pck, auc = metrics.mpii_scores([errors[:120], errors[120:]], 150, thresholds)
+    assert pck == pytest.approx(values["mpii_pck150_two_sequences"], rel=1e-6)
+    assert auc == pytest.approx(values["mpii_auc_two_sequences"], rel=1e-6)
+    groups = metrics.group_errors(errors)
+    assert metrics.pck(groups, 150, inclusive=True) == pytest.approx(values["pck_groups"], rel=1e-6)
+    assert metrics.auc(groups, thresholds, inclusive=True) == pytest.approx(values["auc_groups_mean"], rel=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_rigid_alignment_undoes_any_similarity(seed):
+    random = np.random.default_rng(seed)
+    target = random.normal(size=(3, 17, 3))
+    turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    moved = random.uniform(0.1, 5) * target @ turn + random.normal(size=3)
+    assert metrics.p_mpjpe(moved, target) < 1e-8
+
+
+def test_rigid_alignment_does_not_reflect():
+    target = np.random.default_rng(0).normal(size=(17, 3))
+    assert metrics.p_mpjpe(target * [-1, 1, 1], target) > 0.1
+
+
+def test_degenerate_poses_give_numbers():
+    nothing, target = np.zeros((2, 17, 3)), np.random.default_rng(0).normal(size=(2, 17, 3))
+    assert np.isfinite(metrics.p_mpjpe(nothing, target))
+    assert metrics.n_mpjpe(nothing, target) == pytest.approx(metrics.mpjpe(nothing, target))
+    assert metrics.mpjve(target[:1], target[:1]) == 0
+
+
+def test_poses_of_different_shape_are_an_error():
+    with pytest.raises(ValueError, match="cannot be compared"):
+        metrics.mpjpe(np.zeros((2, 17, 3)), np.zeros((1, 17, 3)))

@@ -1,0 +1,82 @@
+"""Before and after ModelScope's 15-point body network (`hrnet-body15`): crop, letterbox, decode, map back.
+
+Follows modelscope's body_2d_keypoints pipeline, without its limit to the first person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamkp.vision.heatmap import Floats, neighbourhood, peaks
+
+INPUT = 128
+_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where N crops came from: `boxes` (N, 4) left, top, right, bottom in the image, enlarged and clipped;
+    `scale` (N,) canvas per image pixel; `offset` (N, 2) of the crop on the canvas."""
+
+    boxes: NDArray[np.float32]
+    scale: NDArray[np.float64]
+    offset: NDArray[np.int64]
+
+
+def crop(image: NDArray[np.uint8], boxes: ArrayLike) -> tuple[NDArray[np.uint8], Placement]:
+    """Letterboxed BGR crops (N, 128, 128, 3) of boxes (N, 4) x, y, w, h, and where they came from.
+
+    Each box grows by 5 % of its size on every side and is clipped to the image; of a box outside the image the
+    nearest pixel is left. The crop fills the canvas on its longer side, centred, black around.
+    """
+    corners = _clipped(np.asarray(boxes, np.float32).reshape(-1, 4), image.shape[1], image.shape[0])
+    canvases = np.zeros((len(corners), INPUT, INPUT, 3), np.uint8)
+    scale = np.empty(len(corners))
+    offset = np.empty((len(corners), 2), np.int64)
+    for i, (left, top, right, bottom) in enumerate(corners.astype(int)):
+        part = image[top:bottom, left:right]
+        height, width = part.shape[:2]
+        scale[i] = min(INPUT / height, INPUT / width)
+        size = max(int(scale[i] * width), 1), max(int(scale[i] * height), 1)
+        x, y = offset[i] = INPUT // 2 - size[0] // 2, INPUT // 2 - size[1] // 2
+        canvases[i, y : y + size[1], x : x + size[0]] = cv2.resize(part, size)
+    return canvases, Placement(corners, scale, offset)
+
+
+def decode(heatmaps: Floats) -> tuple[Floats, Floats]:
+    """Points (N, 15, 2) in pixels of the 128x128 canvas and scores (N, 15), from heatmaps (N, 15, 32, 32).
+
+    The maximum moves a quarter of a heatmap pixel towards the larger neighbour on both axes, unless it is on the
+    border.
+    """
+    points, scores = peaks(heatmaps)
+    last = np.array(heatmaps.shape[:-3:-1]) - 1
+    around = neighbourhood(heatmaps, points, 1)
+    shift = 0.25 * np.sign(around[..., [1, 2], [2, 1]] - around[..., [1, 0], [0, 1]])
+    shift *= ((points > 0) & (points < last)).all(axis=-1, keepdims=True)
+    decoded: Floats = (points + shift) * np.float32(INPUT / heatmaps.shape[-1])
+    return decoded, scores
+
+
+def to_image(points: NDArray[Any], placement: Placement) -> NDArray[np.float64]:
+    """Canvas points (N, K, 2) to image pixels."""
+    on_crop = (points - placement.offset[:, None]) / placement.scale[:, None, None]
+    moved: NDArray[np.float64] = on_crop + placement.boxes[:, None, :2]
+    return moved
+
+
+def _clipped(boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Corners of the enlarged boxes inside the image; at least one whole pixel of each."""
+    if not np.isfinite(boxes).all():
+        raise ValueError(f"boxes must be finite numbers, got {boxes.tolist()}")
+    low, size = boxes[:, :2], boxes[:, 2:]
+    limit = np.array([width, height], np.float32)
+    corners = np.concatenate([low - size * _MARGIN, low + size * (1 + _MARGIN)], axis=-1)
+    corners[:, :2] = np.clip(corners[:, :2], 0, limit - 1)
+    corners[:, 2:] = np.clip(corners[:, 2:], np.floor(corners[:, :2]) + 1, limit)
+    return corners

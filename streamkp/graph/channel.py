@@ -185,6 +185,11 @@ class Channel(Generic[T]):
         with self._lock:
             return self._dropped | {k: lane.dropped for k, lane in self._lanes.items() if lane.dropped}
 
+    def forget(self, key: str) -> None:
+        """Drop the count of a lane that has ended."""
+        with self._lock:
+            self._dropped.pop(key, None)
+
     def depths(self) -> dict[str, int]:
         """Packets waiting now, by lane."""
         with self._lock:

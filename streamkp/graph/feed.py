@@ -56,6 +56,8 @@ class SourceRunner:
                 meter.done += 1
                 meter.busy.add((now - started) / 1e9)
                 meter.times.append(now)
+                if self.stream.status != "live":
+                    self.stream.set_status("live")
                 if packet.epoch != epoch:
                     first, epoch = packet.pts, packet.epoch
                 self.position = packet.pts - first

@@ -36,6 +36,9 @@ class Host(Protocol):
     def stream_over(self, stream: StreamContext, error: StreamkpError | None) -> None:
         """A source has delivered its last packet."""
 
+    def stream_left(self, stream: str) -> None:
+        """A stage has seen the end of a stream."""
+
 
 class CpuAccount:
     """Thread CPU time spent in total and inside the stages' own code, for `streamkp bench`; filled if profiling."""
@@ -272,3 +275,10 @@ class StageRunner:
         self._forget(stream)
         self._epochs.pop(stream, None)
         self.outputs.end(stream)
+        self._host.stream_left(stream)
+
+    def forget_figures(self, stream: str) -> None:
+        """Drop the meters of a stream that was removed."""
+        for meters in self.meters:
+            meters.pop(stream, None)
+        self.inbox.forget(stream)

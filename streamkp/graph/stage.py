@@ -122,6 +122,15 @@ class Stage:
         self.options: Any = options
         self.context = context
 
+    @classmethod
+    def check(cls, options: Any) -> None:
+        """Look at the options before anything is opened or downloaded; raise a `StreamkpError` if they cannot work."""
+
+    @classmethod
+    def claims(cls, options: Any) -> Sequence[str]:
+        """What only one stage of a graph can have, in words for people: `port 8765`, `file out.jsonl`."""
+        return ()
+
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
         """A map of per-stream state that the engine keeps clean. Call it in `open()`."""
         state = PerStream(factory)
@@ -147,7 +156,7 @@ class Stage:
 class MapStage(Stage):
     """One packet in, the same packet out, changed in place; or None to let it end here."""
 
-    kind = "map"
+    kind: ClassVar[Kind] = "map"  # or "window"
 
     def process(self, packet: Packet) -> Packet | None:
         """Work on one packet. An exception drops this packet only."""
@@ -166,7 +175,7 @@ class BatchStage(Stage):
 
 
 class Sink(Stage):
-    """The end of a branch. A `StreamkpError` from `process` takes this sink out of use and fails the run's exit code."""
+    """The end of a branch. A `StreamkpError` from `process` takes this sink out of use and fails the run."""
 
     kind = "sink"
 

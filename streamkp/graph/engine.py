@@ -1,0 +1,432 @@
+"""Runs a graph in threads: one for each stage, one for each stream, and bounded channels between them.
+
+    with Engine(spec) as engine:
+        engine.wait()
+
+Packets go one way, from the source's streams through the stages to the sinks. The end of a stream follows its last
+packet through the graph; when the last stream has ended the channels close one after the other and every thread ends.
+`drain` makes that happen early; `stop` throws away what is on its way.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+from streamkp.errors import SourceError, StreamkpError, UsageError
+from streamkp.graph.channel import Channel, Policy
+from streamkp.graph.clock import Clock
+from streamkp.graph.edges import Edge, Outputs
+from streamkp.graph.feed import SourceRunner
+from streamkp.graph.join import JoinRunner
+from streamkp.graph.metrics import StageFigures, prometheus_text
+from streamkp.graph.runner import StageRunner
+from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StageSpec, StreamSpec
+from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
+from streamkp.packet import Packet
+from streamkp.uris import mask
+
+State = Literal["new", "running", "draining", "stopped"]
+log = logging.getLogger("streamkp.engine")
+
+
+class Engine:
+    """One run of a graph. Every public method may be called from any thread; `start` once.
+
+    Args:
+        spec: the validated graph, with its streams.
+        clock: real time, unless a test drives it.
+        profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
+        keep_alive: run on when the last stream has ended, since more may be added.
+    """
+
+    def __init__(
+        self, spec: GraphSpec, *, clock: Clock | None = None, profile: bool = False, keep_alive: bool = False
+    ) -> None:
+        self.spec = spec
+        self.clock = clock or Clock()
+        self.profile = profile
+        self.errors: list[StreamkpError] = []
+        self.state: State = "new"
+        self._keep_alive = keep_alive
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._feeds: dict[str, SourceRunner] = {}
+        self._active: set[str] = set()  # streams whose thread has not ended
+        self._leaving: dict[str, int] = {}  # ended streams -> stages that have yet to see their end
+        self._removed: set[str] = set()
+        self._live = 0
+        self._runners: list[StageRunner] = []
+        self._channels: list[Channel[Packet]] = []
+        self._source: Source
+        self._source_outputs = Outputs(())
+        self._source_open = False
+        self._failed_sinks: set[str] = set()
+        self._started_at = 0
+        self._is_live: dict[str, bool] = {}
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open every stage in order, then start all threads and streams.
+
+        Raises:
+            StreamkpError: a stage cannot be opened; those already open are closed again and no thread runs.
+        """
+        if self.state != "new":
+            raise RuntimeError("an engine runs once; make a new one")
+        opened: list[Stage] = []
+        try:
+            for stage in self._assemble():
+                self._open(stage)
+                opened.append(stage)
+            for name, stream in self.spec.streams.items():
+                self._prepare(name, stream)
+        except BaseException:
+            for stage in reversed(opened):
+                self._close(stage)
+            self.state = "stopped"
+            raise
+        with self._lock:
+            self.state = "running"
+            self._started_at = self.clock.monotonic()
+            self._source_open = True
+            self._active.update(self._feeds)
+        for runner in self._runners:
+            for worker in range(len(runner.meters)):
+                self._spawn(f"{runner.name}", lambda r=runner, w=worker: r.run(w))
+        for join in self._joins:
+            self._spawn("join", join.run)
+        for name, feed in list(self._feeds.items()):
+            self._spawn(f"stream-{name}", feed.run)
+        self._finish_if_idle()
+
+    def drain(self) -> None:
+        """End every stream after its current frame; what is on its way still comes out. Returns at once."""
+        with self._lock:
+            if self.state != "running":
+                return
+            self.state = "draining"
+            feeds = list(self._feeds.values())
+        for feed in feeds:
+            feed.stream.stop()
+        self._finish_if_idle()
+
+    def stop(self) -> None:
+        """End now: what is on its way is thrown away. Returns at once; `wait` for the threads."""
+        with self._lock:
+            if self.state == "stopped":
+                return
+            self.state = "stopped"
+            feeds = list(self._feeds.values())
+        for feed in feeds:
+            feed.stream.stop()
+        for channel in self._channels:
+            channel.abort()
+        self._finish_if_idle()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every thread has ended; False if that took longer than `timeout` seconds."""
+        deadline = None if timeout is None else self.clock.monotonic() + int(timeout * 1e9)
+        while True:
+            with self._lock:
+                waiting = [thread for thread in self._threads if thread.is_alive()]
+            if not waiting:
+                break
+            for thread in waiting:
+                left = None if deadline is None else max(0.0, (deadline - self.clock.monotonic()) / 1e9)
+                thread.join(left)
+                if thread.is_alive():
+                    return False
+        self.state = "stopped"
+        return True
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop() if error is not None else self.drain()
+        self.wait()
+
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def add_stream(self, name: str, stream: StreamSpec) -> None:
+        """Start a further stream without touching the others.
+
+        Raises:
+            UsageError: a stream of this name is running, there are too many, or the graph is ending.
+        """
+        with self._lock:
+            if self.state != "running" or not self._source_open:
+                raise UsageError(f"stream {name} cannot be added: the graph is not running")
+            if name in self._active or name in self._leaving:
+                raise UsageError(f"there is a stream named {name} already, or one that is still ending")
+            if len(self._active) >= MAX_STREAMS:
+                raise UsageError(f"stream {name} cannot be added: {MAX_STREAMS} streams are running")
+            feed = self._prepare(name, stream)
+            self._active.add(name)
+            self._removed.discard(name)
+        self._spawn(f"stream-{name}", feed.run)
+
+    def remove_stream(self, name: str) -> None:
+        """End one stream after its current frame without touching the others, and forget its figures.
+
+        Raises:
+            UsageError: there is no such stream.
+        """
+        with self._lock:
+            feed = self._feeds.get(name)
+            if feed is None:
+                raise UsageError(f"there is no stream named {name}")
+            self._removed.add(name)
+            gone = name not in self._active and name not in self._leaving
+        feed.stream.stop()
+        if gone:
+            self._forget(name)
+
+    # -- figures ------------------------------------------------------------------------------------------------
+
+    def figures(self) -> list[StageFigures]:
+        """The figures of every stage and stream, in the order of the graph."""
+        now = self.clock.monotonic()
+        rows: list[StageFigures] = []
+        source = self.spec.source.name
+        for name, feed in list(self._feeds.items()):
+            row = StageFigures(source, name)
+            row.add(feed.meter, now)
+            rows.append(row)
+        for runner in self._runners:
+            by_stream: dict[str, StageFigures] = {}
+            dropped, depths = _by_stream(runner.inbox.dropped()), _by_stream(runner.inbox.depths())
+            for meters in runner.meters:
+                for name, meter in list(meters.items()):
+                    by_stream.setdefault(name, StageFigures(runner.name, name)).add(meter, now)
+            for name in dropped.keys() | depths.keys():
+                row = by_stream.setdefault(name, StageFigures(runner.name, name))
+                row.dropped_overflow, row.queue = dropped.get(name, 0), depths.get(name, 0)
+            rows.extend(by_stream.values())
+        return rows
+
+    def stats(self) -> dict[str, Any]:
+        """The figures behind `/stats`."""
+        stages: dict[str, dict[str, Any]] = {stage.name: {} for stage in self.spec.stages}
+        for row in self.figures():
+            stages[row.stage][row.stream] = row.as_json()
+        return {
+            "state": self.state,
+            "uptime_s": round((self.clock.monotonic() - self._started_at) / 1e9, 3),
+            "streams": {
+                name: {
+                    "source": feed.stream.label,
+                    "status": feed.stream.status,
+                    "live": feed.stream.live,
+                    "frames": feed.meter.done,
+                    "frames_total": feed.stream.frames_total,
+                    "position_s": round(feed.position / 1e9, 3),
+                    "duration_s": None if feed.stream.duration is None else round(feed.stream.duration / 1e9, 3),
+                }
+                for name, feed in list(self._feeds.items())
+            },
+            "stages": stages,
+            "errors": [str(error) for error in self.errors],
+        }
+
+    def prometheus(self) -> bytes:
+        """The figures behind `/metrics`."""
+        return prometheus_text(self.figures(), [(n, f.stream.status) for n, f in list(self._feeds.items())])
+
+    def healthy(self) -> bool:
+        """No sink has been taken out of use."""
+        return not self._failed_sinks
+
+    def ready(self) -> bool:
+        """The graph runs and at least one stream delivers."""
+        return self.state == "running" and any(f.stream.status == "live" for f in list(self._feeds.values()))
+
+    def cpu_times(self) -> Iterator[tuple[str, int, int]]:
+        """(thread's stage, CPU nanoseconds in all, of those in the stage's code); after the end, if profiling."""
+        for feed in self._feeds.values():
+            yield self.spec.source.name, feed.cpu.total, feed.cpu.stage
+        for runner in self._runners:
+            yield runner.name, runner.cpu.total, runner.cpu.stage
+
+    # -- what runners ask (see runner.Host) ---------------------------------------------------------------------
+
+    def live_streams(self) -> int:
+        """How many streams deliver now."""
+        return self._live
+
+    def report(self, error: StreamkpError) -> None:
+        """Keep an error that decides the outcome of the run."""
+        log.debug("reported: %s", error)
+        with self._lock:
+            self.errors.append(error)
+
+    def sink_failed(self, name: str, error: StreamkpError) -> None:
+        """Take a sink out of use; without any sink left the run ends."""
+        self.report(error)
+        with self._lock:
+            self._failed_sinks.add(name)
+            last = self._failed_sinks >= {stage.name for stage in self.spec.stages if stage.cls.kind == "sink"}
+        if last:
+            self.drain()
+
+    def stream_over(self, stream: StreamContext, error: StreamkpError | None) -> None:
+        """A stream's thread has delivered its last packet."""
+        if error is not None:
+            self.report(error)
+        stream.set_status("failed" if error is not None else "ended")
+        with self._lock:
+            self._leaving[stream.stream] = len(self._runners)
+        try:
+            self._source_outputs.end(stream.stream)
+        except Exception:
+            log.debug("the graph was stopped before stream %s ended", stream.stream)
+        with self._lock:
+            self._active.discard(stream.stream)
+        self._finish_if_idle()
+
+    def stream_left(self, stream: str) -> None:
+        """A stage has seen the end of a stream; after the last stage its name is free again."""
+        with self._lock:
+            self._leaving[stream] -= 1
+            if self._leaving[stream]:
+                return
+            del self._leaving[stream]
+            removed = stream in self._removed
+        if removed:
+            self._forget(stream)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _assemble(self) -> Iterator[Stage]:
+        """Make all stages and the channels between them; yields each stage in the order of the graph."""
+        self._joins: list[JoinRunner] = []
+        contexts = {stage.name: StageContext(stage.name, self.clock) for stage in self.spec.stages}
+        for sender, taker in self.spec.feedback():
+            contexts[sender].feedback_out = contexts[taker].feedback_in = Feedback()
+        edges: dict[str, list[Edge]] = {stage.name: [] for stage in self.spec.stages}
+        stages: list[tuple[StageSpec, Stage, Channel[Packet] | None]] = []
+        for each in self.spec.stages:
+            contexts[each.name].engine = self
+            stage = each.cls(each.options, contexts[each.name])
+            stages.append((each, stage, self._inbox(each, edges)))
+        for each, stage, inbox in stages:
+            outputs = Outputs(edges[each.name])
+            if inbox is None:
+                self._source, self._source_outputs = cast(Source, stage), outputs
+                continue
+            batch = each.settings.batch
+            self._runners.append(
+                StageRunner(
+                    stage, inbox, outputs, self,
+                    workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
+                )
+            )  # fmt: skip
+        for _, stage, _ in stages:
+            yield stage
+
+    def _inbox(self, each: StageSpec, edges: dict[str, list[Edge]]) -> Channel[Packet] | None:
+        if not each.inputs:
+            return None
+        inbox = self._channel(each)
+        if len(each.inputs) == 1:
+            edges[each.inputs[0]].append(Edge(inbox))
+            return inbox
+        meeting = self._channel(each, producers=len(each.inputs))
+        for branch, name in enumerate(each.inputs):
+            edges[name].append(Edge(meeting, branch))
+        self._joins.append(JoinRunner(len(each.inputs), meeting, Outputs([Edge(inbox)])))
+        return inbox
+
+    def _channel(self, each: StageSpec, producers: int = 1) -> Channel[Packet]:
+        queue = each.settings.queue
+        # Live streams drop where it costs least: before the first stage. Only sinks may fall behind on their own;
+        # between stages packets wait, so that work already done on a frame is not thrown away.
+        sheds = self.spec.source.name in each.inputs or each.cls.kind == "sink"
+
+        def policy(key: str) -> Policy:
+            if queue.full is not None:
+                return queue.full
+            return "drop-oldest" if sheds and self._is_live.get(key.rpartition("/")[2], False) else "block"
+
+        channel: Channel[Packet] = Channel(queue.size, policy, self.clock, producers)
+        self._channels.append(channel)
+        return channel
+
+    def _open(self, stage: Stage) -> None:
+        name = stage.context.name
+        try:
+            stage.open()
+        except StreamkpError as error:
+            raise type(error)(f"stage {name}: {error}") from error
+        except Exception as error:
+            log.debug("open failed", exc_info=True)
+            raise UsageError(f"stage {name} cannot be opened: {error!r}") from error
+
+    def _close(self, stage: Stage) -> None:
+        try:
+            stage.close()
+        except Exception as error:
+            log.error("stage %s failed while closing: %r", stage.context.name, error)
+
+    def _prepare(self, name: str, spec: StreamSpec) -> SourceRunner:
+        uri = spec.uri.get_secret_value()
+        label = mask(uri)
+        live = type(self._source).is_live(uri) if spec.live is None else spec.live
+        stream = StreamContext(name, uri, label, self.clock, live)
+        stream.on_status = self._count_live
+        self._is_live[name] = live
+        feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self)
+        return feed
+
+    def _forget(self, stream: str) -> None:
+        with self._lock:
+            self._feeds.pop(stream, None)
+            self._is_live.pop(stream, None)
+            self._removed.discard(stream)
+        for runner in self._runners:
+            runner.forget_figures(stream)
+
+    def _count_live(self, _: StreamContext) -> None:
+        self._live = sum(feed.stream.status == "live" for feed in list(self._feeds.values()))
+
+    def _spawn(self, name: str, target: Any) -> None:
+        def body() -> None:
+            try:
+                target()
+            except BaseException as error:  # a defect of ours: end the run rather than hang it
+                log.critical("the thread of %s broke", name, exc_info=True)
+                self.report(StreamkpError(f"the thread of {name} broke: {error!r}"))
+                self.stop()
+
+        thread = threading.Thread(target=body, name=f"streamkp-{name}")
+        with self._lock:
+            self._threads = [t for t in self._threads if t.is_alive() or t.ident is None]
+            self._threads.append(thread)
+            thread.start()
+
+    def _finish_if_idle(self) -> None:
+        """Close the source and its channels once no stream runs and none can come."""
+        with self._lock:
+            idle = not self._active and (not self._keep_alive or self.state != "running")
+            if not idle or not self._source_open:
+                return
+            self._source_open = False
+        self._source_outputs.close()
+        try:
+            self._source.close()
+        except StreamkpError as error:
+            self.report(error)
+        except Exception as error:
+            self.report(SourceError(f"stage {self.spec.source.name} failed while closing: {error!r}"))
+
+
+def _by_stream(lanes: dict[str, int]) -> dict[str, int]:
+    return {key.rpartition("/")[2]: value for key, value in lanes.items()}

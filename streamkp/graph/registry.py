@@ -1,0 +1,92 @@
+"""Finds the class of a stage by the name that YAML uses.
+
+Built-in stages are listed here; other packages add theirs through the entry point group `streamkp.stages`; a graph
+file may name one in a Python file as `path/to/file.py:ClassName`. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from streamkp.errors import UsageError
+from streamkp.graph.stage import Stage
+
+BUILT_IN: Final = {
+    "decode": "streamkp.sources.decode:Decode",
+    "detect-person": "streamkp.stages.detect_person:DetectPerson",
+    "keypoints-2d": "streamkp.stages.keypoints_2d:Keypoints2DStage",
+    "smooth-one-euro": "streamkp.stages.smooth_one_euro:SmoothOneEuro",
+    "window": "streamkp.stages.window:WindowStage",
+    "lift-3d": "streamkp.stages.lift_3d:Lift3D",
+    "publish-websocket": "streamkp.sinks.publish_websocket:PublishWebSocket",
+    "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
+    "record": "streamkp.sinks.record:Record",
+    "render": "streamkp.sinks.render:Render",
+}
+
+ENTRY_POINT_GROUP: Final = "streamkp.stages"
+
+
+def names() -> list[str]:
+    """Every stage name that YAML may use, apart from files."""
+    return [*BUILT_IN, *sorted(e.name for e in entry_points(group=ENTRY_POINT_GROUP) if e.name not in BUILT_IN)]
+
+
+def stage_class(use: str, base: Path | None = None) -> type[Stage]:
+    """The class that YAML names with `use`; a file path is relative to `base` (the graph file's folder).
+
+    Raises:
+        UsageError: there is no such stage, or it is not a `Stage`.
+    """
+    if use in BUILT_IN:
+        module, _, attribute = BUILT_IN[use].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+    elif ".py:" in use:
+        found = _from_file(use, base or Path())
+    else:
+        found = _from_entry_point(use)
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise UsageError(f"{use} is not a stage: its class must derive from MapStage, BatchStage, Sink or Source")
+    return found
+
+
+def _from_entry_point(use: str) -> object:
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == use:
+            try:
+                return entry.load()
+            except Exception as error:
+                raise UsageError(f"the plugin stage {use} ({entry.value}) cannot be imported: {error!r}") from error
+    close = difflib.get_close_matches(use, names(), 1)
+    hint = f"did you mean {close[0]}?" if close else f"known stages: {', '.join(names())}"
+    raise UsageError(f"there is no stage named {use}; {hint}")
+
+
+def _from_file(use: str, base: Path) -> object:
+    file, _, attribute = use.rpartition(":")
+    path = (base / file).resolve()
+    if not path.is_file():
+        raise UsageError(f"the plugin file {file} does not exist (looked for {path})")
+    name = f"streamkp_plugin_{path.stem}_{abs(hash(path)):x}"
+    module = sys.modules.get(name)
+    if module is None:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"the plugin file {file} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise UsageError(f"the plugin file {file} cannot be imported: {error!r}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise UsageError(f"the plugin file {file} has no class {attribute}") from None

@@ -1,0 +1,347 @@
+"""A graph as data: validated, in the order in which packets pass it, before anything is opened."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from streamkp.errors import StreamkpError, UsageError
+from streamkp.graph import registry
+from streamkp.graph.channel import Policy
+from streamkp.graph.stage import Stage, StageOptions
+
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+MAX_STREAMS: Final = 1024
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class QueueSpec(_Strict):
+    """The channel in front of a stage. Without `full`, files wait and live streams drop at the first edge."""
+
+    size: int = Field(4, ge=1, le=4096, description="Packets that may wait, for each stream.")
+    full: Policy | None = Field(None, description="What happens when it is full.")
+
+
+class BatchSpec(_Strict):
+    """How a batch stage gathers packets of several streams."""
+
+    size: int = Field(16, ge=1, le=1024, description="Most packets in one batch.")
+    wait_ms: float = Field(4.0, ge=0, le=1000, description="Longest wait for further streams after the first.")
+
+
+class StreamSpec(_Strict):
+    """One video source. Its address may hold a password, so it does not show in `repr`."""
+
+    uri: SecretStr
+    live: bool | None = Field(None, description="Drop frames rather than wait; by default, cameras do.")
+
+
+class StageSettings(_Strict):
+    """The keys that every stage has besides its own options."""
+
+    use: str
+    queue: QueueSpec = QueueSpec()
+    batch: BatchSpec = BatchSpec()
+    workers: int = Field(1, ge=1, le=64)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of a validated graph."""
+
+    name: str
+    use: str
+    cls: type[Stage]
+    options: StageOptions
+    inputs: tuple[str, ...]
+    settings: StageSettings
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """A validated graph; `stages` is in topological order, the source first."""
+
+    stages: tuple[StageSpec, ...]
+    streams: Mapping[str, StreamSpec] = field(default_factory=dict)
+    origin: str = "graph"
+
+    @property
+    def source(self) -> StageSpec:
+        """The stage that makes the packets."""
+        return self.stages[0]
+
+    def feedback(self) -> list[tuple[str, str]]:
+        """The edges against the flow, as (from, to): each sender to the nearest stage above that takes it."""
+        above = {stage.name: stage.inputs for stage in self.stages}
+        takers = {stage.name for stage in self.stages if stage.cls.takes_feedback}
+        edges = []
+        for stage in self.stages:
+            if not stage.cls.sends_feedback:
+                continue
+            level = list(stage.inputs)
+            while level:
+                hit = next((name for name in level if name in takers), None)
+                if hit is not None:
+                    edges.append((stage.name, hit))
+                    break
+                level = [name for below in level for name in above[below]]
+        return edges
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a graph: where (`stages.detect.every`) and what."""
+
+    where: str
+    what: str
+
+
+class GraphError(UsageError):
+    """Everything that is wrong with a graph, one line each."""
+
+    def __init__(self, problems: Iterable[Problem], place: Mapping[str, str] | None = None, origin: str = "") -> None:
+        self.problems = tuple(problems)
+        lines = []
+        for problem in self.problems:
+            at = _nearest(place or {}, problem.where) or origin
+            lines.append(": ".join(filter(None, (at, problem.where, problem.what))))
+        super().__init__("\n".join(lines))
+
+
+def _nearest(place: Mapping[str, str], where: str) -> str:
+    parts = where.split(".")
+    for end in range(len(parts), 0, -1):
+        if (at := place.get(".".join(parts[:end]))) is not None:
+            return at
+    return ""
+
+
+def validate(data: Any, *, base: Path | None = None, origin: str = "graph") -> GraphSpec:
+    """Turn plain data (what YAML gives) into a graph, or say everything that is wrong with it.
+
+    Args:
+        data: the mapping of a graph file: `version`, `streams`, `stages`.
+        base: folder that plugin paths are relative to.
+        origin: what to call the graph in messages.
+
+    Raises:
+        GraphError: with every problem found.
+    """
+    return _Validation(base, origin).run(data)
+
+
+class _Validation:
+    def __init__(self, base: Path | None, origin: str) -> None:
+        self.base = base
+        self.origin = origin
+        self.problems: list[Problem] = []
+
+    def run(self, data: Any) -> GraphSpec:
+        if not isinstance(data, dict):
+            raise GraphError([Problem("", "a graph is a mapping with the keys version, streams and stages")])
+        self._known("", data, ("version", "streams", "stages"))
+        if data.get("version", 1) != 1:
+            self._add("version", f"is {data['version']!r}; this streamkp reads version 1")
+        streams = self._streams(data.get("streams") or {})
+        stages = self._stages(data.get("stages") or {})
+        ordered = self._order(stages)
+        self._claims(ordered)
+        if self.problems:
+            raise GraphError(self.problems)
+        return GraphSpec(tuple(ordered), streams, self.origin)
+
+    def _add(self, where: str, what: str) -> None:
+        self.problems.append(Problem(where, what))
+
+    def _known(self, where: str, data: Mapping[Any, Any], allowed: Iterable[str]) -> None:
+        for key in data:
+            if key not in (names := list(allowed)):
+                at = f"{where}.{key}" if where else str(key)
+                self._add(at, f"unknown key{_did_you_mean(str(key), names)}")
+
+    def _streams(self, data: Any) -> dict[str, StreamSpec]:
+        streams: dict[str, StreamSpec] = {}
+        if not isinstance(data, dict):
+            self._add("streams", "must be a mapping of stream id to {uri: ...}")
+            return streams
+        if len(data) > MAX_STREAMS:
+            self._add("streams", f"{len(data)} streams; at most {MAX_STREAMS} are allowed")
+        for key, value in data.items():
+            where = f"streams.{key}"
+            self._name(where, key)
+            entry = {"uri": str(value)} if isinstance(value, str | int) else value
+            if isinstance(entry, dict) and isinstance(entry.get("uri"), int):
+                entry = entry | {"uri": str(entry["uri"])}
+            try:
+                streams[str(key)] = StreamSpec.model_validate(entry)
+            except ValidationError as error:
+                self._pydantic(where, error, StreamSpec)
+        return streams
+
+    def _stages(self, data: Any) -> list[StageSpec]:
+        stages: list[StageSpec] = []
+        if not isinstance(data, dict) or not data:
+            self._add("stages", "must be a mapping of stage name to {use: ..., options}")
+            return stages
+        above: str | None = None  # the nearest stage above that is not a sink
+        for key, value in data.items():
+            where = f"stages.{key}"
+            self._name(where, key)
+            if not isinstance(value, dict) or "use" not in value:
+                self._add(where, "must be a mapping with the key use (`streamkp stages` lists what there is)")
+                continue
+            stage = self._stage(str(key), where, value, above, data)
+            if stage is None:
+                above = str(key)
+                continue
+            stages.append(stage)
+            if stage.cls.kind != "sink":
+                above = stage.name
+        return stages
+
+    def _stage(
+        self, name: str, where: str, value: dict[str, Any], above: str | None, data: Mapping[Any, Any]
+    ) -> StageSpec | None:
+        common = {k: v for k, v in value.items() if k in StageSettings.model_fields}
+        own = {k: v for k, v in value.items() if k not in common and k != "from"}
+        if isinstance(common["use"], type):  # a graph made in Python may give the class itself
+            common["use"] = common["use"].__name__
+        settings = None
+        try:
+            settings = StageSettings.model_validate(common)
+        except ValidationError as error:
+            self._pydantic(where, error, StageSettings)
+        try:
+            use = value["use"]
+            cls: type[Stage] = use if isinstance(use, type) else registry.stage_class(str(use), self.base)
+        except UsageError as error:
+            self._add(f"{where}.use", str(error))
+            return None
+        inputs = self._inputs(where, value.get("from"), above, cls, data)
+        options = None
+        try:
+            options = cls.Options.model_validate(own)
+        except ValidationError as error:
+            self._pydantic(where, error, cls.Options, ("use", "from", "queue", "batch", "workers"))
+        if settings is None or options is None:
+            return None
+        if settings.workers > 1 and not cls.stateless:
+            self._add(f"{where}.workers", f"{settings.use} keeps state between frames, so it runs in one thread")
+        try:
+            cls.check(options)
+        except StreamkpError as error:
+            self._add(where, str(error))
+        return StageSpec(name, settings.use, cls, options, inputs, settings)
+
+    def _inputs(
+        self, where: str, given: Any, above: str | None, cls: type[Stage], data: Mapping[Any, Any]
+    ) -> tuple[str, ...]:
+        if cls.kind == "source":
+            if given is not None:
+                self._add(f"{where}.from", "a source has no inputs")
+            return ()
+        if given is None:
+            if above is None:
+                self._add(where, "the first stage must be a source such as decode")
+            return (above,) if above else ()
+        inputs = [str(g) for g in given] if isinstance(given, list) else [str(given)]
+        for name in inputs:
+            if name not in data:
+                known = [str(k) for k in data]
+                self._add(f"{where}.from", f"there is no stage named {name}{_did_you_mean(name, known)}")
+        if len(set(inputs)) < len(inputs):
+            self._add(f"{where}.from", "names a stage twice")
+        return tuple(dict.fromkeys(inputs))
+
+    def _order(self, stages: list[StageSpec]) -> list[StageSpec]:
+        by_name = {stage.name: stage for stage in stages}
+        sources = [stage.name for stage in stages if stage.cls.kind == "source"]
+        if stages and len(sources) != 1:
+            self._add("stages", f"a graph has one source; this one has {', '.join(sources) or 'none'}")
+        if stages and not any(stage.cls.kind == "sink" for stage in stages):
+            self._add("stages", "nothing leaves this graph: add a sink such as publish-websocket or record")
+        for stage in stages:
+            for name in stage.inputs:
+                if name in by_name and by_name[name].cls.kind == "sink":
+                    self._add(f"stages.{stage.name}.from", f"{name} is a sink; nothing comes out of it")
+        ordered: list[StageSpec] = []
+        done: set[str] = set()
+        waiting = sorted(stages, key=lambda stage: stage.cls.kind != "source")
+        while waiting:
+            free = [s for s in waiting if all(i in done or i not in by_name for i in s.inputs)]
+            if not free:
+                self._add("stages", f"these stages wait for each other in a circle: {_cycle(waiting)}")
+                return ordered
+            ordered.append(free[0])
+            done.add(free[0].name)
+            waiting.remove(free[0])
+        return ordered
+
+    def _claims(self, stages: list[StageSpec]) -> None:
+        owner: dict[str, str] = {}
+        for stage in stages:
+            for claim in stage.cls.claims(stage.options):
+                if claim in owner:
+                    self._add(
+                        f"stages.{stage.name}", f"{claim} is already used by stage {owner[claim]}; choose another"
+                    )
+                owner.setdefault(claim, stage.name)
+
+    def _name(self, where: str, key: Any) -> None:
+        if not re.match(NAME, str(key)):
+            self._add(where, "a name has up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit")
+
+    def _pydantic(
+        self, where: str, error: ValidationError, model: type[BaseModel], extra: tuple[str, ...] = ()
+    ) -> None:
+        for item in error.errors(include_url=False, include_context=False):
+            path = ".".join([where, *(str(part) for part in item["loc"])])
+            if item["type"] == "extra_forbidden":
+                allowed = [*_aliases(_model_at(model, item["loc"][:-1])), *(extra if len(item["loc"]) == 1 else ())]
+                self._add(path, f"unknown option{_did_you_mean(str(item['loc'][-1]), allowed)}")
+            elif item["type"] == "missing":
+                self._add(path, "is required")
+            else:
+                found = item.get("input")
+                shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) or found is None else ""
+                self._add(path, item["msg"].replace("Value error, ", "") + shown)
+
+
+def _model_at(model: type[BaseModel], path: Iterable[int | str]) -> type[BaseModel]:
+    for part in path:
+        info = model.model_fields.get(str(part))
+        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+            return model
+        model = info.annotation
+    return model
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    names = sorted(set(allowed))
+    close = difflib.get_close_matches(word, names, 1, 0.6)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; allowed: {', '.join(names)}" if names else ""
+
+
+def _cycle(stages: list[StageSpec]) -> str:
+    by_name = {stage.name: stage for stage in stages}
+    path = [stages[0].name]
+    while True:
+        following = next(i for i in by_name[path[-1]].inputs if i in by_name)
+        if following in path:
+            return " <- ".join([*path[path.index(following) :], following])
+        path.append(following)

@@ -1,0 +1,427 @@
+"""The engine as its users see it: order, draining, stopping, faults, streams that come and go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from streamkp.errors import OutputError, SourceError, UsageError
+from streamkp.graph.engine import Engine
+from streamkp.graph.spec import StreamSpec, validate
+from streamkp.graph.stage import BatchStage, MapStage, Sink, StageOptions, StreamContext
+from streamkp.packet import Packet
+from streamkp.testing import Collect, Collected, ManualClock, Scripted, build, count_to, make_packet
+
+WAIT = 20.0  # seconds until a hung engine fails the test
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_the_graph() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+class Pass(MapStage):
+    stateless = True
+
+    def process(self, packet: Packet) -> Packet:
+        return packet
+
+
+class Gate(MapStage):
+    """Holds every packet until the test lets it through."""
+
+    class Options(StageOptions):
+        entered: object
+        gate: object
+        model_config = StageOptions.model_config | {"arbitrary_types_allowed": True}
+
+    def process(self, packet: Packet) -> Packet:
+        self.options.entered.release()
+        self.options.gate.acquire()
+        return packet
+
+
+def gate() -> tuple[threading.Semaphore, threading.Semaphore, dict[str, object]]:
+    entered, opened = threading.Semaphore(0), threading.Semaphore(0)
+    return entered, opened, {"use": Gate, "entered": entered, "gate": opened}
+
+
+class Pairs(BatchStage):
+    expensive = False
+
+    class Options(StageOptions):
+        sizes: object
+
+    def process(self, batch: list[Packet]) -> list[Packet]:
+        self.options.sizes.append(sorted((p.stream, p.seq) for p in batch))
+        return list(batch)
+
+
+def endless(context: StreamContext) -> Iterator[Packet]:
+    seq = 0
+    while not context.stopping:
+        yield make_packet(context.stream, seq)
+        seq += 1
+
+
+def finish(engine: Engine) -> None:
+    if not engine.wait(WAIT):
+        engine.stop()
+        engine.wait(WAIT)
+        pytest.fail("the engine hung")
+
+
+def test_a_file_loses_nothing_and_ends_by_itself() -> None:
+    engine, out = build({"a": {"use": Pass}, "b": {"use": Pass}}, {"x": count_to(500), "y": count_to(300)})
+    engine.start()
+    finish(engine)
+    assert out.seqs("x") == list(range(500))
+    assert out.seqs("y") == list(range(300))
+    assert sorted(out.ended) == ["x", "y"]
+    assert engine.errors == []
+    stats = engine.stats()
+    assert stats["stages"]["b"]["x"]["done"] == 500
+    assert stats["streams"]["y"]["status"] == "ended"
+
+
+def test_several_workers_keep_the_order_of_each_stream() -> None:
+    class Jitter(MapStage):
+        stateless = True
+
+        def process(self, packet: Packet) -> Packet:
+            sum(range((packet.seq * 7919) % 3000))
+            return packet
+
+    engine, out = build({"work": {"use": Jitter, "workers": 4}}, {"x": count_to(400), "y": count_to(400)})
+    engine.start()
+    finish(engine)
+    assert out.seqs("x") == out.seqs("y") == list(range(400))
+
+
+def test_workers_are_refused_for_a_stage_with_state() -> None:
+    with pytest.raises(UsageError, match="keeps state between frames"):
+        build({"work": {"use": Gate, "workers": 2, "entered": 1, "gate": 1}}, {"x": count_to(1)})
+
+
+def test_a_stage_that_raises_loses_that_packet_only(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(MapStage):
+        def process(self, packet: Packet) -> Packet:
+            if packet.seq % 2:
+                raise ValueError("odd")
+            return packet
+
+    engine, out = build({"odd": {"use": Odd}}, {"cam": count_to(20)})
+    engine.start()
+    finish(engine)
+    assert out.seqs() == list(range(0, 20, 2))
+    assert engine.stats()["stages"]["odd"]["cam"]["errors"] == 10
+    assert len([r for r in caplog.records if "odd dropped frame 1 of stream cam" in r.message]) == 1
+    assert len([r for r in caplog.records if "dropped frame" in r.message]) == 1  # once a minute, not ten times
+
+
+def test_live_streams_drop_at_the_first_edge_and_count_it() -> None:
+    entered, opened, held = gate()
+    pushed = threading.Event()
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(seq=0)
+        assert entered.acquire(timeout=WAIT)  # frame 0 is inside the stage, its queue is empty
+        for seq in range(1, 11):
+            yield make_packet(seq=seq)
+        pushed.set()
+
+    engine, out = build({"gate": held | {"queue": {"size": 2}}}, {"cam": script}, live=True)
+    engine.start()
+    assert pushed.wait(WAIT)
+    opened.release(100)
+    finish(engine)
+    assert out.seqs() == [0, 9, 10]
+    assert engine.stats()["stages"]["gate"]["cam"]["dropped"]["overflow"] == 8
+
+
+def test_a_stale_packet_is_dropped_before_an_expensive_stage() -> None:
+    clock, sizes = ManualClock(), []
+    now = clock.monotonic()
+
+    class Costly(Pairs):
+        expensive = True
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(seq=0, expires_at=now - 1)
+        yield make_packet(seq=1, expires_at=now + 10**9)
+
+    engine, out = build({"costly": {"use": Costly, "sizes": sizes}}, {"cam": script}, clock=clock)
+    engine.start()
+    finish(engine)
+    assert out.seqs() == [1]
+    assert engine.stats()["stages"]["costly"]["cam"]["dropped"]["stale"] == 1
+
+
+def test_a_batch_takes_one_packet_of_each_live_stream_without_waiting() -> None:
+    clock, sizes = ManualClock(), []  # the clock stands still: any wait would hang
+    barrier = threading.Barrier(3)
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        for seq in range(30):
+            yield make_packet(context.stream, seq)
+        barrier.wait(WAIT)
+
+    batch = {"use": Pairs, "sizes": sizes, "batch": {"size": 8, "wait_ms": 1000}, "queue": {"size": 64}}
+    engine, out = build({"pairs": batch}, {"x": script, "y": script}, clock=clock)
+    engine.start()
+    barrier.wait(WAIT)
+    while not engine.wait(0.0):
+        clock.advance(1.0)
+    assert out.seqs("x") == out.seqs("y") == list(range(30))
+    assert all(len({stream for stream, _ in each}) == len(each) for each in sizes)
+
+
+def test_branches_meet_again_with_what_each_has_added() -> None:
+    class Mark(MapStage):
+        class Options(StageOptions):
+            word: str
+            skip: int = 1
+
+        def process(self, packet: Packet) -> Packet | None:
+            packet.events.append({"word": self.options.word})
+            return None if self.options.skip > 1 and packet.seq % self.options.skip else packet
+
+    stages = {
+        "left": {"use": Mark, "word": "left", "from": "source"},
+        "right": {"use": Mark, "word": "right", "from": "source", "skip": 3},
+        "both": {"use": Pass, "from": ["left", "right"]},
+    }
+    engine, out = build(stages, {"x": count_to(50), "y": count_to(50)})
+    engine.start()
+    finish(engine)
+    assert out.seqs("x") == out.seqs("y") == list(range(50))
+    for packet in out.packets:
+        words = [event["word"] for event in packet.events]
+        assert words == (["left", "right"] if packet.seq % 3 == 0 else ["left"])
+
+
+def test_images_are_shared_by_all_branches() -> None:
+    other = Collected()
+    engine, out = build({"a": {"use": Pass}, "tap": {"use": Collect, "into": other, "from": "a"}}, {"x": count_to(5)})
+    engine.start()
+    finish(engine)
+    assert [id(p.image) for p in out.packets] == [id(p.image) for p in other.packets]
+    assert all(mine is not theirs for mine, theirs in zip(out.packets, other.packets, strict=True))
+
+
+def test_state_is_cleared_with_its_track_its_epoch_and_its_stream() -> None:
+    class Remember(MapStage):
+        def open(self) -> None:
+            self.frames = self.per_stream(list)
+            self.poses = self.per_track(list)
+            seen.append(self)
+
+        def process(self, packet: Packet) -> Packet:
+            self.frames[packet.stream].append(packet.seq)
+            for track in packet.tracks:
+                self.poses[packet.stream, track].append(packet.seq)
+            history.append((dict(self.frames), dict(self.poses)))
+            return packet
+
+    seen: list[Remember] = []
+    history: list[tuple[dict[str, list[int]], dict[tuple[str, int], list[int]]]] = []
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(seq=0, tracks=frozenset({1, 2}))
+        yield make_packet(seq=1, tracks=frozenset({2}))
+        yield make_packet(seq=2, tracks=frozenset({2}))
+        yield make_packet(seq=3, tracks=frozenset({2}), epoch=1)
+
+    engine, _ = build({"remember": {"use": Remember}}, {"cam": script})
+    engine.start()
+    finish(engine)
+    assert history[2][1] == {("cam", 2): [0, 1, 2]}
+    assert history[3] == ({"cam": [3]}, {("cam", 2): [3]})
+    assert seen[0].frames == {}
+    assert seen[0].poses == {}
+
+
+def test_drain_while_a_stage_blocks_on_a_full_channel() -> None:
+    entered, opened, held = gate()
+    engine, out = build({"a": {"use": Pass}, "gate": held | {"queue": {"size": 1}}}, {"cam": endless})
+    engine.start()
+    assert entered.acquire(timeout=WAIT)
+    engine.drain()
+    opened.release(1000)
+    finish(engine)
+    assert out.seqs() == list(range(len(out.packets)))
+    assert out.ended == ["cam"]
+
+
+def test_stop_while_a_stage_blocks_on_a_full_channel() -> None:
+    entered, opened, held = gate()
+    engine, out = build({"a": {"use": Pass}, "gate": held | {"queue": {"size": 1}}}, {"cam": endless})
+    engine.start()
+    assert entered.acquire(timeout=WAIT)
+    engine.stop()
+    opened.release(1000)
+    finish(engine)
+    assert len(out.packets) <= 1
+
+
+def test_stop_and_drain_while_a_batch_is_half_full() -> None:
+    for end in (Engine.stop, Engine.drain):
+        clock = ManualClock()
+
+        def waits(context: StreamContext) -> Iterator[Packet]:
+            yield make_packet(context.stream, 0)
+            context.wait(1e6)
+
+        batch = {"use": Pairs, "sizes": [], "batch": {"size": 8, "wait_ms": 1000}}
+        engine, out = build(
+            {"pairs": batch}, {"x": waits, "y": waits, "z": lambda c: iter(c.wait(1e6) and ())}, clock=clock
+        )
+        engine.start()
+        for _ in range(3):
+            assert clock.waits.acquire(timeout=WAIT)
+        end(engine)
+        finish(engine)
+        assert end is Engine.stop or len(out.packets) == 2
+
+
+def test_when_the_third_stage_cannot_open_the_others_are_closed() -> None:
+    calls: list[str] = []
+
+    class Fine(MapStage):
+        def open(self) -> None:
+            calls.append(f"open {self.context.name}")
+
+        def close(self) -> None:
+            calls.append(f"close {self.context.name}")
+
+    class Broken(Fine):
+        def open(self) -> None:
+            raise UsageError("the model file is gone; pull it again")
+
+    engine, _ = build({"a": {"use": Fine}, "b": {"use": Fine}, "c": {"use": Broken}}, {"cam": count_to(1)})
+    with pytest.raises(UsageError, match="stage c: the model file is gone"):
+        engine.start()
+    assert calls == ["open a", "open b", "close b", "close a"]
+    assert engine.wait(0)
+
+
+def test_every_stage_is_closed_once_also_when_stopped() -> None:
+    closed: list[str] = []
+
+    class Closing(Pass):
+        def close(self) -> None:
+            closed.append(self.context.name)
+
+    engine, _ = build({"a": {"use": Closing, "workers": 3}, "b": {"use": Closing}}, {"cam": endless})
+    engine.start()
+    engine.stop()
+    finish(engine)
+    assert sorted(closed) == ["a", "b"]
+
+
+def test_a_source_that_fails_ends_its_stream_only() -> None:
+    def breaks(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet("bad", 0)
+        raise SourceError("bad.mp4 is cut off after 1 frame")
+
+    engine, out = build({"a": {"use": Pass}}, {"bad": breaks, "good": count_to(50)})
+    engine.start()
+    finish(engine)
+    assert out.seqs("good") == list(range(50))
+    assert out.seqs("bad") == [0]
+    assert [str(e) for e in engine.errors] == ["bad.mp4 is cut off after 1 frame"]
+    assert engine.stats()["streams"]["bad"]["status"] == "failed"
+
+
+def test_a_sink_that_fails_is_taken_out_and_the_rest_goes_on() -> None:
+    class Full(Sink):
+        def process(self, packet: Packet) -> None:
+            if packet.seq == 3:
+                raise OutputError("the disk is full")
+
+    engine, out = build({"a": {"use": Pass}, "full": {"use": Full}}, {"cam": count_to(10)})
+    engine.start()
+    finish(engine)
+    assert out.seqs() == list(range(10))
+    assert [type(e) for e in engine.errors] == [OutputError]
+    assert not engine.healthy()
+    stats = engine.stats()["stages"]["full"]["cam"]
+    assert (stats["done"], stats["errors"], stats["dropped"]["refused"]) == (3, 1, 6)
+
+
+def test_a_run_ends_when_its_only_sink_has_failed() -> None:
+    class Full(Sink):
+        def process(self, packet: Packet) -> None:
+            raise OutputError("the disk is full")
+
+    data = {
+        "streams": {"cam": "test:cam"},
+        "stages": {"source": {"use": Scripted, "scripts": {"cam": endless}}, "full": {"use": Full}},
+    }
+    engine = Engine(validate(data))
+    engine.start()
+    finish(engine)
+    assert [str(e) for e in engine.errors] == ["the disk is full"]
+
+
+def test_streams_come_and_go_without_touching_the_others() -> None:
+    arrived = {"b": threading.Event()}
+
+    class Watch(Pass):
+        def process(self, packet: Packet) -> Packet:
+            if packet.stream in arrived:
+                arrived[packet.stream].set()
+            return packet
+
+    engine, out = build({"watch": {"use": Watch}}, {"a": endless, "b": endless}, keep_alive=True)
+    del engine.spec.streams["b"]  # type: ignore[attr-defined]
+    engine.start()
+    engine.add_stream("b", StreamSpec(uri="test:b"))
+    with pytest.raises(UsageError, match="already"):
+        engine.add_stream("b", StreamSpec(uri="test:b"))
+    assert arrived["b"].wait(WAIT)
+    engine.remove_stream("b")
+    with pytest.raises(UsageError, match="no stream named c"):
+        engine.remove_stream("c")
+    engine.drain()
+    finish(engine)
+    assert out.seqs("a") == list(range(len(out.seqs("a"))))
+    assert out.seqs("b") == list(range(len(out.seqs("b"))))
+    assert sorted(out.ended) == ["a", "b"]
+    assert "b" not in engine.stats()["streams"]
+
+
+def test_feedback_reaches_the_nearest_stage_above_that_takes_it() -> None:
+    asked: list[tuple[int, object]] = []
+
+    class Taker(MapStage):
+        takes_feedback = True
+
+        def process(self, packet: Packet) -> Packet:
+            asked.append((packet.seq, self.context.feedback_in.take(packet.stream)))
+            return packet
+
+    class Sender(MapStage):
+        sends_feedback = True
+
+        def process(self, packet: Packet) -> Packet:
+            self.context.feedback_out.send(packet.stream, packet.seq)
+            turn.release()
+            return packet
+
+    turn = threading.Semaphore(0)
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        for seq in range(4):
+            yield make_packet(seq=seq)
+            assert turn.acquire(timeout=WAIT)
+
+    engine, _ = build({"taker": {"use": Taker}, "between": {"use": Pass}, "sender": {"use": Sender}}, {"cam": script})
+    assert engine.spec.feedback() == [("sender", "taker")]
+    engine.start()
+    finish(engine)
+    assert asked == [(0, None), (1, 0), (2, 1), (3, 2)]

@@ -1,0 +1,133 @@
+"""From one graph to many WebSocket clients: the graph never waits, a slow client loses its oldest messages."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from aiohttp import WSMsgType, web
+
+from streamkp import wire
+from streamkp.packet import Image
+
+
+class Client:
+    """A bounded queue of encoded messages for one client, told of what it has lost."""
+
+    def __init__(self, stream: str | None, format: wire.Format, limit: int) -> None:
+        self.format = format
+        self._stream = stream
+        self._limit = limit
+        self._queue: deque[bytes] = deque()
+        self._lost = 0
+        self._lock = threading.Lock()
+        self._awake = asyncio.Event()
+        self._ending = False
+
+    def wants(self, stream: str) -> bool:
+        """Whether this client asked for that stream, or for all."""
+        return self._stream is None or self._stream == stream
+
+    def offer(self, data: bytes) -> None:
+        """Queue a message, from any thread."""
+        with self._lock:
+            if len(self._queue) >= self._limit:
+                self._queue.popleft()
+                self._lost += 1
+            self._queue.append(data)
+
+    def wake(self, ending: bool = False) -> None:
+        """There may be something to send; `ending`: and that will be all. To be called on the loop."""
+        self._ending |= ending
+        self._awake.set()
+
+    async def send_to(self, socket: web.WebSocketResponse) -> None:
+        """Send what is queued as it comes; returns after `wake(ending=True)` when everything is out."""
+        opcode = WSMsgType.BINARY if self.format == "msgpack" else WSMsgType.TEXT
+        while True:
+            self._awake.clear()
+            while (data := self._next()) is not None:
+                await socket.send_frame(data, opcode)
+            if self._ending:
+                return
+            await self._awake.wait()
+
+    def _next(self) -> bytes | None:
+        with self._lock:
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                return wire.encode(wire.lost_message(lost), self.format)
+            return self._queue.popleft() if self._queue else None
+
+
+class Hub:
+    """All clients, the streams that are online, and the newest image of each.
+
+    `post` runs a function on the loop of the clients soon, from any thread.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
+        self.images: dict[str, tuple[int, Image]] = {}  # by stream: seq, image (shared with the graph: read only)
+        self.clients: tuple[Client, ...] = ()  # replaced as a whole, so that the graph reads it without a lock
+        self._online: dict[str, None] = {}
+        self._lock = threading.Lock()  # keeps a new client's list of streams in step with status messages
+        self._post = post
+        self._waking = False
+
+    def add(self, client: Client) -> None:
+        """A new client; it is told first which streams are online."""
+        with self._lock:
+            for stream in filter(client.wants, self._online):
+                client.offer(wire.encode(wire.status_message(stream, True), client.format))
+            self.clients = (*self.clients, client)
+        client.wake()
+
+    def remove(self, client: Client) -> None:
+        """The client is gone."""
+        with self._lock:
+            self.clients = tuple(c for c in self.clients if c is not client)
+
+    def wanted(self, stream: str) -> bool:
+        """Whether any client asked for that stream."""
+        return any(client.wants(stream) for client in self.clients)
+
+    def publish(self, message: wire.Message) -> None:
+        """Queue a message for every client that wants its stream, encoded once per format in use."""
+        encoded: dict[wire.Format, bytes] = {}
+        for client in self.clients:
+            if client.wants(message["stream"]):
+                if client.format not in encoded:
+                    encoded[client.format] = wire.encode(message, client.format)
+                client.offer(encoded[client.format])
+        if encoded and not self._waking:
+            self._waking = True
+            self._post(self._wake)
+
+    def set_online(self, stream: str, online: bool) -> None:
+        """Tell the clients when a stream starts to deliver, and when it ends."""
+        if online is (stream in self._online):
+            return
+        with self._lock:
+            if online:
+                self._online[stream] = None
+            else:
+                del self._online[stream]
+                self.images.pop(stream, None)
+            self.publish(wire.status_message(stream, online))
+
+    def online(self) -> list[str]:
+        """Streams that deliver, in the order in which they came."""
+        with self._lock:
+            return list(self._online)
+
+    def end(self) -> None:
+        """Nothing more will come: clients are closed once they have what is queued. To be called on the loop."""
+        for client in self.clients:
+            client.wake(ending=True)
+
+    def _wake(self) -> None:
+        self._waking = False  # before the clients look: what is queued from now on asks for another round
+        for client in self.clients:
+            client.wake()

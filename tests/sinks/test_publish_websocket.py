@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import cv2
+import numpy as np
+import pytest
+import websockets
+from numpy.testing import assert_array_equal
+from websockets.sync.client import ClientConnection, connect
+
+from streamkp import wire
+from streamkp.errors import OutputError, UsageError
+from streamkp.graph.stage import StageContext
+from streamkp.packet import Packet
+from streamkp.sinks.publish_websocket import PublishWebsocket
+from streamkp.skeletons import SKELETONS
+
+Make = Callable[..., Packet]
+Open = Callable[..., Any]
+
+
+def _ws(sink: PublishWebsocket, query: str = "", **more: Any) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{sink.port}/ws{query}", proxy=None, compression=None, open_timeout=10, **more)
+
+
+def _get(url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    async def get() -> tuple[int, bytes, dict[str, str]]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers=headers, ssl=False) as response,
+        ):
+            return response.status, await response.read(), dict(response.headers)
+
+    return asyncio.run(get())
+
+
+@pytest.mark.parametrize("query", ["", "?format=msgpack", "?format=json", "?format=json&stream=cam"])
+def test_every_frame_arrives_in_order(open_sink: Open, make_packet: Make, query: str) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    with _ws(sink, query) as client:
+        packets = [make_packet(seq) for seq in (0, 1, 2, 6)]
+        for packet in packets:
+            sink.process(packet)
+        status, *got = [wire.decode(client.recv(timeout=10)) for _ in range(5)]
+        assert status == wire.status_message("cam", True)
+        assert [m["seq"] for m in got] == [0, 1, 2, 6]
+        assert [m["dropped"] for m in got] == [0, 0, 0, 3]
+        points = got[3]["persons"][0]["keypoints_3d"]["points"]
+        sent = packets[3].persons[0].keypoints_3d
+        assert sent is not None
+        np.testing.assert_allclose(points, sent.points, atol=1e-4)
+
+
+def test_a_client_hears_only_the_stream_that_it_asked_for(open_sink: Open, make_packet: Make) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    with _ws(sink, "?stream=b") as client:
+        for seq in range(3):
+            sink.process(make_packet(seq, "a"))
+            sink.process(make_packet(seq, "b"))
+        sink.stream_ended("a")
+        sink.stream_ended("b")
+        got = [wire.decode(client.recv(timeout=10)) for _ in range(5)]
+    assert got[0] == wire.status_message("b", True)
+    assert [(m["stream"], m["seq"]) for m in got[1:4]] == [("b", 0), ("b", 1), ("b", 2)]
+    assert got[4] == wire.status_message("b", False)
+
+
+def test_who_comes_late_is_told_which_streams_are_online(open_sink: Open, make_packet: Make) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    sink.process(make_packet(0, "a"))
+    sink.process(make_packet(0, "b"))
+    sink.stream_ended("a")
+    assert json.loads(_get(f"{sink.url}/streams")[1]) == {"streams": ["b"]}
+    with _ws(sink) as client:
+        assert wire.decode(client.recv(timeout=10)) == wire.status_message("b", True)
+
+
+def test_close_flushes_then_says_going_away(open_sink: Open, make_packet: Make) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    before = set(threading.enumerate())
+    with _ws(sink) as client:
+        for seq in range(200):
+            sink.process(make_packet(seq))
+        closing = threading.Thread(target=sink.close)
+        closing.start()
+        got = []
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            while True:
+                got.append(wire.decode(client.recv(timeout=10)))
+        closing.join(timeout=10)
+    assert [m["seq"] for m in got[1:]] == list(range(200))
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    assert not [t for t in threading.enumerate() if t in before and t.name == "publish"]
+
+
+def test_a_slow_client_loses_its_oldest_and_is_told(open_sink: Open, make_packet: Make) -> None:
+    sink = open_sink(PublishWebsocket, port=0, queue=8)
+    last = 4000
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as raw:
+        raw.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{sink.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        stream = raw.makefile("rb")
+        while stream.readline().strip():
+            pass
+        with _ws(sink) as quick:  # reads nothing of what the slow one misses, but keeps up itself
+            for seq in range(last + 1):
+                sink.process(make_packet(seq, people=4))
+            got = _frames_until(stream, last)
+            newest = -1
+            while newest != last:
+                newest = wire.decode(quick.recv(timeout=10)).get("seq", newest)
+    frames = [m["seq"] for m in got if "seq" in m]
+    lost = sum(m["messages"] for m in got if m.get("type") == "lost")
+    assert lost > 0
+    assert frames == sorted(frames)
+    assert len(frames) + lost == last + 1
+    assert frames[-8:] == list(range(last - 7, last + 1))
+
+
+def _frames_until(stream: Any, last: int) -> list[wire.Message]:
+    """Messages of unmasked binary WebSocket frames up to the one with that `seq`."""
+    got: list[wire.Message] = []
+    while not got or got[-1].get("seq") != last:
+        head = stream.read(2)
+        size = head[1]
+        if size >= 126:
+            size = int.from_bytes(stream.read(2 if size == 126 else 8), "big")
+        payload = stream.read(size)
+        if head[0] & 0x0F == 2:
+            got.append(wire.decode(payload))
+    return got
+
+
+def test_preview_is_the_newest_image_made_small(open_sink: Open, make_packet: Make) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    packet = make_packet(5, width=1920, height=1080)
+    assert _get(f"{sink.url}/preview/cam.jpg")[0] == 404
+    sink.process(packet)
+    status, data, headers = _get(f"{sink.url}/preview/cam.jpg")
+    assert status == 200
+    assert headers["X-Streamkp-Seq"] == "5"
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    assert image.shape == (360, 640, 3)
+    assert_array_equal(np.unique(packet.image), [60])  # type: ignore[arg-type]
+    sink.process(make_packet(6, width=16, height=16))
+    assert _get(f"{sink.url}/preview/cam.jpg")[2]["X-Streamkp-Seq"] == "6"
+    sink.stream_ended("cam")
+    assert _get(f"{sink.url}/preview/cam.jpg")[0] == 404
+
+
+def test_the_page_and_its_files(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    status, page, headers = _get(sink.url + "/")
+    assert status == 200
+    assert b"viewer/app.js" in page
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert b"http" not in page.replace(b"http-equiv", b"")
+    for file in ("app.js", "connection.js", "overlay.js", "space.js", "preview.js", "colours.js", "style.css"):
+        assert _get(f"{sink.url}/viewer/{file}")[0] == 200
+    assert _get(f"{sink.url}/viewer/../sinks/_web_app.py")[0] == 404
+    assert _get(f"{sink.url}/viewer/%2e%2e/sinks/_web_app.py")[0] in (403, 404)
+    assert set(json.loads(_get(f"{sink.url}/skeletons.json")[1])) == set(SKELETONS)
+
+
+class _Engine:
+    def __init__(self, well: bool) -> None:
+        self.well = well
+
+    def stats(self) -> dict[str, Any]:
+        return {"fps": 30}
+
+    def prometheus(self) -> bytes:
+        return b"streamkp_frames 1\n"
+
+    def healthy(self) -> bool:
+        return self.well
+
+    def ready(self) -> bool:
+        return self.well
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_the_engines_figures(well: bool) -> None:
+    context = StageContext("publish")
+    context.engine = _Engine(well)
+    sink = PublishWebsocket(PublishWebsocket.Options(port=0), context)
+    sink.open()
+    try:
+        assert json.loads(_get(f"{sink.url}/stats")[1]) == {"fps": 30}
+        status, text, headers = _get(f"{sink.url}/metrics")
+        assert (status, text) == (200, b"streamkp_frames 1\n")
+        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert _get(f"{sink.url}/healthz")[0] == (200 if well else 503)
+        assert _get(f"{sink.url}/readyz")[0] == (200 if well else 503)
+    finally:
+        sink.close()
+
+
+def test_port_in_use_is_named(open_sink: Open) -> None:
+    first = open_sink(PublishWebsocket, port=0)
+    threads = set(threading.enumerate())
+    with pytest.raises(OutputError, match=rf"port {first.port}: the port is in use.*stages\.publish\.port"):
+        open_sink(PublishWebsocket, port=first.port)
+    assert set(threading.enumerate()) == threads
+
+
+def test_an_address_that_is_not_ours() -> None:
+    sink = PublishWebsocket(PublishWebsocket.Options(host="192.0.2.1", token="abc"), StageContext("publish"))
+    with pytest.raises(OutputError, match=r"cannot listen on 192\.0\.2\.1 port 8765"):
+        sink.open()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
+def test_wider_than_this_machine_needs_a_token(host: str) -> None:
+    sink = PublishWebsocket(PublishWebsocket.Options(host=host, port=0), StageContext("publish"))
+    with pytest.raises(UsageError, match="set `token`, or `insecure: true`"):
+        sink.open()
+
+
+def test_insecure_is_a_choice(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, insecure=True)
+    assert _get(f"http://127.0.0.1:{sink.port}/stats", Host="camera.lan")[0] == 200
+
+
+def test_token(open_sink: Open, make_packet: Make) -> None:
+    sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, token="s3cret-é")
+    assert "s3cret" not in repr(sink.options)
+    url = f"http://127.0.0.1:{sink.port}"
+    sink.process(make_packet(0))
+    for path in ("/stats", "/metrics", "/streams", "/preview/cam.jpg", "/ws"):
+        status, text, headers = _get(url + path)
+        assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert b"token" in text
+        assert _get(f"{url}{path}?token=wrong")[0] == 401
+    assert _get(url + "/stats?token=s3cret-%C3%A9")[0] == 200
+    assert _get(url + "/stats", Host="camera.lan", Authorization="bearer s3cret-é")[0] == 200
+    for path in ("/", "/healthz", "/viewer/app.js"):
+        assert _get(url + path)[0] == 200
+    with _ws(sink, "?token=s3cret-%C3%A9") as client:
+        assert wire.decode(client.recv(timeout=10))["type"] == "status"
+
+
+def test_pages_of_other_sites_may_not_connect(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0, origins=["https://friend.example"])
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{sink.port + 1}", "http://localhost"):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            _ws(sink, origin=websockets.Origin(origin))
+        assert refused.value.response.status_code == 403
+    for origin in (f"http://127.0.0.1:{sink.port}", "https://friend.example"):
+        _ws(sink, origin=websockets.Origin(origin)).close()
+
+
+def test_a_foreign_name_for_this_machine_is_refused(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    assert _get(f"{sink.url}/streams", Host="rebound.example")[0] == 403
+    assert _get(f"{sink.url}/streams", Host=f"rebound.example:{sink.port}")[0] == 403
+    for name in ("localhost", "127.0.0.1", f"[::1]:{sink.port}", f"LocalHost:{sink.port}"):
+        assert _get(f"{sink.url}/streams", Host=name)[0] == 200
+
+
+def test_limits(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0, max_clients=1)
+    assert _get(f"{sink.url}/ws?format=xml")[0] == 400
+    with _ws(sink) as client:
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            _ws(sink)
+        assert refused.value.response.status_code == 503
+        client.send(b"x" * 5000)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            client.recv(timeout=10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+
+
+def test_a_request_that_is_no_websocket_leaves_no_client(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0, max_clients=1)
+    for _ in range(3):
+        assert _get(f"{sink.url}/ws")[0] == 400
+    with _ws(sink):
+        pass
+
+
+def test_tls(open_sink: Open, make_packet: Make, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True)  # fmt: skip
+    sink = open_sink(PublishWebsocket, port=0, tls={"cert": cert, "key": key})
+    trusted = ssl.create_default_context(cafile=str(cert))
+    sink.process(make_packet(0))
+    with connect(f"wss://127.0.0.1:{sink.port}/ws", ssl=trusted, proxy=None) as client:
+        assert wire.decode(client.recv(timeout=10))["status"] == "online"
+    broken = PublishWebsocket(
+        PublishWebsocket.Options(port=0, tls={"cert": key, "key": tmp_path / "none"}), StageContext("publish")
+    )
+    with pytest.raises(UsageError, match="cannot use the certificate"):
+        broken.open()

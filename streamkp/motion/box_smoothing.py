@@ -20,7 +20,7 @@ def smooth_step(points: Floats, previous: Floats, box: Floats) -> Floats:
         box: [..., 4] x1, y1, x2, y2 of the person; in an empty box nothing is smoothed.
     """
     size = box[..., 2:4] - box[..., 0:2]
-    empty = (size <= 0).any(-1)[..., None, None]
+    empty = np.any(size <= 0, axis=-1, keepdims=True)[..., None]
     width = np.where(empty, 1, size[..., :1, None])  # the reference scales both axes with the width
     inertia = np.exp(-STRENGTH / width * np.abs(points - previous))
     return np.where(empty, points, (1 - inertia) * points + inertia * previous)

@@ -1,12 +1,16 @@
-"""The synthetic weights that the reference outputs were made with."""
+"""The synthetic weights that the reference outputs were made with, and what every network must do with them."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import openvino
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,51 @@ def synth(golden: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def weights(synth: ModuleType) -> Callable[..., dict[str, torch.Tensor]]:
+    """`weights(folder, variant)`: the synthetic state dict of a golden folder."""
+
+    def make(folder: str, variant: str | None = None) -> dict[str, torch.Tensor]:
+        manifest = synth.load_manifest(folder)
+        return {k: torch.from_numpy(v) for k, v in synth.synthetic_state(manifest, variant).items()}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def assert_portable() -> Callable[..., None]:
+    """`assert_portable(network, *inputs)`: export, compilation and OpenVINO give what the network gives."""
+    return _assert_portable
+
+
+def _assert_portable(network: torch.nn.Module, *inputs: torch.Tensor) -> None:
+    with torch.no_grad():
+        expected = _tuple(network(*inputs))
+        exported = torch.export.export(network, inputs)
+        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+        results = {"export": _tuple(exported.module()(*inputs)), "compile": _tuple(compiled(*inputs))}
+    converted = openvino.compile_model(openvino.convert_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs = converted([tensor.numpy() for tensor in inputs])
+    results["OpenVINO"] = tuple(torch.from_numpy(outputs[i]) for i in range(len(expected)))
+    for form, result in results.items():
+        for got, wanted in zip(result, expected, strict=True):
+            assert got.shape == wanted.shape, form
+            assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max(), form
+
+
+def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+@pytest.fixture(scope="session")
+def assert_parity() -> Callable[..., None]:
+    """`assert_parity(result, reference)`: equal to 1e-4 of the reference's largest value."""
+    return _assert_parity
+
+
+def _assert_parity(result: torch.Tensor | np.ndarray, reference: np.ndarray) -> None:
+    result = result.detach().numpy() if isinstance(result, torch.Tensor) else result
+    assert result.shape == reference.shape
+    assert np.abs(result - reference).max() <= 1e-4 * np.abs(reference).max()

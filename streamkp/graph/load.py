@@ -2,77 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from streamkp.errors import UsageError
-from streamkp.graph.spec import GraphError, GraphSpec, Problem, validate
+from streamkp.graph.spec import Problem
 
 MAX_NODES = 100_000
 MAX_DEPTH = 32
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def load(
-    path: Path,
-    *,
-    overrides: Iterable[str] = (),
-    patch: Mapping[str, Any] | None = None,
-    env: Mapping[str, str] | None = None,
-) -> GraphSpec:
-    """Read and validate a graph file.
+class Reader:
+    """Turns the text of one graph file into plain data, remembering where everything stood.
 
     Args:
-        path: the YAML file.
-        overrides: `stages.detect.every=5`, as given with `--set`; the value is read as YAML.
-        patch: replaces or adds whole entries, by dotted path (what `--source` and `--record` do); None removes one.
-        env: where `${NAME}` is looked up; the process's environment by default.
-
-    Raises:
-        UsageError: the file cannot be read.
-        GraphError: with every problem found, each with file and line.
+        origin: the file's name, for messages.
+        env: where `${NAME}` is looked up.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"the graph file {path} does not exist; the ready-made ones are in graphs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the graph file {path} cannot be read: {error}") from None
-    return parse(text, str(path), base=path.parent, overrides=overrides, patch=patch, env=env)
 
-
-def parse(
-    text: str,
-    origin: str,
-    *,
-    base: Path | None = None,
-    overrides: Iterable[str] = (),
-    patch: Mapping[str, Any] | None = None,
-    env: Mapping[str, str] | None = None,
-) -> GraphSpec:
-    """As `load`, from text; `origin` stands for the file name in messages."""
-    reader = _Reader(origin, os.environ if env is None else env)
-    data = reader.read(text)
-    for override in overrides:
-        reader.override(data, override)
-    for dotted, value in (patch or {}).items():
-        _assign(data, dotted.split("."), value)
-    problems, spec = list(reader.problems), None
-    try:
-        spec = validate(data, base=base, origin=origin)
-    except GraphError as error:
-        problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems]
-    if problems or spec is None:
-        raise GraphError(problems, reader.place, origin)
-    return spec
-
-
-class _Reader:
     def __init__(self, origin: str, env: Mapping[str, str]) -> None:
         self.origin = origin
         self.env = env
@@ -82,6 +33,11 @@ class _Reader:
         self._nodes = 0
 
     def read(self, text: str) -> dict[str, Any]:
+        """The file as plain data.
+
+        Raises:
+            UsageError: it is not a YAML mapping, or absurdly large.
+        """
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
@@ -94,6 +50,11 @@ class _Reader:
         return data
 
     def override(self, data: dict[str, Any], text: str) -> None:
+        """Apply one `--set path=value` to the data; the value is read as YAML.
+
+        Raises:
+            UsageError: it is not of that form, or names a stage that is not there.
+        """
         dotted, sep, value = text.partition("=")
         if not sep or not dotted:
             raise UsageError(f"--set {text}: write it as path=value, for example stages.detect.every=5")
@@ -105,7 +66,7 @@ class _Reader:
         if parts[0] == "stages" and len(parts) > 1 and parts[1] not in (data.get("stages") or {}):
             known = ", ".join(str(name) for name in data.get("stages") or {})
             raise UsageError(f"--set {dotted}: {self.origin} has no stage named {parts[1]}; it has {known}")
-        _assign(data, parts, self._value(node, dotted) if node is not None else None)
+        assign(data, parts, self._value(node, dotted) if node is not None else None)
         self.place[dotted] = "--set"
 
     def hide(self, text: str) -> str:
@@ -155,13 +116,14 @@ class _Reader:
         return VARIABLE.sub(expand, text)
 
 
-def _assign(data: dict[str, Any], parts: list[str], value: Any) -> None:
+def assign(data: dict[str, Any], parts: list[str], value: Any) -> None:
+    """Set the entry at a path of keys, making the mappings on the way; None takes the entry away."""
     for part in parts[:-1]:
         below = data.get(part)
         if not isinstance(below, dict):
             below = data[part] = {}
         data = below
-    if value is None and parts[-1] in data:
-        del data[parts[-1]]
+    if value is None:
+        data.pop(parts[-1], None)
     else:
         data[parts[-1]] = value

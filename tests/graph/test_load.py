@@ -1,0 +1,161 @@
+"""What a graph file may say, and what people are told when it says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamkp.errors import UsageError
+from streamkp.graph.graph import Graph
+from streamkp.graph.spec import GraphError, GraphSpec
+from tests.graph.stages import Numbers, Print, Scale
+
+GOOD = """\
+version: 1
+streams:
+  cam: {uri: "rtsp://user:${CAM_PASSWORD}@10.0.0.5/live"}
+stages:
+  source: {use: tests/graph/stages.py:Numbers}
+  double: {use: tests/graph/stages.py:Scale, factor: 2, queue: {size: 2, full: drop-oldest}}
+  out: {use: tests/graph/stages.py:Print, port: 1}
+"""
+BASE = Path(__file__).parents[2]
+ENV = {"CAM_PASSWORD": "hunter2"}
+
+
+def parse(text: str, **more: object) -> GraphSpec:
+    return Graph.from_text(text, "g.yaml", base=BASE, env=ENV, **more).validate()  # type: ignore[arg-type]
+
+
+def problems(text: str, **more: object) -> list[str]:
+    with pytest.raises(GraphError) as error:
+        parse(text, **more)
+    return str(error.value).splitlines()
+
+
+def test_a_good_graph() -> None:
+    graph = parse(GOOD)
+    assert [stage.name for stage in graph.stages] == ["source", "double", "out"]
+    assert graph.stages[1].inputs == ("source",)
+    assert graph.stages[1].options.factor == 2
+    assert graph.stages[1].settings.queue.size == 2
+    assert graph.streams["cam"].uri.get_secret_value() == "rtsp://user:hunter2@10.0.0.5/live"
+    assert "hunter2" not in repr(graph)
+
+
+def test_the_stage_above_a_sink_is_not_the_sink() -> None:
+    graph = parse(GOOD + "  more: {use: tests/graph/stages.py:Print, port: 2}\n")
+    assert graph.stages[-1].inputs == ("double",)
+
+
+def test_every_problem_is_reported_with_its_line() -> None:
+    text = """\
+version: 1
+streams:
+  cam: {uri: "x", lvie: true}
+stages:
+  source: {use: tests/graph/stages.py:Numbers}
+  double:
+    use: tests/graph/stages.py:Scale
+    facter: 2
+    queue: {sise: 2}
+  triple: {use: tests/graph/stages.py:Scale, factor: many}
+  lost: {use: tests/graph/stages.py:Scale, from: tripel}
+  out: {use: publish-websockt}
+"""
+    assert problems(text) == [
+        "g.yaml:3: streams.cam.lvie: unknown option; did you mean live?",
+        "g.yaml:9: stages.double.queue.sise: unknown option; did you mean size?",
+        "g.yaml:8: stages.double.facter: unknown option; did you mean factor?",
+        "g.yaml:10: stages.triple.factor: Input should be a valid integer, unable to parse string as an integer "
+        "(found 'many')",
+        "g.yaml:11: stages.lost.from: there is no stage named tripel; did you mean triple?",
+        "g.yaml:12: stages.out.use: there is no stage named publish-websockt; did you mean publish-websocket?",
+        "g.yaml:4: stages: nothing leaves this graph: add a sink such as publish-websocket or record",
+    ]
+
+
+def test_a_circle_is_named() -> None:
+    text = GOOD.replace("double: {", "double: {from: third, ") + (
+        "  third: {use: tests/graph/stages.py:Scale, from: double}\n"
+    )
+    assert problems(text) == [
+        "g.yaml:4: stages: these stages wait for each other in a circle: double <- third <- double"
+    ]
+
+
+def test_two_sinks_on_one_port() -> None:
+    assert problems(GOOD + "  more: {use: tests/graph/stages.py:Print, port: 1}\n") == [
+        "g.yaml:8: stages.more: port 1 is already used by stage out; choose another"
+    ]
+
+
+def test_a_missing_variable_is_an_error_and_a_present_one_never_shows() -> None:
+    assert problems(GOOD.replace("CAM_PASSWORD", "OTHER")) == [
+        "g.yaml:3: streams.cam.uri: the environment variable OTHER is not set"
+    ]
+    lines = problems(GOOD.replace("factor: 2", 'factor: "${CAM_PASSWORD}"'))
+    assert len(lines) == 1
+    assert "hunter2" not in lines[0]
+    assert "${CAM_PASSWORD}" in lines[0]
+
+
+def test_keys_given_twice() -> None:
+    assert problems(GOOD + "  double: {use: tests/graph/stages.py:Scale}\n") == [
+        "g.yaml:8: stages.double: is given twice"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages: [", "g.yaml:1: this is not valid YAML"),
+        ("- a\n- b\n", "a graph file is a mapping"),
+        ("", "a graph file is a mapping"),
+        ("stages: !!python/object/apply:os.system ['true']\n", "must be a mapping of stage name"),
+    ],
+)
+def test_not_a_graph(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(text)
+
+
+def test_aliases_cannot_make_a_small_file_huge() -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    with pytest.raises(UsageError, match="too large or too deep"):
+        parse(bomb)
+
+
+def test_overrides() -> None:
+    graph = parse(GOOD, overrides=["stages.double.factor=7", "stages.out.port=9"])
+    assert graph.stages[1].options.factor == 7
+    with pytest.raises(UsageError, match=r"--set stages.dubble.factor: g.yaml has no stage named dubble"):
+        parse(GOOD, overrides=["stages.dubble.factor=7"])
+    assert problems(GOOD, overrides=["stages.double.factr=7"]) == [
+        "--set: stages.double.factr: unknown option; did you mean factor?"
+    ]
+
+
+def test_sources_from_the_command_line_replace_those_of_the_file() -> None:
+    graph = Graph.from_text(GOOD, base=BASE, env=ENV).only_streams({"webcam0": "0"}).validate()
+    assert list(graph.streams) == ["webcam0"]
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Graph.from_yaml(tmp_path / "none.yaml")
+
+
+def test_the_same_graph_from_python() -> None:
+    graph = Graph().stream("cam", "x").add("source", Numbers).add("double", Scale, factor=2).add("out", Print, port=1)
+    spec = graph.validate()
+    assert [(s.name, s.use, s.inputs) for s in spec.stages] == [
+        ("source", "Numbers", ()),
+        ("double", "Scale", ("source",)),
+        ("out", "Print", ("double",)),
+    ]
+    with pytest.raises(GraphError, match="nothing leaves this graph"):
+        graph.without_sinks().validate()

@@ -108,6 +108,8 @@ def _attempt(url: str, part: Path, stop: threading.Event, advance: Advance, time
     except (http.client.HTTPException, OSError) as error:
         raise _CutError(_reason(error)) from None
     with contextlib.closing(response):
+        if response.headers.get_content_type() == "text/html":
+            raise _web_page(response)
         have = have if _continues(response, have) else 0
         expected = _announced(response.headers, have)
         if expected is not None and expected > max_bytes:
@@ -140,11 +142,8 @@ def _receive(
             raise _CutError(_reason(error)) from None
         if not chunk:
             return
-        if have == 0 and _is_web_page(chunk, response.headers):
-            raise ModelError(
-                f"{_shown(response.geturl())}: the server sent a web page, not a file "
-                "(a login or captive portal, or the file has moved)"
-            )
+        if have == 0 and looks_like_html(chunk):
+            raise _web_page(response)
         have += len(chunk)
         if have > max_bytes:
             raise ModelError(f"{_shown(url)}: more than the limit of {max_bytes:,} bytes")
@@ -162,15 +161,16 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        _require_safe(newurl, f"{_shown(req.full_url)} redirects to an address that")
+        from_here = urlsplit(req.full_url).scheme == "http"  # only a mirror on this machine may name another such
+        _require_safe(newurl, f"{_shown(req.full_url)} redirects to an address that", loopback=from_here)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _require_safe(url: str, what: str) -> None:
+def _require_safe(url: str, what: str, *, loopback: bool = True) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname:
         return
-    if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+    if loopback and parts.scheme == "http" and _is_loopback(parts.hostname or ""):
         return
     raise ModelError(f"{what} must start with https:// (http:// only to this machine), not {_shown(url)!r}")
 
@@ -202,8 +202,11 @@ def looks_like_html(start: bytes) -> bool:
     return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _is_web_page(start: bytes, headers: Message) -> bool:
-    return headers.get_content_type() == "text/html" or looks_like_html(start)
+def _web_page(response: http.client.HTTPResponse) -> ModelError:
+    return ModelError(
+        f"{_shown(response.geturl())}: the server sent a web page, not a file "
+        "(a login or captive portal, or the file has moved)"
+    )
 
 
 def _validator_file(part: Path) -> Path:

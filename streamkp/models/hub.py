@@ -246,9 +246,15 @@ def sample(name: str, *, stop: threading.Event | None = None) -> Path:
     return default().sample(name, stop=stop)
 
 
-def pull(name: str, source: Path | None = None, *, progress: Reporter = on_stderr) -> Path:
+def pull(
+    name: str,
+    source: Path | None = None,
+    *,
+    progress: Reporter = on_stderr,
+    stop: threading.Event | None = None,
+) -> Path:
     """Fetch a model by name or alias; see `Hub.pull`."""
-    return default().pull(catalog.get(name), source, progress=progress)
+    return default().pull(catalog.get(name), source, progress=progress, stop=stop)
 
 
 def verify(name: str) -> dict[str, FileState]:

@@ -22,6 +22,7 @@ const state = {
   previews: 0, // images shown
   bones2d: 0, // drawn at last
   bones3d: 0,
+  azimuth: 0, // of the view on the right, radians
 };
 window.streamkp = state;
 
@@ -111,6 +112,7 @@ function drawFrame(now) {
     stale = false;
   }
   state.bones3d = space.draw(state.persons, skeletons, now);
+  state.azimuth = space.azimuth;
   requestAnimationFrame(drawFrame);
 }
 
@@ -119,7 +121,8 @@ function showFigures() {
   arrivals = arrivals.filter((at) => at > since);
   const message = state.lastMessage;
   element("people").textContent = state.persons.length;
-  element("fps").textContent = (arrivals.length / (RATE_OVER / 1000)).toFixed(1);
+  const [count, span] = [arrivals.length - 1, arrivals.at(-1) - arrivals[0]];
+  element("fps").textContent = count > 0 ? ((count * 1000) / span).toFixed(1) : "0";
   element("latency").textContent = message
     ? `${Math.max(0, (message.published_at - message.captured_at) / 1e6).toFixed(0)} ms`
     : "-";

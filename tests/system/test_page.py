@@ -49,9 +49,9 @@ class Tab:
         return found["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Resolve in the page, frame by frame, once the condition holds there."""
+        """Return once the condition holds in the page."""
         self.evaluate(
-            f"new Promise((done) => {{ const look = () => ({condition}) ? done(true) : setTimeout(look, 20); look(); }})"
+            f"new Promise((done) => {{ const look = () => (({condition}) ? done() : setTimeout(look, 20)); look(); }})"
         )
 
     def screenshot(self) -> np.ndarray[Any, np.dtype[np.uint8]]:

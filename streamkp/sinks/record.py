@@ -1,0 +1,68 @@
+"""`record`: JSON Lines, one line per frame, the same message that is published.
+
+Every line goes to the system in one write, so that all finished lines survive a killed process. Where the disk is
+full the file is cut back to its last whole line. A file that exists is replaced only with `overwrite: true`, which is
+what `--record` on the command line sets: there the user has just named the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from streamkp import wire
+from streamkp.errors import OutputError
+from streamkp.graph.stage import Sink, StageOptions
+from streamkp.packet import Packet
+from streamkp.sinks._paths import refuse_existing
+
+
+class Record(Sink):
+    """Writes one line of JSON per frame to a file."""
+
+    class Options(StageOptions):
+        path: Path = Field(description="File to write.")
+        overwrite: bool = Field(False, description="Replace the file if it exists.")
+
+    options: Options
+
+    def open(self) -> None:
+        path = self.options.path
+        refuse_existing(self.context.name, path, self.options.overwrite)
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        except OSError as error:
+            raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
+        self._whole = 0  # bytes of whole lines
+        self._drops = wire.DropCounter()
+
+    def process(self, packet: Packet) -> None:
+        message = wire.message(packet, self.context.clock.now(), self._drops.count(packet))
+        line = wire.encode(message, "json") + b"\n"
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            self._cut_back()
+            raise OutputError(
+                f"{self.context.name}: cannot write to {self.options.path}: {error.strerror}; "
+                "the lines before this one are whole"
+            ) from None
+        self._whole += len(line)
+
+    def stream_ended(self, stream: str) -> None:
+        self._drops.forget(stream)
+
+    def close(self) -> None:
+        try:
+            os.close(self._file)
+        except OSError as error:  # network file systems tell only now
+            raise OutputError(f"{self.context.name}: cannot finish {self.options.path}: {error.strerror}") from None
+
+    def _cut_back(self) -> None:
+        if os.path.isfile(self.options.path):
+            os.ftruncate(self._file, self._whole)
+            os.lseek(self._file, self._whole, os.SEEK_SET)

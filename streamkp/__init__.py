@@ -1,3 +1,34 @@
-"""Streaming real-time video engine for human keypoints."""
+"""streamkp: live video into human keypoints, 2D and 3D, for many cameras at once.
+
+    import streamkp
+
+    async for result in streamkp.stream("walking.mp4"):
+        for person in result.persons:
+            print(result.seq, person.track, person.keypoints_2d.points)
+
+What is named here is the public interface; everything else may change.
+"""
+
+from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.live import stream
+from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Engine",
+    "Graph",
+    "Keypoints2D",
+    "Keypoints3D",
+    "ModelError",
+    "OutputError",
+    "Packet",
+    "Person",
+    "SourceError",
+    "StreamkpError",
+    "UsageError",
+    "__version__",
+    "stream",
+]

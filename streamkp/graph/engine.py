@@ -174,6 +174,10 @@ class Engine:
             self._removed.discard(name)
         self._spawn(f"stream-{name}", feed.run)
 
+    def is_live(self, name: str) -> bool:
+        """Whether a stream drops frames rather than wait."""
+        return self._is_live.get(name, False)
+
     def remove_stream(self, name: str) -> None:
         """End one stream after its current frame without touching the others, and forget its figures.
 
@@ -189,6 +193,10 @@ class Engine:
         feed.stream.stop()
         if gone:
             self._forget(name)
+
+    def notices(self) -> list[str]:
+        """What the stages have to say to the person who started the graph."""
+        return [line for runner in self._runners if (line := runner.stage.notice())]
 
     # -- figures ------------------------------------------------------------------------------------------------
 
@@ -354,7 +362,7 @@ class Engine:
         def policy(key: str) -> Policy:
             if queue.full is not None:
                 return queue.full
-            return "drop-oldest" if sheds and self._is_live.get(key.rpartition("/")[2], False) else "block"
+            return "drop-oldest" if sheds and self.is_live(key.rpartition("/")[2]) else "block"
 
         channel: Channel[Packet] = Channel(queue.size, policy, self.clock, producers)
         self._channels.append(channel)
@@ -380,7 +388,7 @@ class Engine:
         uri = spec.uri.get_secret_value()
         label = mask(uri)
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
-        stream = StreamContext(name, uri, label, self.clock, live)
+        stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
         stream.on_status = self._count_live
         self._is_live[name] = live
         feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self)

@@ -65,9 +65,9 @@ class Graph:
             graph._reader.override(graph._data, override)
         return graph
 
-    def stream(self, name: str, uri: str, *, live: bool | None = None) -> Self:
-        """Add a video source."""
-        self._data.setdefault("streams", {})[name] = {"uri": uri, "live": live}
+    def stream(self, name: str, uri: str, **settings: Any) -> Self:
+        """Add a video source; the settings are those of a graph file: `live`, `loop`, `realtime`."""
+        self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self
 
     def only_streams(self, streams: Mapping[str, str]) -> Self:

@@ -43,6 +43,8 @@ class StreamSpec(_Strict):
 
     uri: SecretStr
     live: bool | None = Field(None, description="Drop frames rather than wait; by default, cameras do.")
+    loop: bool = Field(False, description="Start a file again at its end.")
+    realtime: bool = Field(False, description="Play a file at its own speed.")
 
 
 class StageSettings(_Strict):

@@ -149,6 +149,10 @@ class Stage:
     def close(self) -> None:
         """Release resources. Called exactly once after `open()` succeeded, whatever happened in between."""
 
+    def notice(self) -> str | None:
+        """One line for the person who started the graph, such as where the results are. Asked after `open()`."""
+        return None
+
     def stream_ended(self, stream: str) -> None:
         """A stream has ended and all of its packets have been processed here."""
 
@@ -187,12 +191,24 @@ class Sink(Stage):
 class StreamContext:
     """What the engine gives a source for one stream. `uri` may hold a credential: show `label` to people instead."""
 
-    def __init__(self, stream: str, uri: str, label: str, clock: Clock, live: bool) -> None:
+    def __init__(
+        self,
+        stream: str,
+        uri: str,
+        label: str,
+        clock: Clock,
+        live: bool,
+        *,
+        loop: bool = False,
+        realtime: bool = False,
+    ) -> None:
         self.stream = stream
         self.uri = uri
         self.label = label
         self.clock = clock
         self.live = live
+        self.loop = loop  # start a file again at its end
+        self.realtime = realtime  # play a file at its own speed
         self.log = logging.getLogger("streamkp.source")
         self.status: StreamStatus = "connecting"
         self.duration: int | None = None  # nanoseconds, where the source knows it

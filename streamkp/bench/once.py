@@ -1,0 +1,88 @@
+"""One run of a graph on a clip, in a process of its own: `python -m streamkp.bench.once JOB`, one JSON line out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.graph.stage import Sink, StageOptions
+from streamkp.packet import Packet
+
+
+class Tally(Sink):
+    """Notes when each frame arrives and the 2D keypoints of the first stream."""
+
+    class Options(StageOptions):
+        """`into`: a `Notes`."""
+
+        into: Any
+
+    options: Options
+
+    def process(self, packet: Packet) -> None:
+        """Note the frame."""
+        self.options.into.add(packet)
+
+
+class Notes:
+    """What a run has given."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.latency_ms: list[float] = []
+        self.seq: list[int] = []
+        self.points: list[Any] = []
+        self.last = 0.0
+
+    def add(self, packet: Packet) -> None:
+        """Note one frame."""
+        self.last = time.perf_counter()
+        self.latency_ms.append((time.time_ns() - packet.captured_at) / 1e6)
+        self.frames += 1
+        if packet.stream == "bench0":
+            for person in packet.persons:
+                if person.keypoints_2d is not None and person.state != "predicted":
+                    self.seq.append(packet.seq)
+                    self.points.append(person.keypoints_2d.points)
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the job; its keys are the arguments of `video._ours`."""
+    notes = Notes()
+    plan = Graph.from_yaml(job["graph"], overrides=job["overrides"]).only_streams({})
+    for n in range(job["streams"]):
+        plan.stream(f"bench{n}", job["source"], realtime=job["realtime"])
+    engine = Engine(plan.add("tally", Tally, into=notes).validate())
+    engine.start()
+    started, cpu = time.perf_counter(), time.process_time()
+    engine.wait()
+    if engine.errors:
+        raise engine.errors[0]
+    if job["points"]:
+        np.savez(job["points"], seq=np.array(notes.seq, int), points=np.array(notes.points))
+    return {
+        "frames": notes.frames,
+        "seconds": notes.last - started,
+        "cpu_seconds": time.process_time() - cpu,
+        "latency_ms": notes.latency_ms,
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _peak_memory_mb() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -50,7 +50,7 @@ def download_wheel(package: Package, folder: Path, *, stop: threading.Event, adv
         )
         try:
             while pip.poll() is None:
-                advance(_size(folder), package.bytes)
+                advance(min(_size(folder), package.bytes), package.bytes)  # for a moment pip has two copies
                 if stop.is_set():
                     raise PullInterruptedError(f"interrupted while downloading {package.requirement}")
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -11,8 +11,8 @@ Parameter names are those of the public checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +63,8 @@ def resize_frames(x: Tensor, scale: int) -> Tensor:
 
 def stacked(layers: nn.ModuleList) -> tuple[list[Tensor], list[Tensor]]:
     """The weights and the biases of convolutions or linear layers that run as one."""
-    parameters = [dict(layer.named_parameters()) for layer in layers]
-    return [p["weight"] for p in parameters], [p["bias"] for p in parameters]
+    linear = cast(Sequence[nn.Linear], layers)  # a convolution has the same two
+    return [layer.weight for layer in linear], [layer.bias for layer in linear]
 
 
 class FirstOrderAttention(nn.Module):

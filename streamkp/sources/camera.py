@@ -1,0 +1,47 @@
+"""Cameras attached to this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import cv2
+
+from streamkp.errors import SourceError
+from streamkp.graph.stage import StreamContext
+from streamkp.sources.container import NANO, USUAL_RATE
+from streamkp.sources.timeline import Picture
+
+
+def camera_session(stream: StreamContext, index: int, timeout: float) -> Iterator[Picture]:
+    """The pictures of camera `index` until it is unplugged; `pts` counts from the first one.
+
+    Raises:
+        SourceError: there is no such camera, another program has it, or it delivers no more pictures.
+    """
+    # Read by OpenCV's V4L2 driver when it first waits for a picture; otherwise an unplugged camera blocks for 10 s.
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(1, round(timeout))))
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(index)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    try:
+        if not capture.isOpened():
+            raise SourceError(
+                f"camera {index} cannot be opened: there is none, another program uses it, or access is not allowed; "
+                "try another number or close the other program"
+            )
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture, not the oldest of a queue
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        step = round(NANO / (rate if 1 <= rate <= 1000 else USUAL_RATE))
+        began = None
+        while not stream.stopping:
+            got, image = capture.read()
+            if not got:
+                raise SourceError(f"camera {index} delivers no more pictures; check that it is plugged in")
+            now = stream.clock.monotonic()
+            began = now if began is None else began
+            yield Picture(image, now - began, step)
+    finally:
+        capture.release()

@@ -52,7 +52,7 @@ class Keypoints2DStage(BatchStage):
 
     class Options(StageOptions):
         model: str = Field("blazepose-full", description="2D pose network: catalog name or file.")
-        precision: Literal["f32", "bf16", "f16"] = Field("f32", description="Arithmetic of the network.")
+        precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the network.")
         threads: int = Field(2, ge=1, description="CPU threads of the network.")
         tracker: Literal["sort"] = Field("sort", description="How people are followed: Kalman filter and assignment.")
         max_persons: int = Field(16, ge=1, description="People followed at most, per stream.")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+
+from streamkp.motion.one_euro import OneEuro
+from streamkp.packet import Keypoints2D, Packet, Person
+from streamkp.stages.smooth_one_euro import SmoothOneEuro
+from streamkp.testing import make_packet, open_stage, run_stage
+
+
+def packet(seq: int, *persons: Person, stream: str = "cam") -> Packet:
+    return make_packet(stream, seq, persons=list(persons))
+
+
+def person(track: int, points: np.ndarray, height: float = 400) -> Person:
+    box = np.array((0, 0, height / 3, height), np.float32)
+    return Person(track, "tracked", box, 0.9, Keypoints2D("coco17", points.astype(np.float32)))
+
+
+def test_each_track_has_its_own_filter_and_scores_stay() -> None:
+    rng = np.random.default_rng(0)
+    poses = rng.uniform(0, 100, (6, 2, 17, 3))
+    poses[..., 2] = rng.uniform(0, 1, (6, 2, 17))
+    got = run_stage(SmoothOneEuro, {}, [packet(i, person(1, p[0]), person(2, p[1])) for i, p in enumerate(poses)])
+    for k in range(2):
+        alone = OneEuro()
+        for i, out in enumerate(got):
+            keypoints = out.persons[k].keypoints_2d
+            assert keypoints is not None
+            want = alone(poses[i, k, :, :2].astype(np.float32), out.pts, 400.0)
+            np.testing.assert_allclose(keypoints.points[:, :2], want, rtol=1e-5)
+            np.testing.assert_allclose(keypoints.points[:, 2], poses[i, k, :, 2], rtol=1e-6)
+            assert keypoints.points.dtype == np.float32
+
+
+def test_the_keypoints_that_came_in_are_not_written_to() -> None:
+    raw = [person(1, np.full((17, 3), float(i))) for i in range(2)]
+    before = [p.keypoints_2d for p in raw]
+    run_stage(SmoothOneEuro, {}, [packet(i, p) for i, p in enumerate(raw)])
+    for i, keypoints in enumerate(before):
+        assert keypoints is not None
+        assert np.all(keypoints.points == i)
+
+
+def test_a_person_without_keypoints_or_size_passes() -> None:
+    bare = Person(1, "new", np.zeros(4, np.float32), 0.5)
+    flat = person(2, np.ones((17, 3)), height=0)
+    (out,) = run_stage(SmoothOneEuro, {}, [packet(0, bare, flat)])
+    assert out.persons == [bare, flat]
+
+
+def test_keeps_one_filter_per_track() -> None:
+    stage = open_stage(SmoothOneEuro)
+    assert isinstance(stage, SmoothOneEuro)
+    for i in range(5):
+        stage.process(packet(i, person(1, np.ones((17, 3))), stream="a"))
+        stage.process(packet(i, person(1, np.ones((17, 3))), stream="b"))
+    assert [set(state) for state in stage.context.states] == [{("a", 1), ("b", 1)}]

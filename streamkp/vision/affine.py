@@ -85,9 +85,9 @@ def crop(image: NDArray[np.uint8], matrices: Floats, crop_size: Size) -> NDArray
 
 
 def points_to_image(points: Array, centre: Floats, size: Floats, crop_size: Size) -> Floats:
-    """Crop pixels (N, K, 2) of unrotated crops to image pixels; equals the inverse matrix, as the reference does it.
+    """Points (N, K, 2) in pixels of unrotated crops to image pixels, from `crop_region`'s centre and size.
 
-    Each axis has its own scale here, so this is right for UDP too when `crop_size` is one less than the crop's.
+    Equals the inverse of `crop_matrix`; for `crop_matrix_udp` give a `crop_size` that is one less on each axis.
     """
     moved: Floats = points / np.array(crop_size) * size[:, None] + (centre - size / 2)[:, None]
     return moved

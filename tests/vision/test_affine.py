@@ -1,0 +1,195 @@
+"""Crops and the way back, against MMPose; and the crops of the body15 and face pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamkp.vision import affine, body15, face_crop
+
+SIZES = [(192, 256), (288, 384), (256, 256)]
+IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def reference(golden: Path) -> Any:
+    return np.load(golden / "affine_crop" / "io.npz")
+
+
+def _xywh(corners: np.ndarray) -> np.ndarray:
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=-1)
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_matrices_are_the_reference(reference: Any, i: int) -> None:
+    size = SIZES[i]
+    centre, extent = affine.crop_region(_xywh(reference["boxes_xyxy"]), size)
+    np.testing.assert_allclose(centre, reference["center"][i], rtol=1e-6)
+    np.testing.assert_allclose(extent, reference["scale_fixed"][i], rtol=1e-5)
+    warp = affine.crop_matrix(centre, extent, size)
+    # The reference finds its matrices from three points in float32.
+    np.testing.assert_allclose(warp, reference["warp"][i], rtol=1e-6, atol=2e-5)
+    np.testing.assert_allclose(affine.invert(warp), reference["warp_inv"][i], rtol=1e-6, atol=2e-5)
+    angle = reference["rotation_deg"]
+    turned = affine.crop_matrix(centre, extent, size, angle)
+    np.testing.assert_allclose(turned, reference["warp_rot"][i], rtol=1e-6, atol=1e-3)
+    udp = affine.crop_matrix_udp(centre, extent, size, angle)
+    np.testing.assert_allclose(udp, reference["warp_udp"][i], rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_points_there_and_back(reference: Any, i: int) -> None:
+    size = SIZES[i]
+    centre, extent = affine.crop_region(_xywh(reference["boxes_xyxy"]), size)
+    points = np.broadcast_to(reference["points"], (5, 8, 2))
+    warp = affine.crop_matrix(centre, extent, size)
+    inside = affine.transform(warp, points)
+    np.testing.assert_allclose(inside, reference["points_fwd"][i], rtol=1e-5, atol=2e-3)
+    back = affine.points_to_image(inside, centre, extent, size)
+    np.testing.assert_allclose(back, reference["points_back"][i], atol=1e-4)
+    np.testing.assert_allclose(affine.transform(affine.invert(warp), inside), points, atol=1e-6)
+
+
+def test_crops_are_the_reference(reference: Any) -> None:
+    crops = affine.crop(reference["image"], reference["warp"][0, :2], SIZES[0])
+    np.testing.assert_array_equal(crops, reference["crop_192x256"])
+    # The float crop interpolates exactly; uint8 in steps of 1/32 pixel.
+    difference = np.abs(crops[0].astype(float) - reference["crop_192x256_f16"])
+    assert difference.mean() < 0.5
+    assert difference.max() < 8
+    turned = affine.crop(reference["image"], reference["warp_rot"][2, 1:2], SIZES[2])
+    np.testing.assert_array_equal(turned[0], reference["crop_256x256_rot"])
+
+
+def test_udp_keeps_corner_pixels() -> None:
+    centre, size = affine.crop_region([[10, 20, 30, 40]], (192, 256), padding=1.0)
+    matrix = affine.crop_matrix_udp(centre, size, (192, 256))
+    corners = np.stack([centre - size / 2, centre + size / 2], axis=1)
+    np.testing.assert_allclose(affine.transform(matrix, corners), [[[0, 0], [191, 255]]], atol=1e-9)
+
+
+finite = st.floats(-1e4, 1e4)
+
+
+@given(st.tuples(finite, finite, st.floats(0, 1e4), st.floats(0, 1e4)), st.sampled_from(SIZES), st.floats(-180, 180))
+def test_inverse_undoes_any_crop(box: tuple[float, ...], size: tuple[int, int], angle: float) -> None:
+    centre, extent = affine.crop_region([box], size)
+    assert extent.min() >= 1
+    assert extent[0, 0] / extent[0, 1] == pytest.approx(size[0] / size[1])
+    matrix = affine.crop_matrix(centre, extent, size, angle)
+    points = np.array([[[0, 0], [size[0], 0], [size[0] / 2, size[1]]]])
+    there = affine.transform(affine.invert(matrix), points)
+    np.testing.assert_allclose(affine.transform(matrix, there), points, atol=1e-3)
+
+
+def test_box_outside_the_image_is_black() -> None:
+    centre, size = affine.crop_region([[500, 500, 20, 40], [-300, 0, 10, 10]], (48, 64))
+    assert not affine.crop(IMAGE, affine.crop_matrix(centre, size, (48, 64)), (48, 64)).any()
+
+
+def test_one_pixel_box_and_no_box() -> None:
+    centre, size = affine.crop_region([[30, 40, 1, 1], [30, 40, 0, 0]], (48, 64))
+    crops = affine.crop(IMAGE, affine.crop_matrix(centre, size, (48, 64)), (48, 64))
+    assert crops.shape == (2, 64, 48, 3)
+    assert crops[0].any()
+    centre, size = affine.crop_region(np.zeros((0, 4)), (48, 64))
+    crops = affine.crop(IMAGE, affine.crop_matrix(centre, size, (48, 64)), (48, 64))
+    assert affine.network_input(crops).shape == (0, 3, 64, 48)
+
+
+def test_image_of_twenty_thousand_pixels_a_side() -> None:
+    image = np.zeros((40, 20_000, 3), np.uint8)
+    image[:, 19_000:] = 200
+    centre, size = affine.crop_region([[19_400, 10, 15, 20]], (48, 64))
+    assert (affine.crop(image, affine.crop_matrix(centre, size, (48, 64)), (48, 64))[0, 32] == 200).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_box_must_be_finite(bad: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        affine.crop_region([[0, 0, 10, 10], [bad, 0, 10, 10]], (48, 64))
+    with pytest.raises(ValueError, match="finite"):
+        body15.crop(IMAGE, [[bad, 0, 10, 10]])
+
+
+def test_network_input_is_normalised_rgb() -> None:
+    crops = np.zeros((1, 2, 2, 3), np.uint8)
+    crops[..., 2] = 255  # red
+    x = affine.network_input(crops)
+    np.testing.assert_allclose(x[0, :, 0, 0], [(255 - 123.675) / 58.395, -116.28 / 57.12, -103.53 / 57.375], rtol=1e-6)
+    bgr = affine.network_input(crops, mean=(0, 0, 0), std=(255, 255, 255), rgb=False)
+    np.testing.assert_array_equal(bgr[0, :, 0, 0], [0, 0, 1])
+
+
+# --- body15 ----------------------------------------------------------------------------------------------------
+
+
+def test_body15_crops_are_the_reference(golden: Path) -> None:
+    io = np.load(golden / "hrnet_w48_body15" / "io.npz")
+    crops, placement = body15.crop(io["image_bgr"], io["boxes_xywh"])
+    np.testing.assert_allclose(placement.boxes.reshape(-1, 2, 2), io["human_box"], rtol=1e-6)
+    np.testing.assert_allclose(placement.boxes.reshape(-1, 2, 2), io["out_boxes"], rtol=1e-6)
+    np.testing.assert_allclose(placement.scale, io["meta_s"][:, 0])
+    np.testing.assert_array_equal(placement.offset, io["meta_o"])
+    x = affine.network_input(crops)
+    np.testing.assert_allclose(x[:1], io["x"], atol=1e-6)
+    np.testing.assert_allclose(x[1:], io["x_others_f16"], atol=2e-3)
+
+
+def test_body15_decoding_is_the_reference(golden: Path) -> None:
+    io = np.load(golden / "hrnet_w48_body15" / "io.npz")
+    data = np.load(golden / "hrnet_w48_body15" / "decode.npz")
+    _, placement = body15.crop(io["image_bgr"], io["boxes_xywh"])
+    points, scores = body15.decode(data["heatmaps"])
+    np.testing.assert_array_equal(points / 4, data["pts_heatmap"])
+    np.testing.assert_array_equal(scores, data["scores"])
+    np.testing.assert_allclose(body15.to_image(points, placement), data["poses"], atol=1e-9)
+
+
+@pytest.mark.parametrize("box", [(500, 500, 20, 40), (-90, 10, 30, 30), (30, 40, 1, 1), (30, 40, 0, 0), (5, 0, 1, 90)])
+def test_body15_takes_any_box(box: tuple[float, ...]) -> None:
+    crops, placement = body15.crop(IMAGE, [box])
+    assert crops.any()
+    centre = body15.to_image(np.full((1, 1, 2), 64.0), placement)[0, 0]
+    assert ((centre >= -1) & (centre <= [121, 91])).all()
+
+
+# --- face ------------------------------------------------------------------------------------------------------
+
+
+def test_face_geometry_is_the_reference(golden: Path) -> None:
+    folder = golden / "easycv_face106"
+    data, io = np.load(folder / "prepost.npz"), np.load(folder / "io.npz")
+    image = io["image_bgr"]
+    height, width = image.shape[:2]
+    boxes = face_crop.enlarge(data["boxes"], width, height)
+    np.testing.assert_allclose(boxes, data["expanded"])
+    landmarks = data["landmarks5"].reshape(3, 5, 2)
+    angle = face_crop.eye_angle(landmarks[:, :2])
+    np.testing.assert_allclose(angle, data["theta"])
+    turn = face_crop.rotation(angle, width, height)
+    np.testing.assert_allclose(turn, data["M"], atol=1e-6)
+    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(3, 4, 2)
+    turned = affine.transform(turn, np.concatenate([landmarks, corners], axis=1))
+    np.testing.assert_allclose(turned, data["rotated"], atol=1e-4)
+    crop_boxes = face_crop.bounds(turned, width, height)
+    np.testing.assert_array_equal(crop_boxes, data["crop_box"])
+    left, top, right, bottom = crop_boxes[0]
+    upright = affine.crop(image, turn[:1], (width, height))[0]
+    np.testing.assert_array_equal(upright[top:bottom, left:right], data["crop0"])
+
+    scale = data["refine_points_offset_scale"]
+    points = io["points_image"] * scale + crop_boxes[:, None, :2]
+    np.testing.assert_array_equal(face_crop.bounds_of_face(points, width, height), data["recrop_box"])
+    back = affine.transform(face_crop.rotation(-angle, width, height), points)
+    np.testing.assert_allclose(back, data["points_back"], atol=1e-4)
+
+
+def test_face_outside_the_image_is_black() -> None:
+    boxes = face_crop.bounds(np.array([[[200.0, 10], [300, 50]]]), 120, 90)
+    assert not face_crop.crop(IMAGE, boxes).any()

@@ -1,0 +1,35 @@
+"""An MQTT broker inside this process, on this machine only, to try things with nothing installed."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+from amqtt.broker import Broker
+
+from streamkp.errors import OutputError
+
+HOST = "127.0.0.1"
+
+
+async def start_broker(port: int) -> Broker:
+    """Start it on the running loop. Raises OutputError when the port is in use."""
+    for noisy in ("amqtt", "transitions"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:  # amqtt logs a traceback when it cannot bind, so see first
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except OSError as error:
+        raise OutputError(
+            f"the embedded MQTT broker cannot listen on {HOST} port {port}: {error.strerror}; "
+            "choose another `port`, or publish to the broker that runs there: `broker: localhost`"
+        ) from None
+    config: dict[str, Any] = {
+        "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}", "max_connections": 200}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    broker = Broker(config)
+    await broker.start()
+    return broker

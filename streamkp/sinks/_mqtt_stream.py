@@ -1,0 +1,130 @@
+"""One stream's connection to an MQTT broker.
+
+MQTT allows one last will per connection, and `{prefix}/{stream}/status` must turn to `offline` for every stream when
+this process dies. So every stream has a connection of its own; a stream that is slow to be acknowledged then does
+not hold up another either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import aiomqtt
+
+RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between two attempts to connect
+STATUS_QOS = 1
+
+
+class MqttStream:
+    """Sends one stream's messages in order. `offer()` is for the graph's thread, the rest for the loop's.
+
+    Messages wait in a bounded buffer while the broker is away; a full one loses its oldest, and `lost` counts them.
+    With QoS 1 a message leaves the buffer when the broker has acknowledged it: after a broken connection the first
+    one may be sent twice, none is skipped. With QoS 0 what was on its way when the broker died is lost.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[aiomqtt.Will], aiomqtt.Client],
+        topic: str,
+        qos: int,
+        limit: int,
+        log: logging.Logger,
+    ) -> None:
+        self.topic = topic
+        self.lost = 0
+        self._client = client
+        self._pose, self._status = f"{topic}/pose", f"{topic}/status"
+        self._qos = qos
+        self._limit = limit
+        self._log = log
+        self._buffer: deque[bytes] = deque()
+        self._lock = threading.Lock()
+        self._awake = asyncio.Event()
+        self._ending = False
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the buffer."""
+        return len(self._buffer)
+
+    def offer(self, data: bytes) -> None:
+        """Queue a message for sending, from any thread; follow it with `wake()` on the loop."""
+        with self._lock:
+            if len(self._buffer) >= self._limit:
+                self._buffer.popleft()
+                self.lost += 1
+            self._buffer.append(data)
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._awake.set()
+
+    def end(self) -> None:
+        """Let `run()` return once the buffer is empty."""
+        self._ending = True
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Connect and send until `end()`; connect again whenever the connection breaks."""
+        delay, away = RETRY_FIRST, False
+        while True:
+            try:
+                async with self._client(aiomqtt.Will(self._status, "offline", STATUS_QOS, True)) as client:
+                    await client.publish(self._status, "online", STATUS_QOS, True)
+                    if away:
+                        self._log.info("the broker is back: %s", self._pose)
+                    delay, away = RETRY_FIRST, False
+                    try:
+                        await self._send_until_broken(client)
+                    except asyncio.CancelledError:  # the time is up: this goes out last, or not at all
+                        await client.publish(self._status, "offline", STATUS_QOS, True, timeout=0.5)
+                        raise
+                    await client.publish(self._status, "offline", STATUS_QOS, True)
+                    return
+            except aiomqtt.MqttError as error:
+                if not away:
+                    self._log.warning("the broker is away (%s); %s waits in memory", error, self._pose)
+                away = True
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MOST)
+
+    async def _send_until_broken(self, client: aiomqtt.Client) -> None:
+        # A publish does not notice that the connection broke while it waits for its acknowledgement; the reader does.
+        sender = asyncio.create_task(self._send(client))
+        reader = asyncio.create_task(self._read(client))
+        try:
+            await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+            await (sender if sender.done() else reader)
+        finally:
+            for task in (sender, reader):
+                task.cancel()
+            await asyncio.gather(sender, reader, return_exceptions=True)
+
+    async def _send(self, client: aiomqtt.Client) -> None:
+        while True:
+            self._awake.clear()
+            while (data := self._first()) is not None:
+                await client.publish(self._pose, data, self._qos)
+                self._sent(data)
+            if self._ending:
+                return
+            await self._awake.wait()
+
+    @staticmethod
+    async def _read(client: aiomqtt.Client) -> None:
+        async for _ in client.messages:
+            pass
+
+    def _first(self) -> bytes | None:
+        with self._lock:
+            return self._buffer[0] if self._buffer else None
+
+    def _sent(self, data: bytes) -> None:
+        with self._lock:
+            if self._buffer and self._buffer[0] is data:  # it may have been pushed out meanwhile
+                self._buffer.popleft()

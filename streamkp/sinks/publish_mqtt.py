@@ -1,0 +1,223 @@
+"""`publish-mqtt`: every frame to an MQTT broker.
+
+* `{prefix}/{stream}/pose` one message per frame, as in `streamkp.wire`; not retained
+* `{prefix}/{stream}/status` retained, `online` or `offline` as plain text; `offline` is also the last will of that
+  stream's connection, so it is true after a crash as well. A subscriber that comes later knows at once.
+
+While the broker is away each stream keeps its newest `buffer` messages, and sends them in order when it is back. At the
+end of the graph what waits is sent within a few seconds, then dropped with a warning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import aiomqtt
+from pydantic import Field, SecretStr
+
+from streamkp import wire
+from streamkp.errors import OutputError, UsageError
+from streamkp.graph.stage import Sink, StageOptions
+from streamkp.packet import Packet
+from streamkp.sinks._loop_thread import LoopThread
+from streamkp.sinks._mqtt_broker import HOST, start_broker
+from streamkp.sinks._mqtt_stream import MqttStream
+from streamkp.uris import mask
+
+ANSWER_SECONDS = 5.0  # a broker that takes longer for one acknowledgement counts as gone
+FLUSH_SECONDS = 3.0
+LINGER_SECONDS = 30.0  # an ended stream's messages wait that long for a broker that is away
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+_QUIET = logging.getLogger("streamkp.mqtt-client")
+_QUIET.setLevel(logging.ERROR)  # what it warns of, `MqttStream` says in our words
+
+
+@dataclass(frozen=True, repr=False)
+class _Address:
+    """A broker, with the credentials that nobody prints."""
+
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    tls: ssl.SSLContext | None
+
+
+class PublishMqtt(Sink):
+    """Publishes every frame to an MQTT broker, or to one that it runs itself (`broker: embedded`)."""
+
+    class Options(StageOptions):
+        broker: str = Field(description="`embedded`, a host, or mqtt://user:password@host:port (mqtts:// for TLS).")
+        port: int | None = Field(None, ge=1, le=65535, description="Port; 1883 by default, 8883 with TLS.")
+        username: str | None = Field(None, description="User name, if not in `broker`.")
+        password: SecretStr | None = Field(None, description="Password, if not in `broker`.")
+        tls: bool = Field(False, description="Speak TLS, as mqtts:// does.")
+        tls_ca: Path | None = Field(None, description="Trust these authorities (PEM) instead of the system's.")
+        qos: Literal[0, 1] = Field(0, description="1: the broker acknowledges every message.")
+        prefix: str = Field(
+            "streamkp", pattern=r"^[^+#\x00/]([^+#\x00]*[^+#\x00/])?$", description="First part of the topics."
+        )
+        format: wire.Format = Field("msgpack", description="msgpack or json.")
+        buffer: int = Field(1000, ge=1, description="Messages of each stream to keep while the broker is away.")
+
+    options: Options
+
+    def open(self) -> None:
+        self._address = self._find_address()
+        self._drops = wire.DropCounter()
+        self._streams: dict[str, MqttStream] = {}  # by stream id, for the graph's thread
+        self._running: dict[str, tuple[MqttStream, asyncio.Task[None]]] = {}  # by topic, for the loop's
+        self._broker: Any = None
+        self._loop = LoopThread(self.context.name)
+        self._loop.start()
+        try:
+            self._loop.call(self._begin())
+        except BaseException:
+            self._loop.stop()
+            raise
+
+    def process(self, packet: Packet) -> None:
+        self._loop.check()
+        message = wire.message(packet, self.context.clock.now(), self._drops.count(packet))
+        stream = self._streams.get(packet.stream)
+        if stream is None:
+            stream = self._streams[packet.stream] = self._new_stream(packet.stream)
+            self._loop.post(self._start, stream)
+        stream.offer(wire.encode(message, self.options.format))
+        self._loop.post(stream.wake)
+
+    def stream_ended(self, stream: str) -> None:
+        self._drops.forget(stream)
+        if (ended := self._streams.pop(stream, None)) is not None:
+            self._loop.post(self._end, ended)
+
+    def close(self) -> None:
+        try:
+            self._loop.call(self._finish())
+        finally:
+            self._loop.stop()
+        self._loop.check()
+
+    def _find_address(self) -> _Address:
+        options = self.options
+        tls, user, password = options.tls, options.username, options.password
+        if options.broker == "embedded":
+            return _Address(HOST, options.port or PORTS["mqtt"], None, None, None)
+        text = options.broker if "://" in options.broker else f"mqtt://{options.broker}"
+        try:
+            url = urlsplit(text)
+            port, host = options.port or url.port, url.hostname
+        except ValueError:
+            port = host = None
+            url = urlsplit("")
+        if url.scheme not in PORTS or not host or url.path.strip("/") or url.query:
+            raise UsageError(
+                f"{self.context.name}: broker {mask(options.broker)!r} is not `embedded`, a host name, or "
+                "mqtt://user:password@host:port (mqtts:// for TLS)"
+            )
+        tls = tls or url.scheme == "mqtts"
+        return _Address(
+            host,
+            port or PORTS["mqtts" if tls else "mqtt"],
+            unquote(url.username) if url.username else user,
+            unquote(url.password) if url.password else password.get_secret_value() if password else None,
+            self._tls_context() if tls else None,
+        )
+
+    def _tls_context(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.options.tls_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"{self.context.name}: cannot use tls_ca {self.options.tls_ca}: {error}") from None
+
+    def _new_client(self, identifier: str, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
+        address = self._address
+        return aiomqtt.Client(
+            address.host,
+            address.port,
+            username=address.user,
+            password=address.password,
+            tls_context=address.tls,
+            identifier=identifier,
+            will=will,
+            timeout=ANSWER_SECONDS,
+            keepalive=15,
+            logger=_QUIET,
+        )
+
+    def _new_stream(self, stream: str) -> MqttStream:
+        # The same name on every connection of this stream: a broker then ends the old one before it takes the new.
+        name = f"streamkp-{uuid.uuid4().hex[:12]}"
+        return MqttStream(
+            lambda will: self._new_client(name, will),
+            f"{self.options.prefix}/{re.sub(r'[/+#]', '_', stream)}",
+            self.options.qos,
+            self.options.buffer,
+            self.context.log,
+        )
+
+    async def _begin(self) -> None:
+        address = self._address
+        if self.options.broker == "embedded":
+            self._broker = await start_broker(address.port)
+            self.context.log.info("the embedded broker is at mqtt://%s:%d", address.host, address.port)
+        try:
+            async with self._new_client(f"streamkp-{uuid.uuid4().hex[:12]}"):
+                pass
+        except aiomqtt.MqttError as error:
+            if self._broker is not None:
+                await self._broker.shutdown()
+            raise OutputError(
+                f"{self.context.name}: no MQTT broker takes us at {address.host} port {address.port}: {error}; "
+                "start one, correct `broker`, or use `broker: embedded`"
+            ) from None
+
+    def _start(self, stream: MqttStream) -> None:
+        before = self._running.get(stream.topic)
+
+        async def run() -> None:
+            if before is not None:  # a stream of the same name that has ended says `offline` first
+                await asyncio.wait({before[1]})
+            await stream.run()
+
+        def forget(task: asyncio.Task[None]) -> None:
+            if self._running.get(stream.topic) == (stream, task):
+                del self._running[stream.topic]
+
+        task = self._loop.spawn(run())
+        self._running[stream.topic] = stream, task
+        task.add_done_callback(forget)
+
+    def _end(self, stream: MqttStream) -> None:
+        stream.end()
+        if (running := self._running.get(stream.topic)) is not None and running[0] is stream:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, running[1].cancel)
+
+    async def _finish(self) -> None:
+        streams = [stream for stream, _ in self._running.values()]
+        tasks = {task for _, task in self._running.values()}
+        for stream in streams:
+            stream.end()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=FLUSH_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        for stream in streams:
+            if stream.waiting:
+                self.context.log.warning(
+                    "%s: %d messages were not sent: the broker is away", stream.topic, stream.waiting
+                )
+        if self._broker is not None:
+            await self._broker.shutdown()

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_STAGES = ((1, 2), (4, 3), (3, 4))  # modules and branches of stages 2, 3, 4
-_BLOCKS = 4  # residual blocks per branch of a module
+_STAGES = 3  # after the stem; the first has two branches, each further one more
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
@@ -61,9 +60,9 @@ class BasicBlock(nn.Module):
 class HRModule(nn.Module):
     """Parallel branches at 1/4, 1/8, ... resolution, then every output sums all of them, resampled."""
 
-    def __init__(self, channels: list[int], outputs: int, upsample: str) -> None:
+    def __init__(self, channels: list[int], outputs: int, blocks: int, upsample: str) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(_BLOCKS))) for c in channels)
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._resample(channels, source, target, upsample) for source in range(len(channels)))
             for target in range(outputs)
@@ -92,7 +91,7 @@ class HRModule(nn.Module):
 class Backbone(nn.Module):
     """Image to feature maps at 1/4 resolution, or at 1/4, 1/8, 1/16 and 1/32 with `multiscale`."""
 
-    def __init__(self, width: int, multiscale: bool, upsample: str) -> None:
+    def __init__(self, width: int, multiscale: bool, upsample: str, modules: tuple[int, int, int], blocks: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -100,12 +99,14 @@ class Backbone(nn.Module):
         self.bn2 = nn.BatchNorm2d(64)
         self.layer1 = nn.Sequential(Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(3)))
         channels = [256]
-        for number, (modules, branches) in enumerate(_STAGES, start=1):
-            before, channels = channels, [width * 2**i for i in range(branches)]
-            last = number == len(_STAGES)
-            outputs = [branches] * (modules - 1) + [1 if last and not multiscale else branches]
+        for number, count in enumerate(modules, start=1):
+            before, channels = channels, [width * 2**i for i in range(number + 1)]
+            outputs = [len(channels)] * count
+            if number == _STAGES and not multiscale:
+                outputs[-1] = 1
+            stage = nn.Sequential(*(HRModule(channels, n, blocks, upsample) for n in outputs))
             setattr(self, f"transition{number}", self._transition(before, channels))
-            setattr(self, f"stage{number + 1}", nn.Sequential(*(HRModule(channels, n, upsample) for n in outputs)))
+            setattr(self, f"stage{number + 1}", stage)
 
     @staticmethod
     def _transition(before: list[int], after: list[int]) -> nn.ModuleList:
@@ -117,7 +118,7 @@ class Backbone(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
         xs = [self.layer1(x)]
-        for number in range(1, len(_STAGES) + 1):
+        for number in range(1, _STAGES + 1):
             sources = [*xs, xs[-1]]
             transition = getattr(self, f"transition{number}")
             xs = getattr(self, f"stage{number + 1}")(
@@ -150,16 +151,25 @@ class HRNet(nn.Module):
     """Top-down heatmap network of `width` channels for `joints` keypoints; `multiscale` is the V2 head.
 
     `upsample`, "nearest" or "bilinear", is how branches of lower resolution are brought up when they are summed:
-    weights work only with the one that they were trained with.
+    weights work only with the one that they were trained with. `modules` per stage and residual `blocks` per branch
+    are the same in all published pose networks.
 
     Input: RGB float32 [B, 3, H, W] with H and W multiples of 32, normalised with ImageNet's mean and standard
     deviation. Output: heatmaps float32 [B, joints, H/4, W/4], unbounded, the maximum being the score; read them
     with `streamkp.vision.heatmap`.
     """
 
-    def __init__(self, width: int, joints: int, multiscale: bool = False, upsample: str = "nearest") -> None:
+    def __init__(
+        self,
+        width: int,
+        joints: int,
+        multiscale: bool = False,
+        upsample: str = "nearest",
+        modules: tuple[int, int, int] = (1, 4, 3),
+        blocks: int = 4,
+    ) -> None:
         super().__init__()
-        self.backbone = Backbone(width, multiscale, upsample)
+        self.backbone = Backbone(width, multiscale, upsample, modules, blocks)
         self.head = Head(width, joints, multiscale)
 
     def forward(self, image: Tensor) -> Tensor:

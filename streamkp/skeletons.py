@@ -92,11 +92,7 @@ _H36M17_JOINTS = (
 _H36M17 = Skeleton(
     "h36m17",
     _H36M17_JOINTS,
-    _chain(0, 1, 2, 3)
-    + _chain(0, 4, 5, 6)
-    + _chain(0, 7, 8, 9, 10)
-    + _chain(8, 11, 12, 13)
-    + _chain(8, 14, 15, 16),
+    _chain(0, 1, 2, 3) + _chain(0, 4, 5, 6) + _chain(0, 7, 8, 9, 10) + _chain(8, 11, 12, 13) + _chain(8, 14, 15, 16),
     _mirror_by_name(_H36M17_JOINTS),
 )
 
@@ -277,9 +273,7 @@ _TABLE: dict[tuple[str, str], _Rows] = {
     ("coco17", "h36m17"): _rows(_COCO17, _H36M17, _H36M_FROM_FACE_AND_LIMBS),
     ("wholebody133", "coco17"): _rows(_WHOLEBODY133, _COCO17, {}),
     ("wholebody133", "h36m17"): _rows(_WHOLEBODY133, _H36M17, _H36M_FROM_FACE_AND_LIMBS),
-    ("body15", "h36m17"): _rows(
-        _BODY15, _H36M17, {"spine": ("hip", "thorax"), "neck_nose": ("thorax", "head")}
-    ),
+    ("body15", "h36m17"): _rows(_BODY15, _H36M17, {"spine": ("hip", "thorax"), "neck_nose": ("thorax", "head")}),
 }
 
 

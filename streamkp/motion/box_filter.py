@@ -65,5 +65,5 @@ class BoxFilter:
 
 
 def _measured(box: FloatArray) -> NDArray[np.float64]:
-    x, y, w, h = (float(v) for v in box)
+    x, y, w, h = box.tolist()
     return np.array((x + w / 2, y + h / 2, max(w, 1.0), max(h, 1.0)))

@@ -17,30 +17,35 @@ _KEYPOINT_SPREAD = 0.1  # distance, over the square root of the area, at which a
 
 def box_of(points: FloatArray) -> FloatArray:
     """The box (4,) around the joints that are seen, or around all when fewer than a third are."""
-    seen = points[points[:, 2] >= _SEEN, :2]
+    seen = points[points[:, 2] >= _SEEN]
     if 3 * len(seen) < len(points):
-        seen = points[:, :2]
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    pad = _PADDING * max(float((high - low).max()), 1.0)
-    return np.concatenate((low - pad, high - low + 2 * pad)).astype(np.float32, copy=False)
+        seen = points
+    left, top, _ = seen.min(axis=0).tolist()
+    right, bottom, _ = seen.max(axis=0).tolist()
+    w, h = right - left, bottom - top
+    pad = _PADDING * max(w, h, 1.0)
+    return np.array((left - pad, top - pad, w + 2 * pad, h + 2 * pad), np.float32)
 
 
 def clipped(box: FloatArray, width: int, height: int) -> FloatArray:
     """The part of a box inside the image; its size is 0 where there is none."""
-    low = np.clip(box[:2], 0, (width, height))
-    high = np.clip(box[:2] + box[2:], 0, (width, height))
-    return np.concatenate((low, high - low)).astype(np.float32, copy=False)
+    x, y, w, h = box.tolist()
+    left, right = (min(max(v, 0.0), width) for v in (x, x + w))
+    top, bottom = (min(max(v, 0.0), height) for v in (y, y + h))
+    return np.array((left, top, right - left, bottom - top), np.float32)
 
 
 def overlap(a: FloatArray, b: FloatArray) -> float:
     """Intersection over union of two boxes, 0..1."""
-    ax, ay, aw, ah = (float(v) for v in a)
-    bx, by, bw, bh = (float(v) for v in b)
+    ax, ay, aw, ah = a.tolist()
+    bx, by, bw, bh = b.tolist()
     w = min(ax + aw, bx + bw) - max(ax, bx)
     h = min(ay + ah, by + bh) - max(ay, by)
     if w <= 0 or h <= 0:
         return 0.0
-    return w * h / (aw * ah + bw * bh - w * h)
+    shared: float = w * h
+    union: float = aw * ah + bw * bh - shared
+    return shared / union
 
 
 def keypoint_similarity(a: FloatArray, b: FloatArray, area: float) -> float:

@@ -204,10 +204,7 @@ class Tracker:
         """One sighting per person: the established track's that strayed least."""
         kept: list[_Sighting] = []
         for sighting in sorted(sightings, key=self._doubtfulness):
-            area = float(sighting.box[2] * sighting.box[3])
-            same = [
-                k for k in kept if keypoint_similarity(k.pose.points, sighting.pose.points, area) >= _SAME_PERSON
-            ]
+            same = [k for k in kept if _same_person(k, sighting)]
             if not same:
                 kept.append(sighting)
             elif sighting.track is None and same[0].track is not None:
@@ -293,6 +290,12 @@ class Tracker:
     def _since(self, pts: int) -> float:
         assert self._pts is not None
         return (self._pts - pts) * 1e-9
+
+
+def _same_person(a: _Sighting, b: _Sighting) -> bool:
+    if overlap(a.box, b.box) < _AGREES:  # saves comparing joints
+        return False
+    return keypoint_similarity(a.pose.points, b.pose.points, float(b.box[2] * b.box[3])) >= _SAME_PERSON
 
 
 def _distance(track: Track, box: FloatArray) -> float:

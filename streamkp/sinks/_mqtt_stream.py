@@ -77,7 +77,7 @@ class MqttStream:
                 async with self._client(aiomqtt.Will(self._status, "offline", STATUS_QOS, True)) as client:
                     await client.publish(self._status, "online", STATUS_QOS, True)
                     if away:
-                        self._log.info("the broker is back: %s", self._pose)
+                        self._log.info("the broker is back: %s; %d messages lost so far", self._pose, self.lost)
                     delay, away = RETRY_FIRST, False
                     try:
                         await self._send_until_broken(client)

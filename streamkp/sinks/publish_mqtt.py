@@ -108,6 +108,11 @@ class PublishMqtt(Sink):
             self._loop.stop()
         self._loop.check()
 
+    @property
+    def lost(self) -> dict[str, int]:
+        """Messages pushed out of the buffer of each stream while the broker was away."""
+        return {name: stream.lost for name, stream in self._streams.items()}
+
     def _find_address(self) -> _Address:
         options = self.options
         tls, user, password = options.tls, options.username, options.password

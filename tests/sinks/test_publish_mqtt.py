@@ -111,7 +111,9 @@ def test_a_stream_that_comes_back_is_online_again(open_sink: Open) -> None:
 def test_nobody_there(open_sink: Open) -> None:
     port = _free_port()
     threads = set(threading.enumerate())
-    with pytest.raises(OutputError, match=rf"no MQTT broker takes us at localhost port {port}.*broker: embedded") as error:
+    with pytest.raises(
+        OutputError, match=rf"no MQTT broker takes us at localhost port {port}.*broker: embedded"
+    ) as error:
         open_sink(PublishMqtt, broker=f"mqtt://me:s3cret@localhost:{port}")
     assert "s3cret" not in str(error.value)
     assert set(threading.enumerate()) <= threads

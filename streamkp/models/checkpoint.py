@@ -87,15 +87,17 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
 
 
 def _explain(path: Path, error: Exception) -> str:
-    text = str(error)
-    if "Unsupported global" in text or "Unsupported class" in text or "Trying to" in text:
-        line = next((line for line in text.splitlines() if "GLOBAL" in line or "Trying to" in line), text)
+    # torch's own text begins with the advice to load the file without protection; keep only what it found.
+    text = str(error).rpartition("WeightsUnpickler error:")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    refusal = next((line for line in lines if "GLOBAL" in line), None)
+    if refusal:
         return (
             f"{path} holds more than tensors and is refused, because loading it could run code "
-            f"({line.strip()[:200]}). Save only its state_dict, or use a .safetensors file."
+            f"({refusal[:200]}). Save only its state_dict, or use a .safetensors file."
         )
-    reason = text.splitlines()[0][:200] if text else type(error).__name__
-    return f"{path} is damaged or not a checkpoint ({reason}); fetch it again"
+    reason = lines[0].partition(". ")[0] if " " in lines[0] else type(error).__name__
+    return f"{path} is damaged or not a checkpoint ({reason[:200]}); fetch it again"
 
 
 def flatten(content: object, origin: object) -> dict[str, Tensor]:

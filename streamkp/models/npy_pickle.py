@@ -11,21 +11,23 @@ import io
 import pickletools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamkp.errors import ModelError
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 1 << 20
+MAX_VALUES = 1 << 20  # a pickle can refer to one list many times and be far larger than its file
 
 _RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
+_FROM_BUFFER = {"numpy.core.numeric _frombuffer", "numpy._core.numeric _frombuffer"}
 _NDARRAY, _DTYPE, _ENCODE = "numpy ndarray", "numpy dtype", "_codecs encode"
 _MARK = object()
 _PUSH = {
     "BININT", "BININT1", "BININT2", "LONG1", "INT", "LONG", "BINUNICODE", "SHORT_BINUNICODE", "UNICODE",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINSTRING", "SHORT_BINSTRING", "BINFLOAT",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINSTRING", "SHORT_BINSTRING", "BINFLOAT",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -36,9 +38,10 @@ class _Name(str):
 
 
 class _Array:
-    """An array whose state has not come yet."""
+    """An array that is being put together: its numbers, or the list of its objects and their shape."""
 
-    value: NDArray[Any] | list[Any]
+    shape: tuple[int, ...]
+    content: NDArray[Any] | list[Any]
 
 
 class _Refused(Exception):
@@ -58,7 +61,7 @@ def read(path: str | Path) -> NDArray[np.float64]:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return np.asarray(_parse(data), dtype=np.float64)
+        return np.array(_parse(data), dtype=np.float64)
     except Exception as error:  # a damaged file can fail anywhere inside the parsers
         raise ModelError(f"{path} is not an array of numbers and is refused ({error})") from None
 
@@ -75,14 +78,36 @@ def _parse(data: bytes) -> Any:
     return _numbers(_run(data[file.tell() :]))
 
 
-def _numbers(value: Any) -> Any:
-    """Arrays and lists of any depth as nested lists of arrays."""
+def _numbers(value: Any) -> NDArray[Any]:
+    """Arrays and lists of any depth as one array."""
+    if _count(value, {}) > MAX_VALUES:
+        raise _Refused(f"it holds more than {MAX_VALUES} numbers")
+    return _stacked(value)
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """How many numbers a value stands for, without going twice through one that is repeated."""
     if isinstance(value, _Array):
-        return _numbers(value.value)
+        value = value.content
+    if isinstance(value, np.ndarray):
+        return value.size
+    if not isinstance(value, (list, tuple)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = sum(_count(item, known) for item in value)
+    return known[id(value)]
+
+
+def _stacked(value: Any) -> NDArray[Any]:
+    if isinstance(value, _Array):
+        if isinstance(value.content, np.ndarray):
+            return value.content
+        items = _stacked(value.content)
+        return items.reshape(*value.shape, *items.shape[1:])
     if isinstance(value, (list, tuple)):
-        return [_numbers(item) for item in value]
+        return np.stack([_stacked(item) for item in value])
     if isinstance(value, (int, float, np.ndarray)):
-        return value
+        return np.asarray(value, np.float64)
     raise _Refused(f"it holds a {type(value).__name__}")
 
 
@@ -92,7 +117,7 @@ def _run(data: bytes) -> Any:
     memo: dict[int, Any] = {}
 
     def since_mark() -> list[Any]:
-        start = len(stack) - 1 - stack[::-1].index(_MARK)
+        start = max(i for i, value in enumerate(stack) if value is _MARK)
         items = stack[start + 1 :]
         del stack[start:]
         return items
@@ -144,28 +169,41 @@ def _run(data: bytes) -> Any:
 
 
 def _made(function: Any, arguments: tuple[Any, ...]) -> Any:
-    """The result of the four calls that a pickled array consists of."""
+    """The result of one of the calls that a pickled array consists of."""
     if isinstance(function, _Name):
         if function in _RECONSTRUCT and arguments[0] == _NDARRAY:
             return _Array()
         if function == _DTYPE and isinstance(arguments[0], str):
-            return np.dtype(arguments[0])
+            return _numeric(np.dtype(arguments[0]))
         if function == _ENCODE and arguments[1] in ("latin1", "latin-1"):
             return arguments[0].encode("latin-1")
+        if function in _FROM_BUFFER:
+            raw, dtype, shape, order = arguments
+            return _plain(raw, dtype, shape, order)
     raise _Refused(f"it calls {function}")
 
 
 def _set_state(target: Any, state: tuple[Any, ...]) -> None:
     """What `__setstate__` would do for a dtype (its byte order) and for an array (its contents)."""
     if isinstance(target, np.dtype):
-        if state[1] == ">" or target.kind not in "fiuO":
-            raise _Refused("it holds numbers of an unusual type")
+        if state[1] == ">":
+            raise _Refused("its numbers are big-endian")
         return
     if not isinstance(target, _Array):
         raise _Refused(f"it changes a {type(target).__name__}")
     _, shape, dtype, fortran, content = state
     if dtype.kind == "O":
-        target.value = content
+        target.shape, target.content = shape, list(content)
     else:
         raw = content.encode("latin-1") if isinstance(content, str) else content
-        target.value = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
+        target.content = _plain(raw, dtype, shape, "F" if fortran else "C")
+
+
+def _numeric(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind not in "fiuO":
+        raise _Refused(f"it holds values of type {dtype}")
+    return dtype
+
+
+def _plain(raw: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]) -> NDArray[Any]:
+    return np.frombuffer(raw, dtype).reshape(shape, order=order)

@@ -1,0 +1,191 @@
+"""`render`: the video with boxes, ids, 2D skeletons and the 3D poses in a corner, as mp4, one file per stream.
+
+`{stream}` in the path stands for the stream's id. Without it the first stream gets the path as it is, and further
+ones get their id added before the suffix. Times are the source's own; across a break in its clock they run on. The
+file can be played while it is written, and after a kill up to about the last second.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+from pydantic import Field
+
+from streamkp.errors import OutputError, UsageError
+from streamkp.graph.stage import Sink, StageOptions
+from streamkp.packet import Image, Packet
+from streamkp.sinks._paths import refuse_existing
+from streamkp.vision import draw
+
+TICKS = 90_000  # per second
+FRAME = 3_000  # ticks between two frames where the clock does not say
+FRAGMENTED = (".mp4", ".mov")
+SUFFIXES = (*FRAGMENTED, ".mkv")
+
+
+class Render(Sink):
+    """Writes a video of what was found."""
+
+    class Options(StageOptions):
+        path: Path = Field(description="File to write; `{stream}` in it is replaced by the stream's id.")
+        overwrite: bool = Field(False, description="Replace files that exist.")
+        azimuth: float = Field(30.0, description="Turn of the 3D poses about the vertical, degrees.")
+        elevation: float = Field(12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.")
+        inset: float = Field(0.35, ge=0, le=1, description="Size of the 3D corner over the image height; 0: none.")
+
+    options: Options
+
+    def open(self) -> None:
+        if self.options.path.suffix.lower() not in SUFFIXES:
+            raise UsageError(
+                f"{self.context.name}: the name of a video ends in {', '.join(SUFFIXES)}, not as in {self.options.path}"
+            )
+        if "{stream}" not in str(self.options.path):
+            refuse_existing(self.context.name, self.options.path, self.options.overwrite)
+        self._videos: dict[str, _Video] = {}
+        self._paths: set[Path] = set()
+
+    def process(self, packet: Packet) -> None:
+        video = self._videos.get(packet.stream)
+        if video is None:
+            video = self._videos[packet.stream] = _Video(self.context.name, self._path(packet.stream))
+        video.write(self.picture(packet), packet.epoch, packet.pts)
+
+    def picture(self, packet: Packet) -> Image:
+        """What is drawn of one packet, on a copy of its image (black where it has none any more)."""
+        image = packet.image
+        if image is None:
+            image = np.zeros((packet.height, packet.width, 3), np.uint8)
+        picture = draw.overlay(image, packet.persons)
+        side = int(min(picture.shape[0] * self.options.inset, picture.shape[1]))
+        if side >= 16:
+            corner = draw.inset(packet.persons, side, self.options.azimuth, self.options.elevation)
+            picture[:side, -side:] = corner
+        return picture
+
+    def stream_ended(self, stream: str) -> None:
+        if (video := self._videos.pop(stream, None)) is not None:
+            video.close()
+
+    def close(self) -> None:
+        failed: OutputError | None = None
+        for video in self._videos.values():
+            try:
+                video.close()
+            except OutputError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _path(self, stream: str) -> Path:
+        path, safe = self.options.path, re.sub(r"[^\w.-]", "_", stream)
+        if "{stream}" in str(path):
+            path = Path(str(path).replace("{stream}", safe))
+        elif self._paths:
+            path = path.with_stem(f"{path.stem}-{safe}")
+        # A stream that comes back, or has a name that looks the same as a file name, goes on in a further file.
+        first, number = path, 1
+        while path in self._paths:
+            number += 1
+            path = first.with_stem(f"{first.stem}-{number}")
+        refuse_existing(self.context.name, path, self.options.overwrite)
+        self._paths.add(path)
+        return path
+
+
+class _Video:
+    """One file; frames of another size than the first are scaled to fit it."""
+
+    def __init__(self, stage: str, path: Path) -> None:
+        self._stage, self._path = stage, path
+        self._broken = False
+        self._stream: VideoStream | None = None
+        self._epoch: int | None = None
+        self._last: int | None = None  # ticks of the last frame
+        try:
+            # Fragments while it is written, a usual mp4 once it is finished.
+            options = (
+                {"movflags": "+hybrid_fragmented", "fflags": "+flush_packets"}
+                if path.suffix.lower() in FRAGMENTED
+                else {}
+            )
+            self._file: OutputContainer = av.open(str(path), "w", options=options)
+        except OSError as error:
+            raise self._problem(error) from None
+
+    def write(self, picture: Image, epoch: int, pts: int) -> None:
+        try:
+            if self._stream is None:
+                self._stream = self._add_stream(picture)
+            size = self._stream.width, self._stream.height
+            frame = av.VideoFrame.from_ndarray(_fitted(picture, *size), format="bgr24")
+            frame.pts, frame.time_base = self._ticks(epoch, pts), Fraction(1, TICKS)
+            self._file.mux(self._stream.encode(frame))
+        except OSError as error:
+            self._broken = True
+            raise self._problem(error) from None
+
+    def close(self) -> None:
+        try:
+            if self._stream is not None and not self._broken:
+                self._file.mux(self._stream.encode(None))
+            self._file.close()
+        except OSError as error:
+            if self._broken:  # it has been told
+                return
+            raise self._problem(error) from None
+
+    def _add_stream(self, picture: Image) -> VideoStream:
+        codec, options = _encoder()
+        stream = self._file.add_stream(codec, rate=30, options=options)
+        assert isinstance(stream, VideoStream)
+        height, width = picture.shape[:2]
+        stream.width, stream.height = width + width % 2, height + height % 2  # halved colour needs even sizes
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
+        return stream
+
+    def _ticks(self, epoch: int, pts: int) -> int:
+        if self._epoch != epoch:
+            self._epoch, self._first_pts = epoch, pts
+            self._first_ticks = 0 if self._last is None else self._last + FRAME
+        ticks = self._first_ticks + (pts - self._first_pts) * TICKS // 1_000_000_000
+        self._last = ticks if self._last is None else max(ticks, self._last + 1)
+        return self._last
+
+    def _problem(self, error: OSError) -> OutputError:
+        if error.errno == errno.ENOSPC:
+            return OutputError(f"{self._stage}: the disk is full; {self._path} ends early")
+        return OutputError(f"{self._stage}: cannot write {self._path}: {error.strerror or error}")
+
+
+def _encoder() -> tuple[str, dict[str, str]]:
+    try:
+        av.codec.Codec("libx264", "w")
+    except av.error.FFmpegError:
+        return "mpeg4", {"q": "3"}
+    return "libx264", {"preset": "veryfast", "crf": "20", "g": "30", "threads": "2"}
+
+
+def _fitted(picture: Image, width: int, height: int) -> Image:
+    """The picture, scaled down or up to fit, in the top left corner of a black frame of that size."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    canvas: Image = np.zeros((height, width, 3), np.uint8)
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    if abs(picture.shape[1] - width) <= 1 and abs(picture.shape[0] - height) <= 1:
+        scale = 1.0  # only made even
+    if scale != 1.0:
+        size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    part = picture[:height, :width]
+    canvas[: part.shape[0], : part.shape[1]] = part
+    return canvas

@@ -1,0 +1,110 @@
+"""People drawn over an image, and their 3D poses in a corner of it. Nothing here writes to its input.
+
+Colours are BGR: one per person for boxes and ids, one per side of the body for bones, the same as on the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkp.packet import FloatArray, Image, Person
+from streamkp.skeletons import SKELETONS
+
+Colour = tuple[int, int, int]
+
+PEOPLE: tuple[Colour, ...] = (
+    (164, 209, 90), (84, 180, 255), (255, 168, 122), (182, 126, 255),
+    (234, 146, 199), (106, 224, 240), (232, 214, 79), (101, 138, 255),
+)  # fmt: skip
+LEFT: Colour = (240, 200, 56)
+RIGHT: Colour = (69, 159, 255)
+MIDDLE: Colour = (245, 237, 232)
+DARK: Colour = (22, 15, 11)
+
+SEEN = 0.3  # joints with a lower score are not drawn
+_SHIFT = 4  # fractional bits of the coordinates that OpenCV is given
+_FAR = 20_000.0  # pixels; OpenCV's fixed-point coordinates overflow beyond
+
+
+def person_colour(track: int) -> Colour:
+    """The colour of a person's box and id."""
+    return PEOPLE[track % len(PEOPLE)]
+
+
+def overlay(image: Image, persons: Sequence[Person]) -> Image:
+    """A copy of the image with every person's box, id and 2D skeleton."""
+    canvas = image.copy()
+    thick = max(1, round(min(canvas.shape[:2]) / 300))
+    for person in persons:
+        if np.isfinite(person.box).all():
+            _draw_box(canvas, person, thick)
+        if person.keypoints_2d is not None:
+            points = person.keypoints_2d.points
+            seen = (points[:, 2] >= SEEN) & np.isfinite(points).all(axis=1)
+            _draw_skeleton(canvas, person.keypoints_2d.skeleton, points[:, :2], seen, thick + 1)
+    return canvas
+
+
+def inset(persons: Sequence[Person], size: int, azimuth: float = 30.0, elevation: float = 12.0) -> Image:
+    """The 3D poses on a dark square of `size` pixels, seen from there.
+
+    `azimuth` turns the people about the vertical, `elevation` raises the eye, both in degrees; 0, 0 looks as the
+    camera does. The view is parallel; 2.2 m fit, and people stand 1 m apart, from left to right as in the image.
+    """
+    canvas: Image = np.full((size, size, 3), DARK, np.uint8)
+    posed = [p for p in persons if p.keypoints_3d is not None and np.isfinite(p.keypoints_3d.points).all()]
+    posed.sort(key=lambda person: float(person.box[0]))
+    scale = size / (2.2 + 0.8 * max(0, len(posed) - 1))
+    for i, person in enumerate(posed):
+        assert person.keypoints_3d is not None
+        points = person.keypoints_3d.points + np.array([i - (len(posed) - 1) / 2, 0, 0], np.float32)
+        flat = view(points, azimuth, elevation)[:, :2] * scale + size / 2
+        _draw_skeleton(canvas, person.keypoints_3d.skeleton, flat, np.ones(len(flat), bool), max(2, size // 120))
+    cv2.rectangle(canvas, (0, 0), (size - 1, size - 1), (61, 44, 33), 1)
+    return canvas
+
+
+def view(points: FloatArray, azimuth: float, elevation: float) -> NDArray[np.float64]:
+    """Points (K, 3) of the camera frame as `inset` looks at them, (K, 3): right, down, away; angles in degrees."""
+    turn, rise = np.radians([azimuth, elevation])
+    about_y = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(rise), -np.sin(rise)], [0, np.sin(rise), np.cos(rise)]])
+    turned: NDArray[np.float64] = points.astype(np.float64) @ (about_x @ about_y).T
+    return turned
+
+
+def _draw_box(canvas: Image, person: Person, thick: int) -> None:
+    colour = person_colour(person.track)
+    x, y, width, height = np.clip(person.box, -_FAR, _FAR).round().astype(int).tolist()
+    cv2.rectangle(canvas, (x, y), (x + width, y + height), colour, thick, cv2.LINE_AA)
+    label, font, size = str(person.track), cv2.FONT_HERSHEY_SIMPLEX, 0.35 + 0.15 * thick
+    (wide, high), _ = cv2.getTextSize(label, font, size, thick)
+    base = max(y - 4, high + 4)
+    cv2.rectangle(canvas, (x, base - high - 4), (x + wide + 6, base + 4), colour, cv2.FILLED)
+    cv2.putText(canvas, label, (x + 3, base), font, size, DARK, thick, cv2.LINE_AA)
+
+
+def _draw_skeleton(canvas: Image, name: str, points: NDArray[np.floating], seen: NDArray[np.bool_], thick: int) -> None:
+    at = (np.clip(np.nan_to_num(points), -_FAR, _FAR) * (1 << _SHIFT)).round().astype(int).tolist()
+    for a, b, colour in _bones(name):
+        if seen[a] and seen[b]:
+            cv2.line(canvas, at[a], at[b], DARK, thick + 2, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, at[a], at[b], colour, thick, cv2.LINE_AA, _SHIFT)
+    radius = round(thick * 0.9 * (1 << _SHIFT))
+    for point, visible in zip(at, seen, strict=True):
+        if visible:
+            cv2.circle(canvas, point, radius, MIDDLE, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _bones(name: str) -> Iterator[tuple[int, int, Colour]]:
+    """Bones of a layout with their colours; none where the layout is not known."""
+    if name not in SKELETONS:
+        return
+    skeleton = SKELETONS[name]
+    for a, b in skeleton.bones:
+        sides = {side for joint in (a, b) for side in ("left", "right") if side in skeleton.joints[joint].split("_")}
+        yield a, b, {"left": LEFT, "right": RIGHT}[sides.pop()] if len(sides) == 1 else MIDDLE

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from streamkp.errors import OutputError, UsageError
+from streamkp.sinks.render import Render
+from streamkp.vision import draw
+from tests.sinks.walker import make_packet
+
+Open = Callable[..., Any]
+
+
+def _read(path: Path) -> tuple[list[float], list[np.ndarray[Any, Any]]]:
+    with av.open(str(path)) as file:
+        frames = list(file.decode(video=0))
+    return [float(f.time) for f in frames if f.time is not None], [f.to_ndarray(format="bgr24") for f in frames]
+
+
+def test_frames_keep_their_times_and_show_the_person(open_sink: Open, tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    sink = open_sink(Render, path=path)
+    times = [7.0, 7.04, 7.05, 7.5, 7.54]  # a clock that does not start at 0, and a gap
+    packets = [make_packet(i, pts=round(t * 1e9)) for i, t in enumerate(times)]
+    for packet in packets:
+        sink.process(packet)
+    sink.close()
+    got, images = _read(path)
+    np.testing.assert_allclose(np.subtract(got, got[0]), np.subtract(times, 7), atol=1e-3)
+    assert images[0].shape == (240, 320, 3)
+    for packet, image in zip(packets, images, strict=True):
+        wanted = sink.picture(packet)
+        assert np.abs(wanted.astype(int) - image).mean() < 6
+        assert_array_equal(np.unique(packet.image), [60])  # type: ignore[arg-type]
+    assert (np.abs(images[0][60:, :240].astype(int) - draw.LEFT).max(axis=2) < 70).sum() > 20
+
+
+def test_odd_sizes_and_sizes_that_change(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4")
+    for seq, (width, height) in enumerate([(161, 121), (161, 121), (640, 480), (16, 16)]):
+        sink.process(make_packet(seq, width=width, height=height))
+    sink.close()
+    _, images = _read(tmp_path / "out.mp4")
+    assert [image.shape for image in images] == [(122, 162, 3)] * 4
+
+
+def test_a_break_in_the_clock_runs_on(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mkv")
+    for seq, (epoch, pts) in enumerate([(0, 9_000), (0, 9_040), (1, 0), (1, 40), (1, 40)]):
+        sink.process(make_packet(seq, epoch=epoch, pts=pts * 1_000_000))
+    sink.close()
+    times, _ = _read(tmp_path / "out.mkv")
+    assert len(times) == 5
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 0.2
+
+
+def test_one_file_per_stream(open_sink: Open, tmp_path: Path) -> None:
+    plain = open_sink(Render, path=tmp_path / "out.mp4")
+    named = open_sink(Render, path=tmp_path / "{stream}.mp4")
+    for stream in ("a", "b", "c/d"):
+        for sink in (plain, named):
+            sink.process(make_packet(0, stream))
+    for sink in (plain, named):
+        sink.stream_ended("a")
+        sink.process(make_packet(0, "a"))
+        sink.close()
+    names = {"out.mp4", "out-b.mp4", "out-c_d.mp4", "out-a.mp4", "a.mp4", "a-2.mp4", "b.mp4", "c_d.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    for path in tmp_path.iterdir():
+        assert len(_read(path)[1]) == 1
+
+
+def test_an_image_that_is_gone_is_black(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4", inset=0)
+    packet = make_packet(0, people=0)
+    packet.image = None
+    assert_array_equal(sink.picture(packet), np.zeros((240, 320, 3), np.uint8))
+
+
+def test_what_is_written_can_be_read_before_the_end(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4")
+    for seq in range(150):
+        sink.process(make_packet(seq, width=64, height=64))
+    assert len(_read(tmp_path / "out.mp4")[1]) >= 30
+
+
+def test_names_and_files_that_will_not_do(open_sink: Open, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.mp4, \.mov, \.mkv"):
+        open_sink(Render, path=tmp_path / "out.txt")
+    with pytest.raises(UsageError, match="there is no folder"):
+        open_sink(Render, path=tmp_path / "none" / "out.mp4")
+    (tmp_path / "cam.mp4").write_text("precious")
+    with pytest.raises(UsageError, match="exists"):
+        open_sink(Render, path=tmp_path / "cam.mp4")
+    sink = open_sink(Render, path=tmp_path / "{stream}.mp4")
+    with pytest.raises(UsageError, match="exists"):
+        sink.process(make_packet(0, "cam"))
+    assert (tmp_path / "cam.mp4").read_text() == "precious"
+
+
+def test_a_file_that_cannot_grow(open_sink: Open, tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    sink = open_sink(Render, path=path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+
+    def write_until_full() -> None:
+        for seq in range(200):
+            packet = make_packet(seq)
+            packet.image = noise
+            sink.process(packet)
+        sink.close()
+
+    try:
+        with pytest.raises(OutputError, match=r"out\.mp4"):
+            write_until_full()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)

@@ -1,0 +1,175 @@
+"""Networks on the CPU: ONNX and TFLite files executed by OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino.preprocess import PrePostProcessor
+
+from streamkp.errors import ModelError
+
+PRECISIONS = ("f32", "bf16")
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a network wants its image. With it the input is uint8 (B, H, W, 3) BGR, and the graph does the rest.
+
+    The network gets (value - `mean`) / `scale` of each 0..255 value, as RGB where `rgb` is set, in its own layout.
+    """
+
+    rgb: bool = True
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Shapes of a model file's inputs and outputs, by name; -1 where a dimension is free."""
+
+    inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+
+
+class OpenVinoModel:
+    """A model file that has been read and not yet compiled. Raises `ModelError` if it is not a model."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise ModelError(f"{path}: there is no such file")
+        try:
+            self._model = ov.Core().read_model(path)
+        except RuntimeError as error:
+            raise ModelError(f"{path} is not an ONNX or TFLite model that OpenVINO can read") from error
+        self.signature = Signature(
+            {port.any_name: _shape(port) for port in self._model.inputs},
+            {port.any_name: _shape(port) for port in self._model.outputs},
+        )
+
+    def batched(self, batch: int, outputs: Sequence[str], pixels: Pixels | None) -> Any:
+        """The graph for `batch` samples (first dimension of its only input), reduced to `outputs`."""
+        model = self._model.clone()
+        ports = {port.any_name: port for port in model.outputs}
+        if missing := [name for name in outputs if name not in ports]:
+            raise ModelError(f"{self.path} has no output {missing[0]}; it has {', '.join(ports)}")
+        if len(model.inputs) != 1:
+            raise ModelError(f"{self.path} has {len(model.inputs)} inputs; a network with one input is needed")
+        model = ov.Model([ports[name] for name in outputs], model.get_parameters(), self.path.stem)
+        try:
+            model.reshape([batch, *_shape(model.inputs[0])[1:]])
+        except RuntimeError as error:
+            raise ModelError(f"{self.path} cannot work on {batch} images at once") from error
+        return _take_pixels(model, pixels) if pixels else model
+
+
+class OpenVinoNetwork:
+    """A compiled network with its own input and output arrays, for one thread at a time.
+
+    It is compiled for 1, 2, 4, ... up to `max_batch` samples. Fill `input(n)` and call `run(n)`: nothing is
+    copied on the way in or out.
+
+    Raises:
+        ModelError: the file has other outputs than `outputs`, or cannot take that batch.
+    """
+
+    def __init__(
+        self,
+        model: OpenVinoModel,
+        *,
+        outputs: Sequence[str],
+        threads: int,
+        precision: str = "f32",
+        pixels: Pixels | None = None,
+        max_batch: int = 1,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ModelError(f"precision {precision!r} is not known; it is one of {', '.join(PRECISIONS)}")
+        self.path = model.path
+        self._outputs = tuple(outputs)
+        self._buckets: dict[int, _Compiled] = {}
+        config = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(threads),
+            "INFERENCE_PRECISION_HINT": precision,
+            # Pinned threads of two networks, or of two processes, would queue on the same core.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        batch = 1
+        while batch <= max_batch:
+            graph = model.batched(batch, self._outputs, pixels)
+            self._buckets[batch] = _Compiled(ov.Core().compile_model(graph, "CPU", config))
+            batch *= 2
+
+    def bucket(self, wanted: int) -> int:
+        """The largest batch size compiled that is not above `wanted`."""
+        return max(size for size in self._buckets if size <= wanted)
+
+    def input(self, batch: int) -> NDArray[Any]:
+        """The input array of a compiled batch size, to be filled before `run(batch)`."""
+        return self._buckets[batch].input
+
+    def run(self, batch: int) -> list[NDArray[Any]]:
+        """The outputs for what lies in `input(batch)`, in the order of `outputs`; valid until the next call.
+
+        Raises:
+            ModelError: an output is NaN or infinite.
+        """
+        compiled = self._buckets[batch]
+        compiled.request.start_async()
+        compiled.request.wait()
+        for name, output in zip(self._outputs, compiled.outputs, strict=True):
+            # A sum is not finite if any part is not, and far cheaper than looking at each.
+            if not np.isfinite(output.sum(dtype=np.float32)):
+                raise ModelError(f"{self.path.name} gave a value that is not finite in its output {name}")
+        return compiled.outputs
+
+    def close(self) -> None:
+        """Let go of the compiled graphs and their threads."""
+        self._buckets.clear()
+
+
+class _Compiled:
+    """One compiled graph, its request, and the arrays that the request reads and writes in place."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.request = compiled.create_infer_request()
+        self.input = _array(compiled.inputs[0])
+        self.outputs = [_array(port) for port in compiled.outputs]
+        self.request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
+        for i, output in enumerate(self.outputs):
+            self.request.set_output_tensor(i, ov.Tensor(output, shared_memory=True))
+
+
+def _array(port: Any) -> NDArray[Any]:
+    return np.zeros(tuple(port.shape), port.element_type.to_dtype())
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    return tuple(d.get_length() if d.is_static else -1 for d in port.partial_shape)
+
+
+
+
+def _take_pixels(model: Any, pixels: Pixels) -> Any:
+    shape = _shape(model.inputs[0])
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NHWC" if shape[-1] == 3 else "NCHW"))
+    work = steps.input().preprocess()
+    if model.inputs[0].element_type != ov.Type.u8:
+        work.convert_element_type(ov.Type.f32)
+    if pixels.rgb:
+        work.reverse_channels()
+    if pixels.mean:
+        work.mean(pixels.mean)
+    if pixels.scale != 1.0:
+        work.scale(pixels.scale)
+    return steps.build()

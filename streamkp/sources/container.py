@@ -20,6 +20,9 @@ from streamkp.sources.timeline import Picture
 
 NANO = 1_000_000_000
 USUAL_RATE = Fraction(25)  # frames per second where a source does not say, or says nonsense
+# Formats whose header says how long they are (FFmpeg guesses from the size of others), and in which an incomplete
+# packet can only be the last one.
+MEASURED = {"mov", "matroska", "avi", "flv", "asf"}
 TEXT_ART = "tty"  # FFmpeg would gladly film a .txt file scrolling by
 
 
@@ -43,12 +46,13 @@ class Reader:
         self.label = label
         self.packets = 0  # of the video stream
         self.damaged = 0  # packets that could not be decoded, and frames that came out broken
-        self.cut_off = False  # the last packet was incomplete
+        self.cut_off = False  # the latest packet was incomplete, for the file ended in it
         self.end = 0  # where the latest packet of any stream ended, ns
         self._max_pixels = max_pixels
         self._container: InputContainer = av.open(
             target, options=dict(options or {}), timeout=timeout, metadata_errors="replace"
         )
+        self._measured = self._container.format.name.split(",")[0] in MEASURED
         try:
             self._video = self._find_video()
             codec = self._video.codec_context
@@ -76,8 +80,10 @@ class Reader:
 
     @property
     def announced_end(self) -> int | None:
-        """Where the last packet should end, ns."""
-        return None if self.duration is None else self.duration + (self._container.start_time or 0) * 1000
+        """Where the last packet should end, ns; None where the format does not really say."""
+        if self.duration is None or not self._measured:
+            return None
+        return self.duration + (self._container.start_time or 0) * 1000
 
     @property
     def frames_total(self) -> int | None:
@@ -86,19 +92,16 @@ class Reader:
             return self._video.frames
         return None if self.duration is None else round(self.duration / NANO * self._rate)
 
-    @property
-    def format(self) -> str:
-        """FFmpeg's name of the container format."""
-        return self._container.format.name
-
     def pictures(self) -> Iterator[Picture]:
         """Every frame that can be decoded, in order; what is damaged is counted and left out."""
-        convert, time_base = VideoReformatter(), Fraction(0)
+        convert = VideoReformatter()
         for packet in self._container.demux():
             if packet.dts is not None or packet.pts is not None:
                 self._follow(packet)
             if packet.stream.index != self._video.index:
                 continue
+            if packet.size and self.cut_off:
+                continue  # its error would take along frames that other decoder threads have ready
             self.packets += packet.size > 0
             try:
                 frames = packet.decode()
@@ -117,12 +120,13 @@ class Reader:
                 # setting a converter and its threads up for each frame. Its rows may be padded.
                 bgr = convert.reformat(frame, format="bgr24", threads=1).to_ndarray()
                 image = upright(np.ascontiguousarray(bgr, dtype=np.uint8), orientation(frame))
-                time_base = frame.time_base or time_base
-                pts = None if frame.pts is None else int(frame.pts * NANO * time_base)
+                pts = None
+                if frame.pts is not None and frame.time_base is not None:
+                    pts = int(frame.pts * NANO * frame.time_base)
                 yield Picture(image, pts, self.step)
 
     def _follow(self, packet: av.Packet[Stream]) -> None:
-        self.cut_off = packet.is_corrupt
+        self.cut_off = packet.is_corrupt and self._measured
         start = packet.pts if packet.pts is not None else packet.dts
         if start is not None and packet.time_base:
             self.end = max(self.end, int((start + (packet.duration or 0)) * NANO * packet.time_base))

@@ -74,6 +74,8 @@ def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[P
     with reader:
         try:
             yield from reader.pictures()
+        except av.error.InvalidDataError:
+            raise SourceError(f"{stream.label}: the connection broke off") from None
         except av.FFmpegError as error:
             raise SourceError(f"{stream.label}: {_reason(error, timeout)}") from None
         end = reader.announced_end
@@ -93,7 +95,7 @@ def _reason(error: av.FFmpegError, timeout: float) -> str:
         case TimeoutError() | av.error.ExitError():
             return f"no data for {timeout:g} s; the server or the network is down or frozen (option timeout)"
         case av.error.InvalidDataError():
-            return "the server's answer is not a video stream, or broke off; check address and port"
+            return "what the server sends is not video; check address and port"
         case av.error.ProtocolNotFoundError():
             return "this kind of address is not supported by the installed PyAV"
         case OSError() if error.errno == 5:

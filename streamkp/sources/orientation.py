@@ -21,6 +21,12 @@ class Orientation(NamedTuple):
 
 
 UPRIGHT = Orientation(False, False, False)
+_TURNS = (  # counterclockwise by 0, 90, 180, 270 degrees
+    UPRIGHT,
+    Orientation(True, mirror_x=False, mirror_y=True),
+    Orientation(False, mirror_x=True, mirror_y=True),
+    Orientation(True, mirror_x=True, mirror_y=False),
+)
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
@@ -28,7 +34,11 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 
     An angle in between is rounded to the nearest quarter turn, as players do.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV does not know the type of some other side data of this frame (EXIF, as of 18.1): no mirroring then.
+        return _TURNS[round(frame.rotation / 90) % 4]
     if not isinstance(matrix, SideData):
         return UPRIGHT
     # Rows of (16.16, 16.16, 2.30) fixed point: x' = a x + c y, y' = b x + d y, y down.

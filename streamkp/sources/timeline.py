@@ -68,7 +68,7 @@ class Timeline:
             # without one), nor where two frames carry the same time.
             slack = 2 * picture.step if self._guessed else 0
             if last - slack <= pts <= last:
-                pts = last + NUDGE
+                pts, guessed = last + NUDGE, True
             elif not last < pts <= last + JUMP:
                 self._epoch += 1
         self._last, self._guessed = pts, guessed

@@ -14,8 +14,6 @@ from streamkp.packet import Packet
 from streamkp.sources.container import NANO, Reader
 from streamkp.sources.timeline import Timeline
 
-# Formats that say in their header how long they are; others only let FFmpeg guess from the file's size.
-SAYS_LENGTH = {"mov", "matroska", "avi", "flv", "asf"}
 SLACK = NANO // 4  # headers are this inexact, or 1 %, without anything missing
 
 
@@ -65,8 +63,8 @@ def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime:
             failure = error.strerror
         frames = timeline.frames - before
         _judge(stream, reader, frames, failure)
-        if realtime and stream.wait(reader.step / NANO):  # the last picture, too, is shown for its time
-            return
+        if realtime:
+            stream.wait(reader.step / NANO)  # the last picture, too, lasts for its time
 
 
 def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | None) -> None:
@@ -78,7 +76,7 @@ def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | No
         raise SourceError(f"{label} has a video track without a single frame in it; record it again")
     if failure is not None:
         raise SourceError(f"{label}: reading failed after {frames} frames: {failure}")
-    end = reader.announced_end if reader.format.split(",")[0] in SAYS_LENGTH else None
+    end = reader.announced_end
     missing = 0 if end is None else end - reader.end
     if end is not None and (reader.cut_off or missing > max(SLACK, end // 100)):
         raise SourceError(

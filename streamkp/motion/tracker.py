@@ -39,6 +39,10 @@ _INSIDE = 0.1  # share of the box in the image below which a person has left
 _INSIDE_UNSEEN = 0.4  # the same for a person whom nothing shows any more
 _YOUNG = 0.3  # seconds: a track that fails this early was a mistake
 _STRAIN_MEMORY = 0.7  # per frame
+_ASK = 0.1  # seconds between detections for somebody who is lost
+_CONVINCING = 0.9  # presence and median joint score that no background was seen to reach
+_CONVINCED = 5.0  # how many times longer such a person may go unconfirmed
+_KNOWN = 0.5  # least presence of a confirmed person against that of a stranger
 _FAINT = 0.3  # score of a predicted person against that of the last pose
 
 
@@ -78,6 +82,12 @@ class Track:
     def unseen(self) -> bool:
         return self.state == "predicted"
 
+    @property
+    def convincing(self) -> bool:
+        """Not a ghost, by what the network says alone: detectors miss people who lie, crouch or stretch."""
+        pose = self.pose
+        return pose.presence >= _CONVINCING and float(np.median(pose.points[:, 2])) >= _CONVINCING
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
@@ -113,11 +123,14 @@ class Tracker:
 
     @property
     def wants_detection(self) -> bool:
-        """Somebody is lost or in doubt, and the detector has not looked for a tenth of a second."""
-        if self._pts is None or (self._detected is not None and self._pts - self._detected < 100_000_000):
+        """Somebody is lost or in doubt, and the detector has not looked for a while (see `_ASK`)."""
+        if self._pts is None or not self._tracks:
             return False
         overdue = self._options.max_doubt / 2
-        return any(t.unseen or t.doubts or self._since(t.agreed) > overdue for t in self._tracks)
+        waited = math.inf if self._detected is None else self._since(self._detected)
+        if any(t.unseen or (t.doubts and not t.convincing) for t in self._tracks):
+            return waited >= _ASK
+        return waited >= overdue and any(t.doubts or self._since(t.agreed) >= overdue for t in self._tracks)
 
     def begin(
         self, pts: int, boxes: FloatArray | None, width: int, height: int, *, detector: bool = True
@@ -186,7 +199,9 @@ class Tracker:
 
     def _sighting(self, look: Look, pose: Pose) -> _Sighting | None:
         """What a look gave, if it can be the person that was looked for."""
-        if pose.presence < self._options.min_score or not np.isfinite(pose.points).all():
+        known = look.track is not None and not look.track.doubts
+        least = self._options.min_score * (_KNOWN if known else 1.0)
+        if pose.presence < least or not np.isfinite(pose.points).all():
             return None
         sighting = _Sighting(pose, box_of(pose.points), look.track)
         if look.detection is not None and self._boxes is not None:
@@ -282,7 +297,7 @@ class Tracker:
             credible = min(track.seen, track.doubted) if track.doubts else track.seen
             return self._young(track) or self._since(credible) > options.max_miss
         refuted = track.doubts >= 2 and self._pts == self._detected
-        return refuted and self._since(track.agreed) > options.max_doubt
+        return refuted and self._since(track.agreed) > options.max_doubt * (_CONVINCED if track.convincing else 1)
 
     def _young(self, track: Track) -> bool:
         return (track.seen - track.born) * 1e-9 < _YOUNG

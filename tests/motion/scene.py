@@ -62,12 +62,13 @@ class Scene:
         ]
         near = [(d, i) for d, i in near if d < region[2] / 2]
         if near:
-            box, presence = self.boxes(t)[min(near)[1]], 0.95
+            box, presence, score = self.boxes(t)[min(near)[1]], 0.95, 0.95
         else:
             size = np.array(self.size, np.float32)
             box, presence = np.concatenate((region[:2] - size / 2, size)), self.background_presence
+            score = 0.6  # BlazePose's median on backgrounds is below 0.9, on people above 0.95
         xy = box[:2] + SHAPE * box[2:] + self._rng.normal(0, 1, SHAPE.shape) * self.noise * self.size[1]
-        points = np.column_stack((xy, np.full(len(xy), 0.9))).astype(np.float32)
+        points = np.column_stack((xy, np.full(len(xy), score))).astype(np.float32)
         return Pose(points, presence, region_of(box_of(points)))
 
 

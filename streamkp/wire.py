@@ -284,7 +284,9 @@ def _checked(found: Any) -> Message:
         raise ValueError(f"version {found.get('v')!r}, but this program speaks version {VERSION}")
     if "type" in found:
         return found
+    _require(found, FrameMessage)
     for person in found["persons"]:
+        _require(person, PersonMessage)
         for key in ("keypoints_2d", "keypoints_3d"):
             if key in person:
                 points = np.asarray(person[key]["points"], dtype=np.float32)
@@ -294,3 +296,9 @@ def _checked(found: Any) -> Message:
                     raise ValueError(f"{key} of track {person.get('track')} are not finite rows of 3 numbers")
                 person[key]["points"] = points
     return found
+
+
+def _require(found: dict[str, Any], model: type[BaseModel]) -> None:
+    missing = [name for name, field in model.model_fields.items() if field.is_required() and name not in found]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")

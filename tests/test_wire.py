@@ -110,6 +110,13 @@ def test_json_is_strict_and_one_line(packet: Packet) -> None:
     assert b"\n" not in data
 
 
+def test_a_missing_field_is_named() -> None:
+    sent = wire.message(_packet(_person()), 0, 0)
+    del sent["seq"], sent["width"]
+    with pytest.raises(SourceError, match="seq, width missing"):
+        wire.decode(wire.encode(sent, "json"))
+
+
 def _person(**fields: Any) -> Person:
     return Person(7, "tracked", np.array([1, 2, 30.126, 40], np.float32), 0.91234, **fields)
 
@@ -176,17 +183,26 @@ def test_unknown_fields_are_kept() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"{", b"[]", b"{}", b'{"v":2}', b'{"v":1}', b'{"v":1,"persons":3}', b"\xc1", b"[" * 100_000, b"{" * 9,
-        b'{"v":1,"persons":[{"keypoints_2d":{"points":[[1,2]]}}]}',
-        b'{"v":1,"persons":[{"keypoints_2d":{"points":[[1,2,NaN]]}}]}',
-        msgpack.packb({"v": 1, "persons": [{"keypoints_2d": {"points": {"shape": [9, 3], "data": b"1234"}}}]}),
-        msgpack.packb({"v": 1, "persons": [{"keypoints_2d": {"points": {"shape": [-1, -1], "data": b"1234"}}}]}),
+        b"", b"{", b"[]", b"{}", b'{"v":2}', b'{"v":1}', b'{"v":1,"persons":3}', b'{"v":1,"persons":[]}',
+        b"\xc1", b"[" * 100_000, b"{" * 9,
         msgpack.packb({"v": 1, "persons": []})[:-1],
     ],
 )  # fmt: skip
 def test_what_is_not_a_message(data: bytes) -> None:
     with pytest.raises(SourceError, match="not a streamkp message"):
         wire.decode(data)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[[1, 2]], [1, 2, 3], [["x", 2, 3]], [[1, 2, float("nan")]], None, {}, {"shape": [9, 3], "data": b"1234"},
+     {"shape": [-1, -1], "data": b"1234"}, {"shape": "1", "data": b"1234"}, {"shape": [2, 2], "data": b"1" * 16}],
+)  # fmt: skip
+def test_points_that_are_none(points: Any) -> None:
+    sent = wire.message(_packet(_person()), 0, 0)
+    sent["persons"][0]["keypoints_2d"] = {"skeleton": "x", "points": points}
+    with pytest.raises(SourceError, match="not a streamkp message"):
+        wire.decode(msgpack.packb(sent))
 
 
 @given(st.binary(max_size=200))

@@ -55,6 +55,7 @@ def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime:
                         due += packet.pts - previous.pts
                     if stream.wait((due - stream.clock.monotonic()) / NANO):
                         return
+                    packet.captured_at = stream.clock.now()  # a camera would have seen it now
                     previous = packet
                 yield packet
                 if stream.stopping:

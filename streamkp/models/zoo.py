@@ -79,7 +79,7 @@ def load(name: str, checkpoint: str | Path | Mapping[str, Any], **config: Any) -
         beside = settings.configuration(checkpoint)
     network, state, problem = _fit(name, family, weights, beside, config)
     if problem:
-        others = [other for other in NETWORKS if other != name and _fits(other, weights)]
+        others = [other for other in NETWORKS if other != name and fits(other, weights)]
         hint = f"; it fits {' or '.join(others)}" if others else ""
         raise ModelError(f"{origin} is not a checkpoint of {name}{hint}: {problem}")
     checkpoints.fill(network, state, origin)
@@ -125,7 +125,8 @@ def _fit(
     return network, state, checkpoints.mismatch(network, state)
 
 
-def _fits(name: str, weights: Mapping[str, Tensor]) -> bool:
+def fits(name: str, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has exactly the keys and shapes of a network."""
     import torch
 
     with torch.device("meta"):  # shapes only

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -58,6 +60,18 @@ def test_what_public_checkpoints_carry_beside_their_weights(network, tmp_path):
     extras = {"random_state": np.random.RandomState(1), "scalar": np.float64(3), "array": np.arange(3)}
     torch.save({"model_pos": network.state_dict(), **extras}, tmp_path / "pretrained.bin")
     assert same(network, zoo.load("videopose3d-27f", tmp_path / "pretrained.bin"))
+
+
+def test_mmengine_training_logs(network, tmp_path, monkeypatch):
+    module = ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = type("HistoryBuffer", (), {"__module__": module.__name__})
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    history = module.HistoryBuffer()
+    history.values = np.arange(3.0)
+    torch.save({"state_dict": network.state_dict(), "message_hub": {"loss": history}}, tmp_path / "epoch_3.pth")
+    assert same(network, zoo.load("videopose3d-27f", tmp_path / "epoch_3.pth"))
 
 
 def test_convert(network, tmp_path):
@@ -153,8 +167,3 @@ def test_files_without_a_state_dict(tmp_path, content):
 def test_files_that_cannot_be_read(tmp_path):
     refused(tmp_path / "absent.pth", "No such file")
     refused(tmp_path, "Is a directory")
-
-
-def test_unknown_names():
-    with pytest.raises(ModelError, match="did you mean 'hdformer'"):
-        zoo.create("hdfromer")

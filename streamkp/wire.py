@@ -191,14 +191,15 @@ def decode(data: bytes | str, format: Format | None = None) -> Message:
 
 
 def _person(person: Person, events: list[Any]) -> Message | None:
-    if not np.isfinite(person.box).all():
+    box = person.box.tolist()
+    if not all(map(math.isfinite, box)):
         events.append({"type": "invalid", "track": person.track, "field": "box"})
         return None
     out: Message = {key: _plain(value, key) for key, value in person.extra.items()}
     out |= {
         "track": int(person.track),
         "state": person.state,
-        "box": np.round(person.box.astype(np.float64), 2).tolist(),
+        "box": [round(value, 2) for value in box],
         "score": round(min(max(float(person.score), 0.0), 1.0), 3) if math.isfinite(person.score) else 0.0,
     }
     if person.keypoints_2d is not None:
@@ -218,8 +219,11 @@ def _person(person: Person, events: list[Any]) -> Message | None:
 
 def _points_2d(keypoints: Keypoints2D) -> Message:
     points = np.array(keypoints.points, dtype=np.float32)
-    points[~np.isfinite(points).all(axis=1)] = 0.0
-    np.clip(points[:, 2], 0.0, 1.0, out=points[:, 2])
+    finite = np.isfinite(points)
+    if not finite.all():
+        points[~finite.all(axis=1)] = 0.0
+    scores = points[:, 2]
+    np.minimum(np.maximum(scores, 0.0, out=scores), 1.0, out=scores)
     return {"skeleton": keypoints.skeleton, "points": points}
 
 

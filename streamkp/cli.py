@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +25,7 @@ from streamkp.graph.show import as_mermaid, as_text
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 other error; 2 wrong graph, option or set-up; 3 a video source failed; 4 a model is unknown or
-cannot be fetched; 5 a result could not be written or published; 130 interrupted before the end.
+cannot be fetched; 5 a result could not be written or published; 130 and 143 interrupted before the end.
 """
 
 app = typer.Typer(
@@ -100,20 +101,23 @@ def stages(name: Annotated[str | None, typer.Argument(help="Only this stage.")] 
         console.print(table)
 
 
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not an `Exception`, so that nothing on the way takes it for a failure of its own."""
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
 def main() -> None:
     """The program `streamkp`: runs a command, and turns errors into one message and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        code = app(standalone_mode=False)
+        app()
     except StreamkpError as error:
         Console(stderr=True, soft_wrap=True).print(f"streamkp: {error}", style="red", markup=False, highlight=False)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+        sys.exit(error.exit_code)
+    except Interrupted as interrupted:
         print("streamkp: interrupted", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
-        sys.stderr.close()
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(128 + interrupted.args[0])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -35,21 +33,20 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
-    with _terminate_as_interrupt():
-        plan = Graph.from_yaml(graph, overrides=overrides or ())
-        if source:
-            plan.only_streams(_stream_names(source))
-        if record is not None:
-            plan.add(_free_name(plan, "record"), "record", path=str(record), overwrite=True)
-        if render is not None:
-            plan.add(_free_name(plan, "render"), "render", path=str(render))
-        spec = plan.validate()
-        if not spec.streams:
-            raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
-        engine = Engine(spec)
-        console = Console(stderr=True, quiet=quiet)
-        engine.start()
-        stopped = _watch(engine, console, grace)
+    plan = Graph.from_yaml(graph, overrides=overrides or ())
+    if source:
+        plan.only_streams(_stream_names(source))
+    if record is not None:
+        plan.add(_free_name(plan, "record"), "record", path=str(record), overwrite=True)
+    if render is not None:
+        plan.add(_free_name(plan, "render"), "render", path=str(render))
+    spec = plan.validate()
+    if not spec.streams:
+        raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
+    engine = Engine(spec)
+    console = Console(stderr=True, quiet=quiet)
+    engine.start()
+    stopped = _watch(engine, console, grace)
     summary(engine, console)
     if engine.errors:
         raise _worst(engine.errors)
@@ -86,20 +83,6 @@ def _watch(engine: Engine, console: Console, grace: float) -> str:
         for number, handler in before.items():
             signal.signal(number, handler)
     return outcome
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that a half-done model pull is cleaned up."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _stream_names(sources: list[str]) -> dict[str, str]:

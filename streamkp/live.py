@@ -56,7 +56,7 @@ async def stream(*uris: str, graph: str | Path | Graph = "demo") -> AsyncIterato
         ...     print(result.seq, [person.track for person in result.persons])
     """
     plan = graph if isinstance(graph, Graph) else Graph.from_yaml(graph)
-    names = {f"stream{n}": uri for n, uri in enumerate(uris)} if len(uris) > 1 else {"stream": uri for uri in uris}
+    names = {f"stream{n}": uri for n, uri in enumerate(uris)}
     channel: Channel[Packet] = Channel(DEPTH, lambda key: "drop-oldest" if engine.is_live(key) else "block")
     plan.without_sinks().only_streams(names).add("hand-over", HandOver, channel=channel)
     engine = Engine(plan.validate())

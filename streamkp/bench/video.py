@@ -102,7 +102,9 @@ def agreement(seq: np.ndarray[Any, Any], points: FloatArray, peer: FloatArray) -
     for i in sorted(theirs & set(seq.tolist())):
         span = np.ptp(peer[i, :, :2], axis=0)
         candidates = points[seq == i][:, :, :2]
-        distances.append(np.linalg.norm(candidates - peer[i, None, :, :2], axis=-1).mean(-1).min() / np.sqrt(span.prod()))
+        distances.append(
+            np.linalg.norm(candidates - peer[i, None, :, :2], axis=-1).mean(-1).min() / np.sqrt(span.prod())
+        )
     return {
         "agreement": float(np.mean(distances)) if distances else None,
         "agreement_p95": float(np.percentile(distances, 95)) if distances else None,

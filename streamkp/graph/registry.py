@@ -24,7 +24,7 @@ BUILT_IN: Final = {
     "smooth-one-euro": "streamkp.stages.smooth_one_euro:SmoothOneEuro",
     "window": "streamkp.stages.window:WindowStage",
     "lift-3d": "streamkp.stages.lift_3d:Lift3D",
-    "publish-websocket": "streamkp.sinks.publish_websocket:PublishWebSocket",
+    "publish-websocket": "streamkp.sinks.publish_websocket:PublishWebsocket",
     "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
     "record": "streamkp.sinks.record:Record",
     "render": "streamkp.sinks.render:Render",

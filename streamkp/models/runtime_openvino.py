@@ -156,8 +156,6 @@ def _shape(port: Any) -> tuple[int, ...]:
     return tuple(d.get_length() if d.is_static else -1 for d in port.partial_shape)
 
 
-
-
 def _take_pixels(model: Any, pixels: Pixels) -> Any:
     shape = _shape(model.inputs[0])
     steps = PrePostProcessor(model)

@@ -55,11 +55,9 @@ def decode_detections(
     values = raw[found] / np.float32(_DETECTOR_SIZE)
     centres = detector_anchors()[found]
     middle, half = values[:, :2] + centres, values[:, 2:4] / 2
-    boxes = np.concatenate((middle - half, middle + half), axis=1)
+    boxes = np.concatenate((middle - half, middle + half), axis=1, dtype=np.float32)
     points = values[:, 4:].reshape(-1, 4, 2) + centres[:, None]
-    merged, best = weighted_nms(
-        boxes, scores[found], np.concatenate((boxes, points.reshape(-1, 8)), axis=1), _OVERLAP
-    )
+    merged, best = weighted_nms(boxes, scores[found], np.concatenate((boxes, points.reshape(-1, 8)), axis=1), _OVERLAP)
     return merged[:, :4], merged[:, 4:].reshape(-1, 4, 2), best
 
 
@@ -143,4 +141,5 @@ def decode_world(raw: FloatArray, regions: FloatArray) -> FloatArray:
 
 def sigmoid(logits: FloatArray) -> FloatArray:
     """The logistic function in float32; large negative values give 0 without a warning."""
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80, dtype=np.float32)))
+    result: FloatArray = 1 / (1 + np.exp(-np.clip(logits, -80, 80, dtype=np.float32)))
+    return result

@@ -14,9 +14,10 @@ from streamkp.packet import FloatArray
 def iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
     """Intersection over union of one box (4,) with others (N, 4): (N,), 0 where either is empty."""
     size = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.clip(size, 0, None).prod(axis=1)
+    shared: FloatArray = np.clip(size, 0, None).prod(axis=1)
     union = _area(box[None])[0] + _area(boxes) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    np.divide(shared, union, out=shared, where=union > 0)  # where the union is empty, so is what is shared
+    return shared
 
 
 def nms(boxes: FloatArray, scores: FloatArray, threshold: float, limit: int = 100) -> NDArray[np.intp]:
@@ -54,4 +55,5 @@ def weighted_nms(
 
 
 def _area(boxes: FloatArray) -> FloatArray:
-    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    area: FloatArray = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    return area

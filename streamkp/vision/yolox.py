@@ -42,6 +42,6 @@ def decode_people(
     stride = cells[:, 2:]
     centre = (raw[found, :2] + cells[:, :2]) * stride
     half = np.exp(np.minimum(raw[found, 2:4], 8)) * stride / 2
-    boxes = np.concatenate((centre - half, centre + half), axis=1)
+    boxes = np.concatenate((centre - half, centre + half), axis=1, dtype=np.float32)
     kept = nms(boxes, scores[found], overlap)
     return boxes[kept], scores[found][kept]

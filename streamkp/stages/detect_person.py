@@ -1,0 +1,56 @@
+"""`detect-person`: where the people are, in some of the frames."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from streamkp.graph.stage import MapStage, StageOptions
+from streamkp.models.perception import open_detector
+from streamkp.packet import Detections, Packet
+
+
+class DetectPerson(MapStage):
+    """Finds the people in the first frame of a stream, in every n-th from there, and whenever a later stage asks.
+
+    A stage that has lost a track asks through the feedback edge. All other frames pass with `detections` None.
+    """
+
+    expensive = True
+    takes_feedback = True
+
+    class Options(StageOptions):
+        model: str = Field("efficientdet-lite0", description="Catalog name or file of the detector.")
+        every: int = Field(10, ge=1, description="Frames from one detection to the next.")
+        score: float = Field(0.3, ge=0, le=1, description="Least score of a person.")
+        max_persons: int = Field(20, ge=1, description="People kept per frame, the best ones.")
+        threads: int = Field(1, ge=1, description="CPU threads; one costs the least CPU time per frame.")
+        precision: Literal["f32", "bf16"] = Field("f32", description="bf16 is faster on CPUs that have it.")
+
+    options: Options
+
+    def open(self) -> None:
+        o = self.options
+        self._detector = open_detector(o.model, threads=o.threads, precision=o.precision, score=o.score)
+        self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
+
+    def process(self, packet: Packet) -> Packet:
+        if packet.image is None:
+            return packet
+        feedback = self.context.feedback_in
+        asked = feedback is not None and bool(feedback.take(packet.stream))
+        if asked or self._frames_left[packet.stream] == 0:
+            (found,) = self._detector.detect([packet.image])
+            packet.detections = _best(found, self.options.max_persons)
+            self._frames_left[packet.stream] = self.options.every
+        self._frames_left[packet.stream] -= 1
+        return packet
+
+    def close(self) -> None:
+        self._detector.close()
+
+
+def _best(found: Detections, limit: int) -> Detections:
+    anchors = None if found.anchors is None else found.anchors[:limit]
+    return Detections(found.boxes[:limit], found.scores[:limit], anchors)

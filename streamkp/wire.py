@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 
 import msgpack
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from streamkp.errors import SourceError
@@ -168,8 +167,7 @@ def encode(message: Message, format: Format) -> bytes:
         return packed
     if "persons" in message:
         message = message | {"persons": [_rounded(person) for person in message["persons"]]}
-    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_nested)
-    return text.encode()
+    return _JSON.encode(message).encode()
 
 
 def decode(data: bytes | str, format: Format | None = None) -> Message:
@@ -271,13 +269,15 @@ def _nested(value: Any) -> list[Any]:
     return nested
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_nested)
+_STEPS_2D = np.array([100.0, 100.0, 1000.0])  # per pixel, per pixel, per score
+
+
 def _rounded(person: Message) -> Message:
     keypoints = person.get("keypoints_2d")
     if keypoints is None:
         return person
-    points: NDArray[np.float64] = keypoints["points"].astype(np.float64)
-    points[:, :2] = np.round(points[:, :2], 2)
-    points[:, 2] = np.round(points[:, 2], 3)
+    points = np.rint(keypoints["points"] * _STEPS_2D) / _STEPS_2D
     return person | {"keypoints_2d": keypoints | {"points": points.tolist()}}
 
 

@@ -52,7 +52,7 @@ class Reader:
         self._container: InputContainer = av.open(
             target, options=dict(options or {}), timeout=timeout, metadata_errors="replace"
         )
-        self._measured = self._container.format.name.split(",")[0] in MEASURED
+        self.measured = self._container.format.name.split(",")[0] in MEASURED
         try:
             self._video = self._find_video()
             codec = self._video.codec_context
@@ -74,16 +74,14 @@ class Reader:
 
     @property
     def duration(self) -> int | None:
-        """Announced length in ns, over all streams; None where it is unknown or the format only estimates it."""
+        """Announced length in ns, over all streams; a guess unless `measured`; None where it is unknown."""
         duration = self._container.duration
         return duration * 1000 if duration and duration > 0 else None
 
     @property
     def announced_end(self) -> int | None:
-        """Where the last packet should end, ns; None where the format does not really say."""
-        if self.duration is None or not self._measured:
-            return None
-        return self.duration + (self._container.start_time or 0) * 1000
+        """Where the last packet should end, ns; None where that is unknown."""
+        return None if self.duration is None else self.duration + (self._container.start_time or 0) * 1000
 
     @property
     def frames_total(self) -> int | None:
@@ -126,7 +124,7 @@ class Reader:
                 yield Picture(image, pts, self.step)
 
     def _follow(self, packet: av.Packet[Stream]) -> None:
-        self.cut_off = packet.is_corrupt and self._measured
+        self.cut_off = packet.is_corrupt and self.measured
         start = packet.pts if packet.pts is not None else packet.dts
         if start is not None and packet.time_base:
             self.end = max(self.end, int((start + (packet.duration or 0)) * NANO * packet.time_base))

@@ -35,9 +35,9 @@ def open_network(
     Raises:
         SourceError: nobody answers within `timeout` seconds, the server refuses, or what it sends is not video.
     """
-    uri = stream.uri
-    scheme = urlsplit(uri).scheme.lower()
-    playlist = urlsplit(uri).path.lower().endswith(".m3u8")
+    scheme, _, rest = stream.uri.partition("://")
+    scheme = scheme.lower()  # FFmpeg knows RTSP:// only in small letters
+    playlist = urlsplit(stream.uri).path.lower().endswith(".m3u8")
     read_timeout = max(timeout, PLAYLIST_TIMEOUT) if playlist else timeout
     micros = str(int(read_timeout * 1e6))
     options = {"fpsprobesize": "0"}  # do not watch 20 frames just to learn the frame rate
@@ -54,7 +54,7 @@ def open_network(
         options |= {"rw_timeout": micros}
     try:
         return Reader(
-            uri,
+            f"{scheme}://{rest}",
             stream.label,
             threads=threads,
             max_pixels=max_pixels,

@@ -77,7 +77,7 @@ def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | No
         raise SourceError(f"{label} has a video track without a single frame in it; record it again")
     if failure is not None:
         raise SourceError(f"{label}: reading failed after {frames} frames: {failure}")
-    end = reader.announced_end
+    end = reader.announced_end if reader.measured else None
     missing = 0 if end is None else end - reader.end
     if end is not None and (reader.cut_off or missing > max(SLACK, end // 100)):
         raise SourceError(

@@ -59,10 +59,18 @@ def camera() -> Iterator[str]:
 
 def test_a_file_on_a_server_ends_like_any_file(make_clip: MakeClip, watch: Watch, files: str) -> None:
     make_clip()
-    seen = watch(f"{files}/clip.mp4")
+    seen = watch(f"{files}/clip.mp4".replace("http", "HTTP"))
     assert seen.error is None
     assert [p.seq for p in seen.packets] == list(range(30))
     assert seen.stream.frames_total == 30
+
+
+def test_a_finished_playlist_ends(tmp_path: Path, make_clip: MakeClip, watch: Watch, files: str) -> None:
+    path = make_clip("list.m3u8", frames=75, keyframes_every=25)
+    assert path.read_text().count(".ts") > 1
+    seen = watch(f"{files}/list.m3u8")
+    assert seen.error is None
+    assert [(p.seq, p.epoch) for p in seen.packets] == [(n, 0) for n in range(75)]
 
 
 def test_a_camera_that_hangs_up_is_called_again(watch: Watch, camera: str) -> None:

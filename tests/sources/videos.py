@@ -75,7 +75,7 @@ def write_clip(
     keyframes_every: int | None = None,
 ) -> Path:
     """Frames at 30 fps, or at `times` in milliseconds; an MP4's index comes first. `plain`: no noise."""
-    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    options = {".mp4": {"movflags": "faststart"}, ".m3u8": {"hls_time": "0.5"}}.get(path.suffix, {})
     with av.open(str(path), "w", options=options) as out:
         video = out.add_stream(codec, rate=30)
         video.width, video.height = size

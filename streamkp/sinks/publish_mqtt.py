@@ -57,7 +57,9 @@ class PublishMqtt(Sink):
     """Publishes every frame to an MQTT broker, or to one that it runs itself (`broker: embedded`)."""
 
     class Options(StageOptions):
-        broker: str = Field(description="`embedded`, a host, or mqtt://user:password@host:port (mqtts:// for TLS).")
+        broker: str = Field(
+            repr=False, description="`embedded`, a host, or mqtt://user:password@host:port (mqtts:// for TLS)."
+        )
         port: int | None = Field(None, ge=1, le=65535, description="Port; 1883 by default, 8883 with TLS.")
         username: str | None = Field(None, description="User name, if not in `broker`.")
         password: SecretStr | None = Field(None, description="Password, if not in `broker`.")

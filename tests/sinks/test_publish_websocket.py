@@ -21,6 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.stage import StageContext
+from streamkp.sinks import publish_websocket
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from streamkp.skeletons import SKELETONS
 from tests.sinks.walker import make_packet
@@ -281,6 +282,14 @@ def test_limits(open_sink: Open) -> None:
             client.recv(timeout=10)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1009
+
+
+def test_a_request_that_never_ends_is_cut(open_sink: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_websocket, "REQUEST_SECONDS", 0.2)
+    sink = open_sink(PublishWebsocket, port=0)
+    with socket.create_connection(("127.0.0.1", sink.port), timeout=30) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        assert raw.recv(1000) == b""
 
 
 def test_a_request_that_is_no_websocket_leaves_no_client(open_sink: Open) -> None:

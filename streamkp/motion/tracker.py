@@ -116,6 +116,8 @@ class Tracker:
         self._options = options
         self._tracks: list[Track] = []
         self._looks: list[Look] = []
+        self._boxes: FloatArray | None = None
+        self._found: dict[Track, FloatArray] = {}  # the detector's boxes of those it confirmed in this frame
         self._pts: int | None = None
         self._dt = 0.0
         self._detected: int | None = None  # pts of the last frame that the detector looked at
@@ -141,7 +143,7 @@ class Tracker:
         none at all. Width and height are those of the image in pixels.
         """
         self._dt = 0.0 if self._pts is None else max(pts - self._pts, 0) * 1e-9
-        self._pts, self._frame, self._boxes = pts, (width, height), boxes
+        self._pts, self._frame, self._boxes, self._found = pts, (width, height), boxes, {}
         for track in self._tracks:
             track.motion.predict(self._dt)
         if boxes is None:
@@ -151,6 +153,7 @@ class Tracker:
             return self._looks
         self._detected = pts
         confirmed = self._assign(self._tracks, [(clipped(box, width, height), None) for box in boxes])
+        self._found = {track: boxes[i] for track, i in confirmed.items()}
         for track in self._tracks:
             if track in confirmed:
                 self._agree(track)
@@ -230,7 +233,7 @@ class Tracker:
         track = sighting.track
         if track is None:
             return 3.0
-        return sighting.strain + 2.0 * self._young(track) + 1.0 * track.unseen + 0.1 * (track.doubts > 0)
+        return sighting.strain + 2.0 * self._young(track) + 0.1 * (track.doubts > 0)
 
     def _assign(
         self, tracks: Sequence[Track], seen: Sequence[tuple[FloatArray, Pose | None]]
@@ -276,6 +279,9 @@ class Tracker:
 
     def _miss(self, track: Track) -> None:
         track.state = "predicted"
+        track.strain = 1.0  # who is found again has to prove themselves against those who never were away
+        if track in self._found:  # hidden in part: the detector knows the place, the network not the pose
+            track.motion.update(self._found[track])
         track.box = track.motion.box
         left = max(0.0, 1 - self._since(track.seen) / self._options.max_miss)
         points = track.last.points.copy()
@@ -294,7 +300,7 @@ class Tracker:
         if share < (_INSIDE_UNSEEN if track.unseen else _INSIDE):
             return True
         if track.unseen:
-            credible = min(track.seen, track.doubted) if track.doubts else track.seen
+            credible = min(track.seen, track.doubted) if track.doubts else max(track.seen, track.agreed)
             return self._young(track) or self._since(credible) > options.max_miss
         refuted = track.doubts >= 2 and self._pts == self._detected
         return refuted and self._since(track.agreed) > options.max_doubt * (_CONVINCED if track.convincing else 1)

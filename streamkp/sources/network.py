@@ -95,7 +95,7 @@ def _reason(error: av.FFmpegError, timeout: float) -> str:
         case TimeoutError() | av.error.ExitError():
             return f"no data for {timeout:g} s; the server or the network is down or frozen (option timeout)"
         case av.error.InvalidDataError():
-            return "what the server sends is not video; check address and port"
+            return "the server sends something else than video, or nothing; check address and port"
         case av.error.ProtocolNotFoundError():
             return "this kind of address is not supported by the installed PyAV"
         case OSError() if error.errno == 5:

@@ -94,4 +94,4 @@ def test_wrong_password(watch: Watch, camera: str) -> None:
 
 def test_not_a_video(tmp_path: Path, watch: Watch, files: str) -> None:
     (tmp_path / "page.html").write_text("<html>" + "nothing to see " * 500)
-    assert "what the server sends is not video" in watch(f"{files}/page.html").message
+    assert "the server sends something else than video" in watch(f"{files}/page.html").message

@@ -26,7 +26,12 @@ class EfficientDetDetector:
         self.name = name
         self._score = score
         self._network = OpenVinoNetwork(
-            model, outputs=(_SCORES, _CODES), threads=threads, precision=precision, pixels=Pixels(rgb=True)
+            model,
+            outputs=(_SCORES, _CODES),
+            channels={_SCORES: efficientdet.PERSON},
+            threads=threads,
+            precision=precision,
+            pixels=Pixels(rgb=True),
         )
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
@@ -37,9 +42,7 @@ class EfficientDetDetector:
         pixels = self._network.input(1)[0]
         scale = letterbox_corner(image, pixels, fill=0)
         scores, codes = self._network.run(1)
-        boxes, best = efficientdet.decode_people(
-            codes[0], scores[0, :, efficientdet.PERSON], pixels.shape[0], self._score, _OVERLAP
-        )
+        boxes, best = efficientdet.decode_people(codes[0], scores[0, :, 0], pixels.shape[0], self._score, _OVERLAP)
         return Detections(boxes_to_source(boxes, scale, image), best)
 
     def close(self) -> None:

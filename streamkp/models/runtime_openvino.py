@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from openvino import opset8 as ops
 from openvino.preprocess import PrePostProcessor
 
 from streamkp.errors import ModelError
 
 PRECISIONS = ("f32", "bf16")
+_POINTWISE = ("Sigmoid", "FakeQuantize")
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,19 @@ class OpenVinoModel:
             {port.any_name: _shape(port) for port in self._model.outputs},
         )
 
-    def batched(self, batch: int, outputs: Sequence[str], pixels: Pixels | None) -> Any:
-        """The graph for `batch` samples (first dimension of its only input), reduced to `outputs`."""
+    def batched(self, batch: int, outputs: Sequence[str], pixels: Pixels | None, channels: Mapping[str, int]) -> Any:
+        """The graph for `batch` samples (first dimension of its only input), reduced to `outputs`.
+
+        Of an output in `channels` only that index of the last dimension is left, which then has length 1.
+        """
         model = self._model.clone()
         ports = {port.any_name: port for port in model.outputs}
         if missing := [name for name in outputs if name not in ports]:
             raise ModelError(f"{self.path} has no output {missing[0]}; it has {', '.join(ports)}")
         if len(model.inputs) != 1:
             raise ModelError(f"{self.path} has {len(model.inputs)} inputs; a network with one input is needed")
+        for name, index in channels.items():
+            _keep_channel(ports[name], index)
         model = ov.Model([ports[name] for name in outputs], model.get_parameters(), self.path.stem)
         try:
             model.reshape([batch, *_shape(model.inputs[0])[1:]])
@@ -72,7 +79,8 @@ class OpenVinoModel:
 class OpenVinoNetwork:
     """A compiled network with its own input and output arrays, for one thread at a time.
 
-    It is compiled for 1, 2, 4, ... up to `max_batch` samples. Fill `input(n)` and call `run(n)`: nothing is
+    It is compiled for 1, 2, 4, ... up to `max_batch` samples; parts that only other outputs need are cut away, and
+    with `channels` all but one index of an output's last dimension. Fill `input(n)` and call `run(n)`: nothing is
     copied on the way in or out.
 
     Raises:
@@ -87,6 +95,7 @@ class OpenVinoNetwork:
         threads: int,
         precision: str = "f32",
         pixels: Pixels | None = None,
+        channels: Mapping[str, int] | None = None,
         max_batch: int = 1,
     ) -> None:
         if precision not in PRECISIONS:
@@ -104,7 +113,7 @@ class OpenVinoNetwork:
         }
         batch = 1
         while batch <= max_batch:
-            graph = model.batched(batch, self._outputs, pixels)
+            graph = model.batched(batch, self._outputs, pixels, channels or {})
             self._buckets[batch] = _Compiled(ov.Core().compile_model(graph, "CPU", config))
             batch *= 2
 
@@ -154,6 +163,15 @@ def _array(port: Any) -> NDArray[Any]:
 
 def _shape(port: Any) -> tuple[int, ...]:
     return tuple(d.get_length() if d.is_static else -1 for d in port.partial_shape)
+
+
+def _keep_channel(port: Any, index: int) -> None:
+    """Choose one channel before the functions of single values at the end of the graph, to save computing the rest."""
+    reader = port.get_node().input(0)
+    while reader.get_source_output().get_node().get_type_name() in _POINTWISE:
+        reader = reader.get_source_output().get_node().input(0)
+    chosen = ops.gather(reader.get_source_output(), ops.constant(np.array([index])), ops.constant(np.array(-1)))
+    reader.replace_source_output(chosen.output(0))
 
 
 def _take_pixels(model: Any, pixels: Pixels) -> Any:

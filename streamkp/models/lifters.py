@@ -47,8 +47,7 @@ class BlazePoseWorld:
     def lift(self, people: Sequence[tuple[Packet, Person]]) -> list[Keypoints3D | None]:
         """`world` of each person; None for a person without, such as a predicted one."""
         return [
-            None if person.world is None else replace(person.world, frame_seq=packet.seq)
-            for packet, person in people
+            None if person.world is None else replace(person.world, frame_seq=packet.seq) for packet, person in people
         ]
 
     def close(self) -> None:

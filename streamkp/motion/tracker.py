@@ -235,9 +235,7 @@ class Tracker:
             return 3.0
         return sighting.strain + 2.0 * self._young(track) + 0.1 * (track.doubts > 0)
 
-    def _assign(
-        self, tracks: Sequence[Track], seen: Sequence[tuple[FloatArray, Pose | None]]
-    ) -> dict[Track, int]:
+    def _assign(self, tracks: Sequence[Track], seen: Sequence[tuple[FloatArray, Pose | None]]) -> dict[Track, int]:
         """The index in `seen` (boxes, and poses where known) of each track that is there."""
         if not tracks or not seen:
             return {}
@@ -266,9 +264,7 @@ class Tracker:
     def _start(self, sighting: _Sighting) -> Track:
         assert self._pts is not None
         motion = BoxFilter(sighting.box)
-        return Track(
-            next(self._ids), sighting.pose, sighting.box, "new", motion, self._pts, self._pts, self._pts
-        )
+        return Track(next(self._ids), sighting.pose, sighting.box, "new", motion, self._pts, self._pts, self._pts)
 
     def _see(self, track: Track, sighting: _Sighting) -> None:
         assert self._pts is not None

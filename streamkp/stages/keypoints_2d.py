@@ -139,9 +139,7 @@ class Keypoints2DStage(BatchStage):
 
     def _person(self, track: Track, seq: int) -> Person:
         skeleton = self._estimator.skeleton
-        person = Person(
-            track.id, track.state, track.box, track.pose.presence, Keypoints2D(skeleton, track.pose.points)
-        )
+        person = Person(track.id, track.state, track.box, track.pose.presence, Keypoints2D(skeleton, track.pose.points))
         if track.pose.world is not None:
             person.world = Keypoints3D(skeleton, track.pose.world, seq)
         return person

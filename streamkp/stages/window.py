@@ -64,7 +64,5 @@ class WindowStage(MapStage):
             points = skeletons.convert(points, keypoints.skeleton, skeleton)
         track.window.push(points, packet.pts, packet.seq)
         rows = track.window.rows()
-        track.handed_on = PoseWindow(
-            skeleton, rows.points, rows.pts, rows.seq, rows.valid, packet.width, packet.height
-        )
+        track.handed_on = PoseWindow(skeleton, rows.points, rows.pts, rows.seq, rows.valid, packet.width, packet.height)
         return track.handed_on

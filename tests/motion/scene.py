@@ -57,9 +57,7 @@ class Scene:
 
     def pose(self, region: Region, t: float) -> Pose:
         """The visible person nearest to the middle of the region."""
-        near = [
-            (float(np.hypot(*(box[:2] + box[2:] / 2 - region[:2]))), i) for i, box in enumerate(self.boxes(t))
-        ]
+        near = [(float(np.hypot(*(box[:2] + box[2:] / 2 - region[:2]))), i) for i, box in enumerate(self.boxes(t))]
         near = [(d, i) for d, i in near if d < region[2] / 2]
         if near:
             box, presence, score = self.boxes(t)[min(near)[1]], 0.95, 0.95

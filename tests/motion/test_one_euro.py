@@ -33,9 +33,7 @@ def reference(xs: list[float], times: list[float], min_cutoff: float, beta: floa
     st.floats(0.05, 5),
     st.floats(0, 1),
 )
-def test_is_the_filter_of_the_paper(
-    samples: list[tuple[float, int]], min_cutoff: float, beta: float
-) -> None:
+def test_is_the_filter_of_the_paper(samples: list[tuple[float, int]], min_cutoff: float, beta: float) -> None:
     xs = [x for x, _ in samples]
     ms = list(np.cumsum([step for _, step in samples]))
     smooth = OneEuro(min_cutoff, beta)
@@ -107,9 +105,7 @@ coordinate = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.i
 
 
 @given(st.lists(st.tuples(coordinate, coordinate, st.integers(-5, 3000)), max_size=20))
-def test_never_makes_a_number_up_nor_leaves_the_range_of_its_input(
-    samples: list[tuple[float, float, int]]
-) -> None:
+def test_never_makes_a_number_up_nor_leaves_the_range_of_its_input(samples: list[tuple[float, float, int]]) -> None:
     smooth, finite, pts = OneEuro(), [], 0
     for x, y, step in samples:
         pts += step * MS

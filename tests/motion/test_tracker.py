@@ -57,9 +57,7 @@ def test_an_id_survives_a_short_miss(fps: float, start: float, miss: float, spee
 def test_ids_survive_a_crossing(fps: float, right: float, left: float, seed: int) -> None:
     """Two people walk past each other; while they overlap only the one in front is seen, twice by the network."""
     meet = 1.5
-    scene = Scene(
-        [walk(640 - right * meet, right), walk(640 + left * meet, -left)], noise=0.003, seed=seed
-    )
+    scene = Scene([walk(640 - right * meet, right), walk(640 + left * meet, -left)], noise=0.003, seed=seed)
     frames = follow(scene, 3, fps=fps, every=5)
     first = {i: centre(person) for person in frames[0][1] for i in [person[0]]}
     last = {i: centre(person) for person in frames[-1][1] for i in [person[0]]}
@@ -105,8 +103,12 @@ def test_never_follows_more_than_it_may() -> None:
 def test_a_person_whom_the_detector_does_not_know_is_asked_for() -> None:
     scene = Scene([walk(640, 0)])
     tracker = Tracker(iter(range(1, 100)), TrackerOptions())
-    tracker.finish([scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0) for _ in tracker.begin(
-        0, scene.detect(0), WIDTH, HEIGHT)])
+    tracker.finish(
+        [
+            scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0)
+            for _ in tracker.begin(0, scene.detect(0), WIDTH, HEIGHT)
+        ]
+    )
     assert not tracker.wants_detection
     tracker.begin(200_000_000, None, WIDTH, HEIGHT)
     tracker.finish([None])  # young: gone at once
@@ -116,9 +118,7 @@ def test_a_person_whom_the_detector_does_not_know_is_asked_for() -> None:
 
 @given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 400), st.booleans()), max_size=40), st.integers(0, 99))
 @settings(max_examples=50, deadline=None)
-def test_whatever_is_seen_state_is_bounded_and_ids_are_new(
-    frames: list[tuple[int, int, bool]], seed: int
-) -> None:
+def test_whatever_is_seen_state_is_bounded_and_ids_are_new(frames: list[tuple[int, int, bool]], seed: int) -> None:
     rng = np.random.default_rng(seed)
     scene = Scene([walk(640, 0)], background_presence=0.9, noise=0.05, seed=seed)
     tracker = Tracker(iter(range(1, 1000)), TrackerOptions(max_persons=4))

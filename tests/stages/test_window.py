@@ -54,9 +54,7 @@ def test_resamples_by_time() -> None:
 
 
 def test_a_predicted_person_keeps_the_window_of_when_they_were_seen() -> None:
-    got = run_stage(
-        WindowStage, {"frames": 3}, [packet(0, 1.0), packet(1, 2.0, state="predicted"), packet(2, 3.0)]
-    )
+    got = run_stage(WindowStage, {"frames": 3}, [packet(0, 1.0), packet(1, 2.0, state="predicted"), packet(2, 3.0)])
     assert window_of(got[1]) is window_of(got[0])
     assert list(window_of(got[2]).points[:, 0, 0]) == [1, 1, 3]
 

@@ -39,7 +39,7 @@ def run(
     if record is not None:
         plan.add(_free_name(plan, "record"), "record", path=str(record), overwrite=True)
     if render is not None:
-        plan.add(_free_name(plan, "render"), "render", path=str(render))
+        plan.add(_free_name(plan, "render"), "render", path=str(render), overwrite=True)
     spec = plan.validate()
     if not spec.streams:
         raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")

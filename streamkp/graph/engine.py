@@ -373,7 +373,8 @@ class Engine:
         try:
             stage.open()
         except StreamkpError as error:
-            raise type(error)(f"stage {name}: {error}") from error
+            text = str(error)
+            raise type(error)(text if name in text else f"stage {name}: {text}") from error
         except Exception as error:
             log.debug("open failed", exc_info=True)
             raise UsageError(f"stage {name} cannot be opened: {error!r}") from error

@@ -35,8 +35,6 @@ class Decode(Source):
     class Options(StageOptions):
         """How sources are read."""
 
-        loop: bool = Field(False, description="Files: start again at the end, in a new epoch.")
-        realtime: bool = Field(False, description="Files: play at their own speed instead of as fast as possible.")
         rtsp_transport: Transport = Field(
             "tcp", description="RTSP: tcp loses nothing; udp has less delay on a good network."
         )
@@ -103,8 +101,8 @@ class Decode(Source):
 
     def _play(self, stream: StreamContext, timeline: Timeline) -> Iterator[Packet]:
         while not stream.stopping:
-            yield from play(stream, timeline, self._open_file(stream), realtime=self.options.realtime)
-            if not self.options.loop:
+            yield from play(stream, timeline, self._open_file(stream), realtime=stream.realtime)
+            if not stream.loop:
                 return
             timeline.restart()
 

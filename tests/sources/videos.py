@@ -97,12 +97,19 @@ def write_clip(
     return path
 
 
-def play(uri: Any, *, stop_after: int | None = None, clock: Clock | None = None, **options: Any) -> Seen:
+def play(
+    uri: Any,
+    *,
+    stop_after: int | None = None,
+    clock: Clock | None = None,
+    loop: bool = False,
+    realtime: bool = False,
+    **options: Any,
+) -> Seen:
     """Play a source to its end, or for `stop_after` frames."""
     uri = str(uri)
-    stream = StreamContext(
-        "cam", uri, mask(uri) if "://" in uri else Path(uri).name, clock or Clock(), Decode.is_live(uri)
-    )
+    label = mask(uri) if "://" in uri else Path(uri).name
+    stream = StreamContext("cam", uri, label, clock or Clock(), Decode.is_live(uri), loop=loop, realtime=realtime)
     seen = Seen(stream)
     try:
         for packet in Decode(Decode.Options(**options), StageContext("decode")).frames(stream):

@@ -65,9 +65,10 @@ class Window:
         if self._points is None:
             raise IndexError("the window is empty")
         last = slice(self._end - self._frames, self._end)
-        points = self._points[last]
-        points.flags.writeable = False
-        return Rows(points, self._pts[last], self._seq[last], self._valid)
+        points, pts, seq = self._points[last], self._pts[last], self._seq[last]
+        for view in (points, pts, seq):
+            view.flags.writeable = False
+        return Rows(points, pts, seq, self._valid)
 
     def _start(self, pose: NDArray[np.float32], pts: int, seq: int) -> None:
         n = self._frames

@@ -33,12 +33,14 @@ class Keypoints3D:
     """Joints of one person in space; `points` is float32 (K, 3) in metres, pelvis at the origin.
 
     `frame_seq` is the `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
+    `root`, where the lifter was asked for it, is float32 (3,): where the pelvis is in camera space, metres.
     """
 
     skeleton: str
     points: FloatArray
     frame_seq: int
     space: Space = "camera"
+    root: FloatArray | None = None
 
 
 @dataclass(slots=True)

@@ -57,7 +57,7 @@ class ErrorLog:
         self._lock = threading.Lock()
         self._seen: dict[type[Exception], tuple[int, int]] = {}
 
-    def add(self, packet: Packet, error: Exception) -> None:
+    def add(self, packet: Packet, error: Exception, what: str = "dropped frame") -> None:
         """Count an error; log it unless one of its kind was logged within the last minute."""
         now, kind = self._clock.monotonic(), type(error)
         with self._lock:
@@ -69,8 +69,8 @@ class ErrorLog:
         more = f" ({quiet} more like it since the last report)" if quiet else ""
         log = self._stage.context.log
         log.error(
-            "stage %s dropped frame %d of stream %s: %s: %s%s",
-            self._stage.context.name, packet.seq, packet.stream, kind.__name__, error, more,
+            "stage %s %s %d of stream %s: %s: %s%s",
+            self._stage.context.name, what, packet.seq, packet.stream, kind.__name__, error, more,
             exc_info=not isinstance(error, StreamkpError),
         )  # fmt: skip
 
@@ -106,6 +106,7 @@ class StageRunner:
         self._turn = threading.Condition()
         self._taken = self._sent = 0
         self._running = workers
+        stage.context.on_failed = self._failed_in_part
 
     def run(self, worker: int = 0) -> None:
         """The thread: until the inbox is closed and empty, or the engine aborts; then close the stage."""
@@ -246,6 +247,13 @@ class StageRunner:
         for packet in packets:
             meters[packet.stream].errors += 1
         self._errors.add(packets[0], error)
+
+    def _failed_in_part(self, packet: Packet, error: Exception) -> None:
+        meters = self.meters[0]
+        if (meter := meters.get(packet.stream)) is None:
+            meter = meters[packet.stream] = Meter()
+        meter.errors += 1
+        self._errors.add(packet, error, "has no result for frame")
 
     def _forget_ended_tracks(self, packet: Packet) -> None:
         known = self._tracks.get(packet.stream)

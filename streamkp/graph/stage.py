@@ -104,6 +104,14 @@ class StageContext:
         self.feedback_in: Feedback | None = None
         self.engine: EngineView | None = None
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
+        self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine
+
+    def failed(self, packet: Packet, error: Exception) -> None:
+        """Count and log an error that costs a packet a part of its results; the packet itself goes on."""
+        if self.on_failed is not None:
+            self.on_failed(packet, error)
+        else:
+            self.log.error("frame %d of stream %s: %s", packet.seq, packet.stream, error)
 
 
 class Stage:

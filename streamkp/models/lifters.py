@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
-from streamkp.errors import ModelError
+from streamkp.errors import ModelError, UsageError
+from streamkp.models import catalog, hub
+from streamkp.models.runtime_torch import Device, Runtime, open_run
+from streamkp.models.window_lifters import WindowLifter
+from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints3D, Packet, Person
 
 
@@ -15,8 +21,8 @@ class Lifter(Protocol):
     """Gives people a third dimension. Used by one thread at a time.
 
     A lifter that reads windows names the layout (`skeleton`), the number of poses (`frames`) and the rate in Hz
-    (`rate`) that it wants them in; the `window` stage above must be set to these. One that does not has
-    `skeleton` None and `frames` 0.
+    (`rate`) that it wants them in; set the `window` stage above to these. One that does not has `skeleton` None and
+    `frames` 0.
     """
 
     name: str
@@ -54,19 +60,77 @@ class BlazePoseWorld:
         """Nothing to let go of."""
 
 
-# name -> how to open it with (look-ahead in frames, CPU threads)
-LIFTERS: dict[str, Callable[[int, int], Lifter]] = {
-    "blazepose-world": lambda lookahead, threads: BlazePoseWorld(),
-}
+# Lifters without weights: name -> how to open one.
+LIFTERS: dict[str, Callable[[], Lifter]] = {"blazepose-world": BlazePoseWorld}
 
 
-def open_lifter(model: str, *, lookahead: int = 0, threads: int = 2) -> Lifter:
-    """A lifter by catalog name, giving the pose of `lookahead` frames before the newest, on `threads` CPU threads.
+def open_lifter(
+    model: str,
+    *,
+    checkpoint: str | Path | None = None,
+    lookahead: int = 0,
+    threads: int = 2,
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    flip: bool | None = None,
+    causal: bool | None = None,
+    trajectory: bool = False,
+    cameras: Mapping[str, Intrinsics] | None = None,
+) -> Lifter:
+    """A lifter by catalog name or file, giving the pose of `lookahead` frames before the newest.
 
-    Raises `ModelError` if there is no such lifter.
+    Args:
+        model: catalog name, or a checkpoint whose network its shapes tell.
+        checkpoint: a file to read instead of the catalog's, of the network that `model` names.
+        threads: CPU threads. Those of torch are set for the whole process.
+        device, runtime: see `streamkp.models.runtime_torch.open_run`.
+        flip: average with the mirrored pose; None as the network's reference does (HDFormer does, the others do not).
+        causal: a convolution network was trained to see no later frames, which weights do not tell; None as the
+            settings beside the checkpoint say, otherwise no.
+        trajectory: give `Keypoints3D.root` too (TPNet and the semi-supervised VideoPose3D).
+        cameras: intrinsics by stream id; the others as `Intrinsics.assumed`.
+
+    Raises:
+        ModelError: there is no such lifter, its weights cannot be fetched or are another's, or there is no torch.
+        UsageError: the lifter cannot do what was asked for.
     """
-    if model not in LIFTERS:
-        near = difflib.get_close_matches(model, LIFTERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the lifters are {', '.join(LIFTERS)}"
-        raise ModelError(f"there is no lifter named {model!r}; {hint}")
-    return LIFTERS[model](lookahead, threads)
+    if model in LIFTERS:
+        if lookahead:
+            raise UsageError(f"{model} lifts each frame by itself: lookahead must be 0, not {lookahead}")
+        if checkpoint is not None or trajectory:
+            what = "trajectory" if checkpoint is None else "checkpoint"
+            raise UsageError(f"{model} hands on what the 2D network gives: it has no {what}")
+        return LIFTERS[model]()
+    row = _row(model)
+    try:
+        from streamkp.models import lifter_networks
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModelError(f"{model} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
+    path = hub.path(model) if checkpoint is None else Path(checkpoint).expanduser()
+    network = lifter_networks.tell(path) if row is None or row.network is None else row.network
+    choices = lifter_networks.Choices(
+        lookahead=lookahead,
+        flip=flip,
+        causal=causal,
+        trajectory=trajectory,
+        open_run=partial(open_run, device=device, runtime=runtime, threads=threads),
+    )
+    method = lifter_networks.open_method(network, path, choices)
+    skeleton = (row and row.input_skeleton) or "h36m17"
+    return WindowLifter(row.name if row else path.name, method, skeleton, cameras or {})
+
+
+def _row(model: str) -> catalog.Model | None:
+    """The catalog's row of a lifter; None for a file."""
+    rows = [row for row in catalog.table().model if row.task == "body-3d-keypoints"]
+    for row in rows:
+        if model == row.name or model in row.aliases:
+            return row
+    if Path(model).expanduser().is_file():
+        return None
+    names = [*LIFTERS, *(row.name for row in rows)]
+    near = difflib.get_close_matches(model, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the lifters are {', '.join(names)}, or name a checkpoint file"
+    raise ModelError(f"there is no lifter named {model!r}; {hint}")

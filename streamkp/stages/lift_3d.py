@@ -4,39 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from streamkp.errors import UsageError
+from streamkp.errors import StreamkpError
 from streamkp.graph.stage import BatchStage, StageOptions
 from streamkp.models.lifters import open_lifter
+from streamkp.models.runtime_torch import Device, Runtime
+from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet
+
+
+class Camera(BaseModel):
+    """A pinhole camera, in pixels of the source image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    focal: tuple[float, float] = Field(description="Focal length, x and y.")
+    centre: tuple[float, float] = Field(description="Principal point, x and y.")
 
 
 class Lift3D(BatchStage):
     """Lifts all people of all streams in the batch to 3D at once."""
 
     class Options(StageOptions):
-        model: str = Field("blazepose-world", description="Lifter: catalog name.")
+        model: str = Field("blazepose-world", description="Lifter: catalog name, or a checkpoint file.")
+        checkpoint: str | None = Field(None, description="Checkpoint file for the network that `model` names.")
         lookahead: int = Field(
             0, ge=0, description="Frames by which a pose comes later, to be better; its frame_seq says which it is."
         )
-        threads: int = Field(2, ge=1, description="CPU threads of the network.")
+        cameras: dict[str, Camera] = Field(
+            {}, description="Intrinsics by stream; a camera not named is taken to see 53 degrees along its longer side."
+        )
+        flip: bool | None = Field(
+            None, description="Average with the mirrored pose; null: as the network's authors do (hdformer: true)."
+        )
+        causal: bool | None = Field(
+            None, description="A convolution network trained without later frames; null: as configuration.json says."
+        )
+        trajectory: bool = Field(False, description="Also where the pelvis is in space (tpnet, videopose3d-*-semi*).")
+        device: Device = Field("auto", description="Where the network runs; auto: CUDA where there is one.")
+        runtime: Runtime = Field("auto", description="What runs it; auto: openvino on a CPU, torch on CUDA.")
+        threads: int = Field(2, ge=1, description="CPU threads of the network; with torch, of the whole process.")
 
     options: Options
 
     def open(self) -> None:
         o = self.options
-        self._lifter = open_lifter(o.model, lookahead=o.lookahead, threads=o.threads)
-        if o.lookahead and not self._lifter.frames:
-            self._lifter.close()
-            raise UsageError(f"{o.model} lifts each frame by itself: lookahead must be 0, not {o.lookahead}")
+        self._lifter = open_lifter(
+            o.model,
+            checkpoint=o.checkpoint,
+            lookahead=o.lookahead,
+            threads=o.threads,
+            device=o.device,
+            runtime=o.runtime,
+            flip=o.flip,
+            causal=o.causal,
+            trajectory=o.trajectory,
+            cameras={stream: Intrinsics(camera.focal, camera.centre) for stream, camera in o.cameras.items()},
+        )
 
     def close(self) -> None:
         self._lifter.close()
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
+        try:
+            self._lift(batch)
+        except StreamkpError:
+            self._lift_apart(batch)
+        return batch
+
+    def _lift_apart(self, batch: Sequence[Packet]) -> None:
+        """Each packet by itself, so that what is wrong with one does not cost the others their 3D."""
+        for packet in batch:
+            try:
+                self._lift([packet])
+            except StreamkpError as error:
+                self.context.failed(packet, error)
+
+    def _lift(self, batch: Sequence[Packet]) -> None:
         people = [(packet, person) for packet in batch for person in packet.persons]
         if people:
             for (_, person), keypoints in zip(people, self._lifter.lift(people), strict=True):
                 person.keypoints_3d = keypoints
-        return batch

@@ -15,6 +15,7 @@ from rich.table import Table
 
 import streamkp
 from streamkp.cli_bench import bench_app
+from streamkp.cli_eval import eval_app
 from streamkp.cli_listen import listen, schema
 from streamkp.cli_models import models_app, samples_app
 from streamkp.cli_run import run
@@ -45,6 +46,7 @@ app.add_typer(samples_app, name="samples")
 app.command()(listen)
 app.command()(schema)
 app.add_typer(bench_app, name="bench")
+app.add_typer(eval_app, name="eval")
 
 GraphFile = Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")]

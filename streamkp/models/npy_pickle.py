@@ -1,15 +1,15 @@
 """Arrays out of `.npy` files that hold a pickle, without unpickling.
 
 `numpy.save` pickles an array of objects, and a list of two arrays of one kind can become one. This reads the
-opcodes that such a file can consist of and builds numbers, tuples, lists and numeric arrays itself. Nothing in
-the file is ever looked up, called or imported; anything else in it is an error.
+opcodes that such a file can consist of and builds numbers, strings, tuples, lists, dicts and numeric arrays itself.
+Nothing in the file is ever looked up, called or imported; anything else in it is an error.
 """
 
 from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,21 +61,56 @@ def read(path: str | Path) -> NDArray[np.float64]:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return np.array(_parse(data), dtype=np.float64)
+        return np.array(_parse(data, _numbers), dtype=np.float64)
     except Exception as error:  # a damaged file can fail anywhere inside the parsers
         raise ModelError(f"{path} is not an array of numbers and is refused ({error})") from None
 
 
-def _parse(data: bytes) -> Any:
+def loads(data: bytes) -> Any:
+    """What the bytes of a `.npy` file hold: a numeric array, or for an array of objects its content.
+
+    The content is made of dicts, lists, tuples, strings, numbers and numeric arrays; an array of objects becomes the
+    list of them, or the object itself where it has no axes. Raises `ModelError` for anything else.
+    """
+    try:
+        return _plainly(_parse(data, _same), {})
+    except Exception as error:  # a damaged file can fail anywhere inside the parsers
+        raise ModelError(f"not plain data, and refused ({error})") from None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _plainly(value: Any, known: dict[int, Any]) -> Any:
+    """The value without `_Array`, and nothing in it but plain data; what is repeated stays one object."""
+    if isinstance(value, _Array):
+        if isinstance(value.content, np.ndarray):
+            return value.content
+        value = value.content if value.shape else value.content[0]
+    if isinstance(value, (str, int, float, np.ndarray, type(None))) and not isinstance(value, _Name):
+        return value
+    if id(value) not in known:
+        if isinstance(value, dict):
+            known[id(value)] = {key: _plainly(item, known) for key, item in value.items()}
+        elif isinstance(value, (list, tuple)):
+            known[id(value)] = type(value)(_plainly(item, known) for item in value)
+        else:
+            raise _Refused(f"it holds a {type(value).__name__}")
+    return known[id(value)]
+
+
+def _parse(data: bytes, finish: Callable[[Any], Any]) -> Any:
+    """`finish` is applied to what a pickle holds; a plain array needs nothing."""
     if not data.startswith(np.lib.format.MAGIC_PREFIX):
-        return _numbers(_run(data))
+        return finish(_run(data))
     file = io.BytesIO(data)
     major, _ = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     _, _, dtype = header(file)
     if not dtype.hasobject:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    return _numbers(_run(data[file.tell() :]))
+    return finish(_run(data[file.tell() :]))
 
 
 def _numbers(value: Any) -> NDArray[Any]:
@@ -144,6 +179,14 @@ def _run(data: bytes) -> Any:
         elif name == "APPENDS":
             items = since_mark()
             stack[-1].extend(items)
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name == "SETITEM":
+            item, key = stack.pop(), stack.pop()
+            _fill(stack[-1], [key, item])
+        elif name == "SETITEMS":
+            items = since_mark()
+            _fill(stack[-1], items)
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
             memo[argument] = stack[-1]
         elif name == "MEMOIZE":
@@ -166,6 +209,14 @@ def _run(data: bytes) -> Any:
         elif name not in ("PROTO", "FRAME"):
             raise _Refused(f"it holds the pickle opcode {name}")
     raise _Refused("it ends too early")
+
+
+def _fill(target: Any, items: list[Any]) -> None:
+    """Put keys and values, one after the other, into a dict."""
+    keys = items[::2]
+    if type(target) is not dict or not all(type(key) in (str, int) for key in keys):
+        raise _Refused("it holds a dict with keys that are neither strings nor integers")
+    target.update(zip(keys, items[1::2], strict=True))
 
 
 def _made(function: Any, arguments: tuple[Any, ...]) -> Any:

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamkp.graph.graph import Graph
+
 bench_app = typer.Typer(help="Measure speed: of the engine, and of a whole graph beside a peer.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -50,11 +52,10 @@ def video(
     as_json: Json = False,
 ) -> None:
     """Frames per second, latency, CPU and memory of a graph on a clip, and the ratio to a peer."""
-    from streamkp.bench import profile as parts
     from streamkp.bench.video import run
     from streamkp.sources.decode import local_file
 
-    clip = str(local_file(source))
+    clip = str(local_file(source, source))
     figures = run(
         graph,
         clip,
@@ -65,7 +66,10 @@ def video(
         peer_python=peer_python,
     )
     if profile:
-        figures["profile_ms"] = parts.run(clip, figures["cpu_ms_per_frame"])
+        from streamkp.bench import parts
+
+        spec = Graph.from_yaml(graph, overrides=overrides or []).validate()
+        figures["profile_ms"] = parts.run(spec, clip, figures["cpu_ms_per_frame"])
     typer.echo(json.dumps(figures)) if as_json else _print(figures)
 
 

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """MediaPipe's own pose solution on a clip, as its users run it. Runs in the peer's environment, not in ours.
 
 Usage: python peer_mediapipe.py CLIP STREAMS POINTS.npy

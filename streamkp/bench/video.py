@@ -94,7 +94,7 @@ def agreement(seq: np.ndarray[Any, Any], points: FloatArray, peer: FloatArray) -
         peer: (frames, 33, 3) the peer's, NaN where it found nobody.
 
     Returns:
-        `agreement`: mean distance of all 33 points over sqrt(box area) of the peer's points, in frames where both
+        `agreement`: mean distance of all 33 points over the longer side of the box around the peer's points, in frames where both
         have a person (of several, ours is the nearest); and how many frames each of the two has.
     """
     theirs = {i for i in range(len(peer)) if np.isfinite(peer[i]).all()}
@@ -102,9 +102,7 @@ def agreement(seq: np.ndarray[Any, Any], points: FloatArray, peer: FloatArray) -
     for i in sorted(theirs & set(seq.tolist())):
         span = np.ptp(peer[i, :, :2], axis=0)
         candidates = points[seq == i][:, :, :2]
-        distances.append(
-            np.linalg.norm(candidates - peer[i, None, :, :2], axis=-1).mean(-1).min() / np.sqrt(span.prod())
-        )
+        distances.append(np.linalg.norm(candidates - peer[i, None, :, :2], axis=-1).mean(-1).min() / span.max())
     return {
         "agreement": float(np.mean(distances)) if distances else None,
         "agreement_p95": float(np.percentile(distances, 95)) if distances else None,

@@ -112,7 +112,9 @@ class Decode(Source):
         threads = self.options.threads or min(4, 1 + (os.cpu_count() or 1))
         if is_remote_file(stream.uri):
             return self._open_network(stream, threads)
-        return open_file(_path(stream), stream, threads=threads, max_pixels=self.options.max_pixels)
+        return open_file(
+            local_file(stream.uri, stream.label), stream, threads=threads, max_pixels=self.options.max_pixels
+        )
 
     def _open_network(self, stream: StreamContext, threads: int) -> Reader:
         return open_network(
@@ -129,14 +131,13 @@ def _scheme(uri: str) -> str:
     return found[1].lower() if found else ""
 
 
-def _path(stream: StreamContext) -> Path:
-    """The local file that a URI names.
+def local_file(uri: str, label: str) -> Path:
+    """The local file that a URI names; `label` is what people may see of it.
 
     Raises:
         ModelError: a sample clip is unknown or cannot be fetched.
         SourceError: the URI is of an unknown kind.
     """
-    uri = stream.uri
     if uri.startswith("sample:"):
         from streamkp.models import hub
 
@@ -146,7 +147,7 @@ def _path(stream: StreamContext) -> Path:
         return Path(url2pathname(urlsplit(uri).path))
     if scheme:
         raise SourceError(
-            f"{stream.label}: sources of the kind {scheme}:// are unknown; name a file, a webcam number, "
+            f"{label}: sources of the kind {scheme}:// are unknown; name a file, a webcam number, "
             f"sample:walk, or an address that starts with {', '.join(sorted(SCHEMES))}"
         )
     return Path(uri).expanduser()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from streamkp.vision.warp import warp
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -80,7 +81,7 @@ def crop(image: NDArray[np.uint8], matrices: Floats, crop_size: Size) -> NDArray
     """Crops (N, H, W, 3) of an image, uint8, bilinear, black outside the image."""
     crops = np.empty((len(matrices), crop_size[1], crop_size[0], image.shape[2]), np.uint8)
     for matrix, out in zip(matrices, crops, strict=True):
-        cv2.warpAffine(image, matrix, crop_size, dst=out, flags=cv2.INTER_LINEAR)
+        warp(image, matrix, out)
     return crops
 
 

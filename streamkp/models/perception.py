@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from streamkp.errors import ModelError
 from streamkp.models import hub
 from streamkp.models.blazepose import BlazePoseDetector, BlazePoseEstimator
 from streamkp.models.efficientdet import EfficientDetDetector
+from streamkp.models.recipes import open_simcc, open_torch, recipe_of
+from streamkp.models.rtmdet import RtmDetector
+from streamkp.models.runners import Device, Runtime
 from streamkp.models.runtime_openvino import OpenVinoModel, Signature
+from streamkp.models.topdown import SimccReader
 from streamkp.models.yolox import YoloxDetector
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.vision.pose import Pose, Region
@@ -48,8 +53,8 @@ class PoseEstimator(Protocol):
         """Let go of the network."""
 
 
-_DETECTORS = (EfficientDetDetector, BlazePoseDetector, YoloxDetector)
-_ESTIMATORS = (BlazePoseEstimator,)
+_DETECTORS = (EfficientDetDetector, BlazePoseDetector, YoloxDetector, RtmDetector)
+_OPENVINO_FILES = (".onnx", ".tflite", ".xml")
 
 
 def open_detector(model: str, *, threads: int, precision: str = "f32", score: float = 0.4) -> PersonDetector:
@@ -63,20 +68,63 @@ def open_detector(model: str, *, threads: int, precision: str = "f32", score: fl
     for family in _DETECTORS:
         if family.fits(read.signature):
             return family(model, read, threads=threads, precision=precision, score=score)
-    raise _misfit(model, read.signature, "person detector (EfficientDet-Lite, BlazePose detector, YOLOX)")
+    raise _misfit(model, read.signature, "person detector (EfficientDet-Lite, BlazePose detector, YOLOX, RTMDet)")
 
 
-def open_estimator(model: str, *, threads: int, precision: str = "f32", batch: int = 4) -> PoseEstimator:
-    """A 2D pose network by catalog name or file, on `threads` CPU threads.
+def open_estimator(
+    model: str,
+    *,
+    threads: int,
+    precision: str = "f32",
+    batch: int = 4,
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    checkpoint: str | None = None,
+    flip: bool = False,
+) -> PoseEstimator:
+    """A 2D pose network by catalog name or file.
 
-    It runs up to `batch` crops at once; more are done in turns. Raises `ModelError` if the model is unknown, cannot
-    be fetched, or is not a 2D pose network.
+    A file of one's own is recognised by its shapes (ONNX, TFLite) or by the keys of its weights (torch checkpoint,
+    safetensors). `checkpoint` is a file with weights for a torch network named in `model`. Networks in torch run on
+    `device` by `runtime`; "auto" is the GPU where torch has one, else OpenVINO; ONNX and TFLite files run on the CPU
+    by OpenVINO. CPUs use `threads` threads. OpenVINO runs up to `batch` crops at once; more are done in turns.
+    `flip` averages what a heatmap network says of a crop and of its mirror image: slower, a little more accurate.
+
+    Raises `ModelError` if the model is unknown, cannot be fetched, is not a 2D pose network, or cannot run like that.
     """
-    read = OpenVinoModel(hub.path(model))
-    for family in _ESTIMATORS:
-        if family.fits(read.signature):
-            return family(model, read, threads=threads, precision=precision, batch=batch)
-    raise _misfit(model, read.signature, "2D pose network (BlazePose landmarks)")
+    recipe = recipe_of(model)
+    if checkpoint is not None and recipe is None:
+        raise ModelError(f"checkpoint goes with a torch network of the catalog, such as hrnet-w32-coco17; not {model}")
+    path = hub.path(model) if checkpoint is None else _file(checkpoint)
+    if recipe is not None or path.suffix not in _OPENVINO_FILES:
+        return open_torch(
+            model,
+            path,
+            recipe,
+            device=device,
+            runtime=runtime,
+            threads=threads,
+            precision=precision,
+            batch=batch,
+            flip=flip,
+        )
+    if device == "cuda" or runtime == "torch":
+        raise ModelError(f"{model} is run by OpenVINO on the CPU: leave out device and runtime")
+    if flip:
+        raise ModelError(f"{model} is not a heatmap network: leave out flip")
+    read = OpenVinoModel(path)
+    if BlazePoseEstimator.fits(read.signature):
+        return BlazePoseEstimator(model, read, threads=threads, precision=precision, batch=batch)
+    if SimccReader.fits(read.signature):
+        return open_simcc(model, read, threads=threads, precision=precision, batch=batch)
+    raise _misfit(model, read.signature, "2D pose network (BlazePose landmarks, RTMPose)")
+
+
+def _file(checkpoint: str) -> Path:
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint file {checkpoint}")
+    return path
 
 
 def _misfit(model: str, signature: Signature, wanted: str) -> ModelError:

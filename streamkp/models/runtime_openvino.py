@@ -24,11 +24,12 @@ class Pixels:
     """How a network wants its image. With it the input is uint8 (B, H, W, 3) BGR, and the graph does the rest.
 
     The network gets (value - `mean`) / `scale` of each 0..255 value, as RGB where `rgb` is set, in its own layout.
+    Both may be given by channel, in the order of the network's.
     """
 
     rgb: bool = True
-    mean: float = 0.0
-    scale: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class OpenVinoModel:
             {port.any_name: _shape(port) for port in self._model.inputs},
             {port.any_name: _shape(port) for port in self._model.outputs},
         )
+
+    def first_operations(self) -> set[str]:
+        """The types of the operations that read the inputs."""
+        readers = (reader for port in self._model.inputs for reader in port.get_node().output(0).get_target_inputs())
+        return {reader.get_node().get_type_name() for reader in readers}
 
     def batched(self, batch: int, outputs: Sequence[str], pixels: Pixels | None, channels: Mapping[str, int]) -> Any:
         """The graph for `batch` samples (first dimension of its only input), reduced to `outputs`.
@@ -134,11 +140,12 @@ class OpenVinoNetwork:
         compiled = self._buckets[batch]
         compiled.request.start_async()
         compiled.request.wait()
-        for name, output in zip(self._outputs, compiled.outputs, strict=True):
+        outputs = compiled.results()
+        for name, output in zip(self._outputs, outputs, strict=True):
             # A sum is not finite if any part is not, and far cheaper than looking at each.
             if not np.isfinite(output.sum(dtype=np.float32)):
                 raise ModelError(f"{self.path.name} gave a value that is not finite in its output {name}")
-        return compiled.outputs
+        return outputs
 
     def close(self) -> None:
         """Let go of the compiled graphs and their threads."""
@@ -151,10 +158,18 @@ class _Compiled:
     def __init__(self, compiled: Any) -> None:
         self.request = compiled.create_infer_request()
         self.input = _array(compiled.inputs[0])
-        self.outputs = [_array(port) for port in compiled.outputs]
+        # An output whose size depends on what is seen, such as the boxes of a detector, is fetched after each run.
+        self._outputs = [None if port.partial_shape.is_dynamic else _array(port) for port in compiled.outputs]
         self.request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
-        for i, output in enumerate(self.outputs):
-            self.request.set_output_tensor(i, ov.Tensor(output, shared_memory=True))
+        for i, output in enumerate(self._outputs):
+            if output is not None:
+                self.request.set_output_tensor(i, ov.Tensor(output, shared_memory=True))
+
+    def results(self) -> list[NDArray[Any]]:
+        return [
+            self.request.get_output_tensor(i).data if output is None else output
+            for i, output in enumerate(self._outputs)
+        ]
 
 
 def _array(port: Any) -> NDArray[Any]:
@@ -174,6 +189,10 @@ def _keep_channel(port: Any, index: int) -> None:
     reader.replace_source_output(chosen.output(0))
 
 
+def _values(value: float | tuple[float, ...]) -> float | list[float]:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _take_pixels(model: Any, pixels: Pixels) -> Any:
     shape = _shape(model.inputs[0])
     steps = PrePostProcessor(model)
@@ -185,7 +204,7 @@ def _take_pixels(model: Any, pixels: Pixels) -> Any:
     if pixels.rgb:
         work.reverse_channels()
     if pixels.mean:
-        work.mean(pixels.mean)
+        work.mean(_values(pixels.mean))
     if pixels.scale != 1.0:
-        work.scale(pixels.scale)
+        work.scale(_values(pixels.scale))
     return steps.build()

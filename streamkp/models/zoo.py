@@ -94,6 +94,16 @@ def convert(source: str | Path, target: str | Path, name: str) -> None:
     checkpoints.write(network, target, name)
 
 
+def require_torch(name: str) -> None:
+    """Raises `ModelError`, saying how to install it, where torch is missing; `name` is what needs it."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
+
+
 def _factory(name: str) -> str:
     return NETWORKS[name][0].split(":")[1]
 
@@ -103,12 +113,8 @@ def _family(name: str) -> ModuleType:
         near = difflib.get_close_matches(name, NETWORKS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the networks are {', '.join(NETWORKS)}"
         raise ModelError(f"there is no network named {name!r}; {hint}")
-    try:
-        return import_module(NETWORKS[name][0].split(":")[0])
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
+    require_torch(name)
+    return import_module(NETWORKS[name][0].split(":")[0])
 
 
 def _fit(

@@ -52,6 +52,10 @@ class Keypoints2DStage(BatchStage):
 
     class Options(StageOptions):
         model: str = Field("blazepose-full", description="2D pose network: catalog name or file.")
+        checkpoint: str | None = Field(None, description="File with other weights for a torch network of the catalog.")
+        device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where a torch network runs.")
+        runtime: Literal["auto", "openvino", "torch"] = Field("auto", description="What runs a torch network.")
+        flip: bool = Field(False, description="Average a heatmap network over each crop and its mirror image.")
         precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the network.")
         threads: int = Field(2, ge=1, description="CPU threads of the network.")
         tracker: Literal["sort"] = Field("sort", description="How people are followed: Kalman filter and assignment.")
@@ -66,7 +70,15 @@ class Keypoints2DStage(BatchStage):
 
     def open(self) -> None:
         o = self.options
-        self._estimator: PoseEstimator = open_estimator(o.model, threads=o.threads, precision=o.precision)
+        self._estimator: PoseEstimator = open_estimator(
+            o.model,
+            threads=o.threads,
+            precision=o.precision,
+            device=o.device,
+            runtime=o.runtime,
+            checkpoint=o.checkpoint,
+            flip=o.flip,
+        )
         self._tracking = TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
         self._streams = self.per_stream(_Stream)
         # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.

@@ -1,7 +1,8 @@
 """Before and after RTMDet (Lyu et al. 2022), as exported with its non-maximum suppression inside.
 
 The ONNX files of the RTMPose project take `input` (N, 3, H, W) and give `dets` (N, D, 5), left, top, right, bottom and
-score in input pixels, and `labels` (N, D) with class 0 for people; unused rows are zero.
+score in input pixels, and `labels` (N, D) with class 0 for people; unused rows are zero. So does the YOLOX that the
+project exports, but for pixels as they are, 0..255.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ PAD = 114
 PERSON = 0
 
 
-def prepare(images: list[NDArray[np.uint8]], input_size: Size = (640, 640)) -> tuple[NDArray[np.float32], list[float]]:
+def prepare(
+    images: list[NDArray[np.uint8]], input_size: Size = (640, 640), *, normalise: bool = True
+) -> tuple[NDArray[np.float32], list[float]]:
     """Network input (N, 3, H, W) for N BGR images of any sizes, and the scale of each.
 
-    Each image is scaled to fit `input_size` (width, height) at the top left, grey around.
+    Each image is scaled to fit `input_size` (width, height) at the top left, grey around. RTMDet wants its pixels
+    normalised, YOLOX as they are.
     """
     width, height = input_size
     canvases = np.full((len(images), height, width, 3), PAD, np.uint8)
@@ -31,7 +35,8 @@ def prepare(images: list[NDArray[np.uint8]], input_size: Size = (640, 640)) -> t
         size = max(int(image.shape[1] * scale), 1), max(int(image.shape[0] * scale), 1)
         canvas[: size[1], : size[0]] = cv2.resize(image, size)
         scales.append(scale)
-    return network_input(canvases, MEAN, STD, rgb=False), scales
+    mean, std = (MEAN, STD) if normalise else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return network_input(canvases, mean, std, rgb=False), scales
 
 
 def people(

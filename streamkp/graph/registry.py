@@ -21,6 +21,7 @@ BUILT_IN: Final = {
     "decode": "streamkp.sources.decode:Decode",
     "detect-person": "streamkp.stages.detect_person:DetectPerson",
     "keypoints-2d": "streamkp.stages.keypoints_2d:Keypoints2DStage",
+    "keypoints-parts": "streamkp.stages.keypoints_parts:KeypointsParts",
     "smooth-one-euro": "streamkp.stages.smooth_one_euro:SmoothOneEuro",
     "window": "streamkp.stages.window:WindowStage",
     "lift-3d": "streamkp.stages.lift_3d:Lift3D",

@@ -94,8 +94,8 @@ def agreement(seq: np.ndarray[Any, Any], points: FloatArray, peer: FloatArray) -
         peer: (frames, 33, 3) the peer's, NaN where it found nobody.
 
     Returns:
-        `agreement`: mean distance of all 33 points over the longer side of the box around the peer's points, in frames where both
-        have a person (of several, ours is the nearest); and how many frames each of the two has.
+        `agreement`: mean distance of all 33 points over the longer side of the box around the peer's points, in
+        frames where both have a person (of several, ours is the nearest); and how many frames each of the two has.
     """
     theirs = {i for i in range(len(peer)) if np.isfinite(peer[i]).all()}
     distances = []

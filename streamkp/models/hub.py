@@ -241,6 +241,12 @@ def path(name_or_file: str | Path, *, stop: threading.Event | None = None) -> Pa
     return default().path(name_or_file, stop=stop)
 
 
+def check(name_or_file: str | Path) -> None:
+    """Raise a `ModelError` if `path` would find neither a file nor a model of that name; fetches nothing."""
+    if not Path(name_or_file).is_file():
+        catalog.get(str(name_or_file))
+
+
 def sample(name: str, *, stop: threading.Event | None = None) -> Path:
     """See `Hub.sample`."""
     return default().sample(name, stop=stop)

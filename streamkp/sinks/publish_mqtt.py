@@ -74,6 +74,9 @@ class PublishMqtt(Sink):
 
     options: Options
 
+    def notice(self) -> str:
+        return f"publishing to mqtt://{self._address.host}:{self._address.port}, topics {self.options.prefix}/..."
+
     def open(self) -> None:
         self._address = self._find_address()
         self._drops = wire.DropCounter()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -53,6 +54,13 @@ class PublishWebsocket(Sink):
 
     options: Options
 
+    @classmethod
+    def claims(cls, options: Options) -> Sequence[str]:
+        return [f"port {options.port}"] if options.port else []
+
+    def notice(self) -> str:
+        return f"the page is at {self.url}"
+
     def open(self) -> None:
         options = self.options
         local = is_loopback(options.host)
@@ -78,7 +86,6 @@ class PublishWebsocket(Sink):
             raise
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.url = f"http{'s' if tls else ''}://{host}:{self.port}"
-        self.context.log.info("the page is at %s", self.url)
 
     def process(self, packet: Packet) -> None:
         self._loop.check()

@@ -8,6 +8,7 @@ what `--record` on the command line sets: there the user has just named the file
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -27,6 +28,10 @@ class Record(Sink):
         overwrite: bool = Field(False, description="Replace the file if it exists.")
 
     options: Options
+
+    @classmethod
+    def claims(cls, options: Options) -> Sequence[str]:
+        return [f"file {options.path}"]
 
     def open(self) -> None:
         path = self.options.path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +43,10 @@ class Render(Sink):
         inset: float = Field(0.35, ge=0, le=1, description="Size of the 3D corner over the image height; 0: none.")
 
     options: Options
+
+    @classmethod
+    def claims(cls, options: Options) -> Sequence[str]:
+        return [f"file {options.path}"]
 
     def open(self) -> None:
         if self.options.path.suffix.lower() not in SUFFIXES:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
+from streamkp.models import hub
 from streamkp.models.perception import open_detector
 from streamkp.packet import Detections, Packet
 
@@ -29,6 +30,10 @@ class DetectPerson(MapStage):
         precision: Literal["f32", "bf16"] = Field("f32", description="bf16 is faster on CPUs that have it.")
 
     options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        hub.check(options.model)
 
     def open(self) -> None:
         o = self.options

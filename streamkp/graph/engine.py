@@ -32,6 +32,9 @@ from streamkp.uris import mask
 State = Literal["new", "running", "draining", "stopped"]
 log = logging.getLogger("streamkp.engine")
 
+SLACK = 2  # packets that wait between stages: enough to keep both sides busy, little enough to be fresh
+SINK_SLACK = 8  # before a sink, where a short pause would otherwise cost results of a live stream
+
 
 class Engine:
     """One run of a graph. Every public method may be called from any thread; `start` once.
@@ -359,12 +362,14 @@ class Engine:
         # between stages packets wait, so that work already done on a frame is not thrown away.
         sheds = self.spec.source.name in each.inputs or each.cls.kind == "sink"
 
+        size = queue.size or (SINK_SLACK if each.cls.kind == "sink" else SLACK)
+
         def policy(key: str) -> Policy:
             if queue.full is not None:
                 return queue.full
             return "drop-oldest" if sheds and self.is_live(key.rpartition("/")[2]) else "block"
 
-        channel: Channel[Packet] = Channel(queue.size, policy, self.clock, producers)
+        channel: Channel[Packet] = Channel(size, policy, self.clock, producers)
         self._channels.append(channel)
         return channel
 

@@ -27,7 +27,9 @@ class _Strict(BaseModel):
 class QueueSpec(_Strict):
     """The channel in front of a stage. Without `full`, files wait and live streams drop at the first edge."""
 
-    size: int = Field(2, ge=1, le=4096, description="Packets that may wait, for each stream.")
+    size: int | None = Field(
+        None, ge=1, le=4096, description="Packets that may wait, for each stream; 2, and 8 before a sink."
+    )
     full: Policy | None = Field(None, description="What happens when it is full.")
 
 

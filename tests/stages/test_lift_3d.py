@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
 from streamkp.errors import ModelError, UsageError
-from streamkp.packet import Keypoints3D, Person
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.graph.stage import StreamContext
+from streamkp.models import checkpoint, zoo
+from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.stages.lift_3d import Lift3D
-from streamkp.testing import make_packet, open_stage
+from streamkp.stages.window import WindowStage
+from streamkp.testing import Collect, Collected, build, make_packet, open_stage
 
 BOX = np.array((0, 0, 100, 300), np.float32)
 
@@ -40,3 +49,92 @@ def test_an_unknown_lifter_is_an_error_before_the_graph_starts() -> None:
 def test_a_lifter_of_single_frames_cannot_look_ahead() -> None:
     with pytest.raises(UsageError, match="lookahead must be 0, not 5"):
         open_stage(Lift3D, {"lookahead": 5})
+
+
+def test_what_is_wrong_with_one_stream_costs_the_others_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A network with random weights; one camera's keypoints are not numbers from frame 3 on."""
+    file = tmp_path / "lifter.safetensors"
+    checkpoint.write(zoo.create("videopose3d-27f", channels=16), file, "videopose3d-27f")
+    points = np.random.default_rng(0).uniform(0, 400, (10, 17, 3)).astype(np.float32)
+    broken = points.copy()
+    broken[3:, 0, 0] = np.nan
+
+    def walk(poses: np.ndarray) -> Callable[[StreamContext], Iterator[Packet]]:
+        def script(context: StreamContext) -> Iterator[Packet]:
+            yield make_packet(context.stream, 0)  # nobody yet
+            for seq, pose in enumerate(poses, start=1):
+                person = Person(1, "tracked", BOX, 0.9, keypoints_2d=Keypoints2D("h36m17", pose))
+                yield make_packet(context.stream, seq, persons=[person], tracks=frozenset({1}))
+
+        return script
+
+    engine, out = build(
+        {"window": {"use": WindowStage, "frames": 14}, "lift": {"use": Lift3D, "model": str(file), "runtime": "torch"}},
+        {"good": walk(points), "bad": walk(broken)},
+    )
+    engine.start()
+    engine.wait()
+    assert out.seqs("good") == out.seqs("bad") == list(range(11))
+    lifted = {
+        stream: [p.seq for p in out.packets if p.stream == stream for person in p.persons if person.keypoints_3d]
+        for stream in ("good", "bad")
+    }
+    assert lifted == {"good": list(range(1, 11)), "bad": [1, 2, 3]}
+    figures = engine.stats()["stages"]["lift"]
+    assert (figures["good"]["errors"], figures["bad"]["errors"]) == (0, 7)
+    assert "lift has no result for frame 4 of stream bad: ModelError" in caplog.text
+
+
+def test_a_file_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ModelError, match=r"cannot read the checkpoint nowhere\.pth"):
+        open_stage(Lift3D, {"model": "tpnet", "checkpoint": "nowhere.pth"})
+
+
+@pytest.fixture(scope="module")
+def walk_clip(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames of somebody who walks through the picture, at half the size."""
+    video = cv2.VideoCapture(str(assets / "clips" / "sports2d_demo_walk_enter_leave.mp4"))
+    path = tmp_path_factory.mktemp("clip") / "walk.mp4"
+    out = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (884, 496))
+    for frame in range(108):
+        read, image = video.read()
+        assert read
+        if frame >= 100:
+            out.write(cv2.resize(image, (884, 496)))
+    out.release()
+    return path
+
+
+@pytest.mark.parametrize("name", ["hdformer", "tpnet", "videopose3d"])
+def test_the_ready_made_graphs_on_a_real_clip(name: str, walk_clip: Path, assets: Path, tmp_path: Path) -> None:
+    """Real 2D networks; the lifter's weights are synthetic (random), so its poses mean nothing."""
+    models = assets / "models"
+    graph = Graph.from_yaml(
+        name,
+        overrides=[
+            f"stages.detect.model={models / 'efficientdet_lite0_uint8_320.tflite'}",
+            f"stages.keypoints.model={models / 'mediapipe' / 'pose_landmark_full.tflite'}",
+            f"stages.lift.checkpoint={tmp_path / 'lifter.safetensors'}",
+        ],
+    )
+    graph.only_streams({"walk": str(walk_clip)})
+    lift = next(stage for stage in graph.validate().stages if stage.name == "lift")
+    narrow = {"tpnet": {"channels": 16, "trajectory_channels": 16}, "hdformer": {}}
+    network = zoo.create(lift.options.model, **narrow.get(name, {"channels": 16}))
+    checkpoint.write(network, tmp_path / "lifter.safetensors", lift.options.model)
+
+    out = Collected()
+    engine = Engine(graph.without_sinks().add("collect", Collect, into=out).validate())
+    engine.start()
+    engine.wait()
+    assert engine.errors == []
+    assert out.seqs("walk") == list(range(8))
+    found = [(p.seq, person.keypoints_3d) for p in out.packets for person in p.persons if person.keypoints_2d]
+    assert len(found) >= 6
+    for seq, pose in found:
+        assert pose is not None
+        assert (pose.skeleton, pose.points.shape, pose.root) == ("h36m17", (17, 3), None)
+        assert seq - 1 <= pose.frame_seq <= seq  # on a grid of 50 a second the newest row may be of the frame before
+        assert np.isfinite(pose.points).all()

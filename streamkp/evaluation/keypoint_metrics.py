@@ -37,9 +37,9 @@ def epe(predicted: Floats, target: Floats, visible: Mask) -> float:
 
 
 def pck(predicted: Floats, target: Floats, visible: Mask, size: ArrayLike, threshold: float = HAND_PCK) -> float:
-    """Share (0..1) of joints whose distance, divided by `size` [...], is below the threshold; mean over joints.
+    """Share (0..1) of joints whose distance, divided by `size` (of each pose, or one), is below the threshold.
 
-    Joints that are annotated nowhere do not count.
+    It is the mean over joints; joints that are annotated nowhere do not count.
     """
     return float(np.mean(_near(predicted, target, visible, size, threshold)))
 

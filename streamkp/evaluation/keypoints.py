@@ -213,7 +213,7 @@ def _hands(
     truths: Sequence[Instance], guesses: Sequence[Guess], skeleton: str, annotations: Annotations
 ) -> dict[str, Any]:
     predicted, target, visible, boxes = _pairs(truths, guesses)
-    size = np.maximum(boxes[:, 2:].max(1), 1)[:, None]
+    size = np.maximum(boxes[:, 2:].max(1), 1)
     figures: Figures = {
         "pck": keypoint_metrics.pck(predicted, target, visible, size),
         "auc": keypoint_metrics.auc(predicted, target, visible),

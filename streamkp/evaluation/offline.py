@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from streamkp.errors import ModelError, UsageError
 from streamkp.models import catalog, hub, settings, zoo
 from streamkp.models.lifters import LIFTERS
-from streamkp.motion import hdformer, tpnet
+from streamkp.models.settings import Statistics
+from streamkp.motion import hdformer, tpnet, typical_people
 from streamkp.motion.camera import Intrinsics, screen_coordinates
 from streamkp.motion.tiling import cut, join, pad_edges, plan_tiles
 
@@ -31,29 +32,39 @@ _HIP = 0
 
 
 def open_offline(name: str, checkpoint: Path | None = None) -> tuple[Offline, str]:
-    """A lifter for whole sequences, and the layout of the 2D poses that it reads.
+    """A lifter for whole sequences, by catalog name or checkpoint file, and the layout of the 2D poses that it reads.
 
     Without `checkpoint` the weights of the catalog are used, and fetched if absent. Raises `UsageError` for a model
     that lifts no 2D poses, `ModelError` for one that is unknown, cannot be fetched, or does not fit its checkpoint.
     """
-    known = {model.name for model in catalog.table().model if model.task == "body-3d-keypoints"}
-    if name in LIFTERS and name not in known:
-        raise UsageError(
-            f"{name} does not lift 2D poses: it reads images, which this data has none of, "
-            f"so that `eval lifter` cannot measure it. Models that it can measure: {', '.join(sorted(known))}"
-        )
-    model = catalog.get(name)
-    if model.task != "body-3d-keypoints" or model.network is None:
-        raise UsageError(f"{name} is for {model.task}, and does not lift 2D poses. See {', '.join(sorted(known))}")
-    weights = checkpoint or hub.path(model.name)
-    network = zoo.load(model.network, weights)
-    if model.network == "hdformer":
+    network_name, skeleton, weights = _which(name, checkpoint)
+    network = zoo.load(network_name, weights)
+    if network_name == "hdformer":
         lift = _hdformer(network, weights)
-    elif model.network == "tpnet":
+    elif network_name == "tpnet":
         lift = _tpnet(network, weights)
     else:
         lift = _videopose3d(network)
-    return _checked(model.name, lift), model.input_skeleton or "h36m17"
+    return _checked(name, lift), skeleton
+
+
+def _which(name: str, checkpoint: Path | None) -> tuple[str, str, Path]:
+    """The network, the layout that it reads, and the file with its weights."""
+    lifters = {row.name: row for row in catalog.table().model if row.task == "body-3d-keypoints"}
+    able = f"Models that it can measure: {', '.join(row.name for row in lifters.values() if row.network)}"
+    if name in LIFTERS:
+        raise UsageError(
+            f"{name} takes its poses from images, not from windows of 2D poses: `eval lifter` cannot measure it. {able}"
+        )
+    file = Path(name).expanduser()
+    if name not in lifters and file.is_file():
+        from streamkp.models import lifter_networks
+
+        return lifter_networks.tell(file), "h36m17", file
+    row = catalog.get(name)
+    if row.network is None or row.name not in lifters:
+        raise UsageError(f"`eval lifter` cannot measure {name}, a model for {row.task}. {able}")
+    return row.network, row.input_skeleton or "h36m17", checkpoint or hub.path(row.name)
 
 
 def _checked(name: str, lift: Offline) -> Offline:
@@ -67,18 +78,20 @@ def _checked(name: str, lift: Offline) -> Offline:
 
 
 def _hdformer(network: nn.Module, weights: Path) -> Offline:
-    """Windows side by side, as in the evaluation of its authors, averaged with those of the mirrored person."""
+    """Windows side by side, as in the evaluation of its authors, averaged with those of the mirrored person.
+
+    Where the statistics of the network are not beside its weights, those of typical people stand in, as in the graph.
+    """
     import torch
 
-    before, after = settings.statistics(weights, 2), settings.statistics(weights, 3)
-    if before is None or after is None:
-        raise ModelError(f"{weights}: HDFormer needs mean_std_2d.npy and mean_std_3d.npy, and they must lie beside it")
-    mean, std = (torch.from_numpy(v.T[None, :, None]).float() for v in (after.mean, after.std))
+    plane = settings.statistics(weights, 2) or Statistics(typical_people.MEAN_2D, typical_people.STD_2D)
+    space = settings.statistics(weights, 3) or Statistics(typical_people.MEAN_3D, typical_people.STD_3D)
+    mean, std = (torch.from_numpy(values.T[None, :, None]).float() for values in (space.mean, space.std))
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
         tiles = plan_tiles(len(points), hdformer.FRAMES, hdformer.FRAMES)
         windows = cut(points[..., :2], tiles, hdformer.FRAMES)
-        inputs = hdformer.network_inputs(windows, lens, before.mean, before.std)
+        inputs = hdformer.network_inputs(windows, lens, plane.mean, plane.std)
         with torch.inference_mode():
             plain, flipped = (
                 np.concatenate(
@@ -92,35 +105,33 @@ def _hdformer(network: nn.Module, weights: Path) -> Offline:
 
 
 def _tpnet(network: nn.Module, weights: Path) -> Offline:
-    """The root-relative pose; the trajectory is not measured."""
     options = settings.configuration(weights).get("model", {}).get("MODEL", {})
-    offsets, canonical = bool(options.get("USE_2D_OFFSETS", False)), bool(options.get("USE_CANONICAL_COORDS", True))
-    padding: Any = network.padding
+    offsets = bool(options.get("USE_2D_OFFSETS", False))
+    pose: Any = network.model_pos  # the trajectory is not measured
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
-        pose, plane = tpnet.network_inputs(points[..., :2], lens, size, padding, offsets, canonical)
-        return _in_chunks(network, sum(padding), pose[0], plane[0])
+        padded, _ = tpnet.network_inputs(points[..., :2], lens, size, pose.padding, offsets)
+        return _in_chunks(pose, padded[0])
 
     return lift
 
 
 def _videopose3d(network: nn.Module) -> Offline:
-    padding: Any = network.padding
+    pose: Any = getattr(network, "model_pos", network)
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
         screen = screen_coordinates(points[..., :2], *size)
-        return _in_chunks(network, sum(padding), pad_edges(screen, *padding).astype(np.float32))
+        return _in_chunks(pose, pad_edges(screen, *pose.padding).astype(np.float32))
 
     return lift
 
 
-def _in_chunks(network: nn.Module, around: int, *padded: Floats) -> Floats:
-    """Sequences [T + around, 17, 2] through a convolutional network, some frames at a time -> [T, 17, 3]."""
+def _in_chunks(network: Any, padded: Floats) -> Floats:
+    """A sequence [T + padding, 17, 2] through a convolutional network, some frames at a time -> [T, 17, 3]."""
     import torch
 
-    poses = []
+    around = network.receptive_field - 1
+    starts = range(0, len(padded) - around, CHUNK)
     with torch.inference_mode():
-        for start in range(0, len(padded[0]) - around, CHUNK):
-            out = network(*(torch.from_numpy(x[None, start : start + CHUNK + around]) for x in padded))
-            poses.append((out[0] if isinstance(out, tuple) else out)[0].numpy())
-    return np.concatenate(poses)
+        parts = [network(torch.from_numpy(padded[None, i : i + CHUNK + around])) for i in starts]
+    return np.concatenate([part[0].numpy() for part in parts])

@@ -77,9 +77,7 @@ class KeypointsParts(BatchStage):
 
     def _opened(self, model: str, skeleton: str) -> PoseEstimator:
         o = self.options
-        estimator = open_estimator(
-            model, threads=o.threads, precision=o.precision, device=o.device, runtime=o.runtime
-        )
+        estimator = open_estimator(model, threads=o.threads, precision=o.precision, device=o.device, runtime=o.runtime)
         if estimator.skeleton != skeleton:
             estimator.close()
             raise UsageError(f"{model} finds {estimator.skeleton}; a network that finds {skeleton} is needed here")
@@ -151,5 +149,5 @@ def _bounds(region: Region) -> FloatArray:
 
 def _touches(box: FloatArray, image: Image) -> bool:
     """Whether any of a box (4,) lies in the image."""
-    x, y, w, h = box.tolist()
+    x, y, w, h = (float(v) for v in box)
     return x < image.shape[1] and y < image.shape[0] and x + w > 0 and y + h > 0

@@ -71,7 +71,9 @@ def face_region(points: FloatArray, skeleton: Skeleton, min_score: float) -> Reg
     towards_nose = nose[:2] - middle
     if towards_nose @ down < 0:  # seen from behind, or the eyes swapped: the nose says where down is
         angle, down = float(np.arctan2(-eyes[1], -eyes[0])), -down
-    size = max(_HEAD_PER_EYES * np.hypot(*eyes), _HEAD_PER_NOSE * np.hypot(*towards_nose), _ears(points, skeleton, min_score))
+    size = max(
+        _HEAD_PER_EYES * np.hypot(*eyes), _HEAD_PER_NOSE * np.hypot(*towards_nose), _ears(points, skeleton, min_score)
+    )
     if not size > 0:
         return None
     centre = middle + _FACE_BELOW_EYES * size * down

@@ -30,17 +30,18 @@ def as_bgr(image: NDArray[Any]) -> Image:
         raise UsageError(f"the image has no pixels: its shape is {image.shape}")
     pixels = _bytes(image)
     if channels == 1:
-        return cv2.cvtColor(pixels.reshape(image.shape[:2]), cv2.COLOR_GRAY2BGR)  # type: ignore[no-any-return]
+        bgr: Image = cv2.cvtColor(pixels.reshape(image.shape[:2]), cv2.COLOR_GRAY2BGR)
+        return bgr
     return np.ascontiguousarray(pixels[:, :, :3])
 
 
-def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
+def _bytes(image: NDArray[Any]) -> Image:
     if image.dtype == np.uint8:
         return image
     if image.dtype == bool:
         return image.astype(np.uint8) * np.uint8(255)
     if image.dtype == np.uint16:
-        return (image >> 8).astype(np.uint8)
+        return np.right_shift(image, 8).astype(np.uint8)
     if np.issubdtype(image.dtype, np.floating):
         low, high = float(image.min()), float(image.max())  # NaN if any is
         if not (low >= 0 and high <= 1):

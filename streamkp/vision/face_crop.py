@@ -24,6 +24,7 @@ MEAN = (0.4076 * 255, 0.458 * 255, 0.485 * 255)  # BGR, for affine.network_input
 STD = (255.0, 255.0, 255.0)
 REFINEMENTS = 6  # the number of passes after the first in the reference
 _ENLARGE = 0.1
+_LARGEST = 1024  # side in pixels of a region that is turned at its own size
 _EYES = (74, 83)  # centres of the image-left and the image-right eye
 
 
@@ -111,28 +112,30 @@ def upright_region(points: NDArray[np.float32], region: Region) -> Region:
 
 
 def crop_upright(image: NDArray[np.uint8], region: Region, out: NDArray[np.uint8]) -> None:
-    """Fill `out` (96, 96, 3) with a turned region of the image in one pass, stretched, black outside the image.
+    """Fill `out` (96, 96, 3) with a turned region of the image, stretched, black outside the image.
 
-    For a region of whole pixels that is not turned it is `crop`.
+    As in the reference the image is turned at its own size first and then scaled; for a region of whole pixels that
+    is not turned the result is that of `crop`.
     """
-    to_image = _upright(region)
-    to_image[:, 2] += to_image[:, :2] @ (0.5, 0.5) - 0.5  # where cv2.resize samples
-    warp(image, invert(to_image[None])[0], out)
+    size = np.clip(np.rint(region[2:4]), 1, _LARGEST).astype(int)
+    turned = np.empty((size[1], size[0], 3), np.uint8)
+    warp(image, invert(_to_image(region, *size)[None])[0], turned)
+    cv2.resize(turned, (INPUT, INPUT), dst=out)
 
 
 def upright_to_image(points: NDArray[Any], region: Region) -> Floats:
     """Points (K, 2) in pixels of an upright crop to pixels of the image."""
-    matrix = _upright(region)
+    matrix = _to_image(region, INPUT, INPUT)
     moved: Floats = points @ matrix[:, :2].T + matrix[:, 2]
     return moved
 
 
-def _upright(region: Region) -> Floats:
-    """The matrix (2, 3) from crop to image for points (the corner of the crop is the corner of the region)."""
+def _to_image(region: Region, width: int, height: int) -> Floats:
+    """The matrix (2, 3) from a crop of the region, of that size in pixels, to the image."""
     cx, cy, w, h, angle = (float(v) for v in region)
     cos, sin = np.cos(angle), np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([w / INPUT, h / INPUT])
-    return np.column_stack([linear, np.array([cx, cy]) - linear @ (INPUT / 2, INPUT / 2)])
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([w / width, h / height])
+    return np.column_stack([linear, np.array([cx, cy]) - linear @ (width / 2, height / 2)])
 
 
 def _inside(corners: Floats, width: int, height: int) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,13 @@ def test_joints_are_compared_by_name(data: Path) -> None:
     assert report["joints"][0] == "left_shoulder"
     assert len(report["joints"]) == 12
     assert report["figures"]["body"]["oks_all"] == pytest.approx(1)
+
+
+def test_without_pycocotools(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    truth = annotations.read(data / "coco" / "test_coco.json")
+    with pytest.raises(UsageError, match=r"pip install 'streamkp\[eval\]'"):
+        evaluate(truth, Scripted(truth, "coco17"))
 
 
 def test_hands(tmp_path: Path) -> None:

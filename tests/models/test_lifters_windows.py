@@ -244,7 +244,7 @@ def test_a_video_of_three_frames(small, walkers, name):
         checkpoint.write(network, file, name)
     else:
         file = small(name)
-    lifter = open_lifter(str(file), runtime="torch")
+    lifter = open_lifter(name, checkpoint=file, runtime="torch", threads=1)
     for packet in packets(walkers[0][:3], lifter.frames):
         (pose,) = lift(lifter, packet)
         assert pose.frame_seq == packet.seq

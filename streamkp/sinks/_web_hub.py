@@ -20,7 +20,7 @@ class Client:
         self.format = format
         self._stream = stream
         self._limit = limit
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, bool]] = deque()  # message, and whether it is a frame
         self._lost = 0
         self._lock = threading.Lock()
         self._awake = asyncio.Event()
@@ -30,13 +30,14 @@ class Client:
         """Whether this client asked for that stream, or for all."""
         return self._stream is None or self._stream == stream
 
-    def offer(self, data: bytes) -> None:
-        """Queue a message, from any thread."""
+    def offer(self, data: bytes, frame: bool = True) -> None:
+        """Queue a message, from any thread; if there is no room the oldest frame goes, status messages stay."""
         with self._lock:
             if len(self._queue) >= self._limit:
-                self._queue.popleft()
-                self._lost += 1
-            self._queue.append(data)
+                oldest = next((i for i, (_, is_frame) in enumerate(self._queue) if is_frame), None)
+                del self._queue[oldest or 0]
+                self._lost += oldest is not None
+            self._queue.append((data, frame))
 
     def wake(self, ending: bool = False) -> None:
         """There may be something to send; `ending`: and that will be all. To be called on the loop."""
@@ -59,7 +60,7 @@ class Client:
             if self._lost:
                 lost, self._lost = self._lost, 0
                 return wire.encode(wire.lost_message(lost), self.format)
-            return self._queue.popleft() if self._queue else None
+            return self._queue.popleft()[0] if self._queue else None
 
 
 class Hub:
@@ -80,7 +81,7 @@ class Hub:
         """A new client; it is told first which streams are online."""
         with self._lock:
             for stream in filter(client.wants, self._online):
-                client.offer(wire.encode(wire.status_message(stream, True), client.format))
+                client.offer(wire.encode(wire.status_message(stream, True), client.format), frame=False)
             self.clients = (*self.clients, client)
         client.wake()
 
@@ -100,7 +101,7 @@ class Hub:
             if client.wants(message["stream"]):
                 if client.format not in encoded:
                     encoded[client.format] = wire.encode(message, client.format)
-                client.offer(encoded[client.format])
+                client.offer(encoded[client.format], frame="seq" in message)
         if encoded and not self._waking:
             self._waking = True
             self._post(self._wake)

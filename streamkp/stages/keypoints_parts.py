@@ -68,12 +68,18 @@ class KeypointsParts(BatchStage):
 
     def open(self) -> None:
         o = self.options
-        self._hands = None if o.hands is None else self._opened(o.hands, "hand21")
+        self._hands: PoseEstimator | None = None
         self._face: Face106Estimator | None = None
-        if o.face is not None:
-            face = self._opened(o.face, "face106")
-            assert isinstance(face, Face106Estimator)
-            self._face = face
+        try:
+            if o.hands is not None:
+                self._hands = self._opened(o.hands, "hand21")
+            if o.face is not None:
+                face = self._opened(o.face, "face106")
+                assert isinstance(face, Face106Estimator)
+                self._face = face
+        except BaseException:
+            self.close()
+            raise
 
     def _opened(self, model: str, skeleton: str) -> PoseEstimator:
         o = self.options

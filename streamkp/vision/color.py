@@ -32,7 +32,7 @@ def as_bgr(image: NDArray[Any]) -> Image:
     if channels == 1:
         bgr: Image = cv2.cvtColor(pixels.reshape(image.shape[:2]), cv2.COLOR_GRAY2BGR)
         return bgr
-    return np.ascontiguousarray(pixels[:, :, :3])
+    return np.ascontiguousarray(pixels if channels == 3 else pixels[:, :, :3])
 
 
 def _bytes(image: NDArray[Any]) -> Image:

@@ -6,14 +6,22 @@
         for person in result.persons:
             print(result.seq, person.track, person.keypoints_2d.points)
 
+    body3d = streamkp.pipeline("body-3d-keypoints")
+    poses = body3d("walking.mp4")["keypoints"]
+
 What is named here is the public interface; everything else may change.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.live import stream
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
+
+if TYPE_CHECKING:
+    from streamkp.pipelines import pipeline
 
 __version__ = "0.1.0"
 
@@ -30,5 +38,14 @@ __all__ = [
     "StreamkpError",
     "UsageError",
     "__version__",
+    "pipeline",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "pipeline":  # and with it the models, which `import streamkp` does without
+        from streamkp.pipelines import pipeline
+
+        return pipeline
+    raise AttributeError(f"module 'streamkp' has no attribute {name!r}")

@@ -1,0 +1,54 @@
+"""The video of a clip whose results are known: the clip is read a second time and drawn on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamkp.errors import UsageError
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.graph.stage import MapStage, StageContext, StageOptions
+from streamkp.packet import Packet
+from streamkp.pipelines.footage import Clip, Footage
+from streamkp.sinks.render import Render
+
+
+class _Recall(MapStage):
+    """Gives every frame the people that were found in it."""
+
+    class Options(StageOptions):
+        """`packets`: of all frames, by `seq`."""
+
+        packets: Any
+
+    options: Options
+
+    def process(self, packet: Packet) -> Packet:
+        packet.persons = self.options.packets[packet.seq].persons
+        return packet
+
+
+def check(clip: Clip, path: Path) -> None:
+    """Raise `UsageError` where a video cannot be written to `path`, before the work that it should show."""
+    Render(Render.Options(path=path, overwrite=True), StageContext("output_video")).open()
+    if clip.pictures is None and path.exists() and Path(clip.uri).exists() and path.samefile(clip.uri):
+        raise UsageError(f"{path} is the input itself: choose another output_video")
+
+
+def draw(clip: Clip, packets: list[Packet], path: Path, view: Mapping[str, Any]) -> None:
+    """Write a video of the clip with what `packets` (one for each frame) hold; `view` are options of `render`.
+
+    Raises:
+        OutputError: the video cannot be written.
+        UsageError: the path is not that of a video, or its folder does not exist.
+        SourceError: the clip cannot be read again.
+    """
+    graph = Graph().stream("clip", clip.uri).add("decode", Footage, clips={"clip": clip})
+    graph.add("recall", _Recall, packets=packets).add("render", path=str(path), overwrite=True, **view)
+    engine = Engine(graph.validate())
+    with engine:
+        engine.wait()
+    if engine.errors:
+        raise engine.errors[0]

@@ -1,0 +1,116 @@
+"""A graph that stays open between calls, so that models are loaded once."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+from pydantic import SecretStr
+
+from streamkp.errors import StreamkpError
+from streamkp.graph.channel import Channel, Closed, End
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.graph.spec import StreamSpec
+from streamkp.live import DEPTH, HandOver
+from streamkp.packet import Packet
+from streamkp.pipelines.footage import Clip, Footage
+
+Progress = Callable[[int, int | None], None]  # frames done, frames in all where that is known
+
+
+class _Deliver(HandOver):
+    """Hands over results, and the end of every stream."""
+
+    def stream_ended(self, stream: str) -> None:
+        self.options.channel.end(stream)
+
+
+class Session:
+    """Runs one clip after the other through stages; the engine starts with the first one.
+
+    `stages` adds what lies between the source and the results.
+    """
+
+    def __init__(self, stages: Callable[[Graph], Graph]) -> None:
+        self._stages = stages
+        self._clips: dict[str, Clip] = {}
+        self._names = (f"clip{n}" for n in itertools.count())
+        self._engine: Engine | None = None
+        self._channel: Channel[Packet]
+
+    def run(self, clip: Clip, progress: Progress | None = None) -> Iterator[Packet]:
+        """The packets of a clip, in order, every frame.
+
+        Raises:
+            StreamkpError: a stage cannot be opened, the clip cannot be read to its end, or a stage failed on a frame.
+        """
+        engine = self._open()
+        name, done, complete = next(self._names), 0, False
+        self._clips[name] = clip
+        try:
+            engine.add_stream(name, StreamSpec(uri=SecretStr(clip.uri)))
+            total: int | None = None
+            while not isinstance(packet := self._next(), End):
+                done += 1
+                if progress is not None:
+                    total = total or engine.stats()["streams"][name]["frames_total"]
+                    progress(done, total)
+                yield packet
+            if engine.errors:
+                raise engine.errors[0]
+            read = engine.stats()["streams"][name]["frames"]
+            if done < read:
+                raise StreamkpError(f"{read - done} of {read} frames could not be worked on; the log says why")
+            complete = True
+        finally:
+            del self._clips[name]
+            if complete:
+                engine.remove_stream(name)
+            else:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the models; the next clip loads them again."""
+        if self._engine is not None:
+            _stop(self._engine, self._channel)
+            self._engine.wait()
+            self._engine = None
+
+    def _next(self) -> Packet | End:
+        try:
+            return self._channel.get()[1]
+        except Closed:
+            assert self._engine is not None
+            raise (self._engine.errors or [StreamkpError("the pipeline was closed while it ran")])[0] from None
+
+    def _open(self) -> Engine:
+        if self._engine is None:
+            self._channel = Channel(DEPTH, lambda _: "block")
+            graph = self._stages(Graph().add("decode", Footage, clips=self._clips))
+            graph.add("deliver", _Deliver, channel=self._channel)
+            engine = Engine(graph.validate(), keep_alive=True)
+            engine.start()
+            self._engine = engine
+            _stop_at_exit(engine, self._channel)
+            weakref.finalize(self, _stop, engine, self._channel)
+        return self._engine
+
+
+def _stop(engine: Engine, channel: Channel[Packet]) -> None:
+    channel.abort()
+    engine.stop()
+
+
+def _stop_at_exit(engine: Engine, channel: Channel[Packet]) -> None:
+    """End the engine's threads when the main thread ends: the interpreter waits for them before it exits."""
+
+    def watch() -> None:
+        main = threading.main_thread()
+        while main.is_alive() and engine.state != "stopped":
+            main.join(1.0)
+        _stop(engine, channel)
+
+    threading.Thread(target=watch, name="streamkp-pipeline-exit", daemon=True).start()

@@ -29,10 +29,12 @@ def as_bgr(image: NDArray[Any]) -> Image:
     if image.size == 0:
         raise UsageError(f"the image has no pixels: its shape is {image.shape}")
     pixels = _bytes(image)
+    bgr: Image
     if channels == 1:
-        bgr: Image = cv2.cvtColor(pixels.reshape(image.shape[:2]), cv2.COLOR_GRAY2BGR)
-        return bgr
-    return np.ascontiguousarray(pixels if channels == 3 else pixels[:, :, :3])
+        bgr = cv2.cvtColor(pixels.reshape(image.shape[:2]), cv2.COLOR_GRAY2BGR)
+    else:
+        bgr = np.ascontiguousarray(pixels if channels == 3 else pixels[:, :, :3])
+    return bgr
 
 
 def _bytes(image: NDArray[Any]) -> Image:
@@ -41,7 +43,8 @@ def _bytes(image: NDArray[Any]) -> Image:
     if image.dtype == bool:
         return image.astype(np.uint8) * np.uint8(255)
     if image.dtype == np.uint16:
-        return np.right_shift(image, 8).astype(np.uint8)
+        high_byte: Image = np.right_shift(image, 8).astype(np.uint8)
+        return high_byte
     if np.issubdtype(image.dtype, np.floating):
         low, high = float(image.min()), float(image.max())  # NaN if any is
         if not (low >= 0 and high <= 1):

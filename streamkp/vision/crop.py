@@ -13,6 +13,7 @@ import numpy as np
 
 from streamkp.packet import FloatArray, Image
 from streamkp.vision.pose import Region
+from streamkp.vision.warp import warp
 
 
 def crop(image: Image, region: Region, out: Image, border: int = cv2.BORDER_REPLICATE) -> None:
@@ -27,14 +28,7 @@ def crop(image: Image, region: Region, out: Image, border: int = cv2.BORDER_REPL
             [yx, yy, cy - yx * width / 2 - yy * height / 2],
         ]
     )
-    cv2.warpAffine(
-        image,
-        to_source,
-        (width, height),
-        dst=out,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=border,
-    )
+    warp(image, cv2.invertAffineTransform(to_source), out, border)
 
 
 def points_to_source(points: FloatArray, regions: FloatArray) -> FloatArray:

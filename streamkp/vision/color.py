@@ -38,19 +38,21 @@ def as_bgr(image: NDArray[Any]) -> Image:
 
 
 def _bytes(image: NDArray[Any]) -> Image:
+    pixels: Image
     if image.dtype == np.uint8:
-        return image
-    if image.dtype == bool:
-        return image.astype(np.uint8) * np.uint8(255)
-    if image.dtype == np.uint16:
-        high_byte: Image = np.right_shift(image, 8).astype(np.uint8)
-        return high_byte
-    if np.issubdtype(image.dtype, np.floating):
+        pixels = image
+    elif image.dtype == bool:
+        pixels = image.astype(np.uint8) * np.uint8(255)
+    elif image.dtype == np.uint16:
+        pixels = np.right_shift(image, 8).astype(np.uint8)
+    elif np.issubdtype(image.dtype, np.floating):
         low, high = float(image.min()), float(image.max())  # NaN if any is
         if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"an image of floating numbers has values in 0..1; this one has {low:g}..{high:g}"
                 " (for 0..255 use image.astype('uint8'))"
             )
-        return np.rint(image * 255).astype(np.uint8)
-    raise UsageError(f"an image is of uint8, uint16 or floating numbers, not {image.dtype}")
+        pixels = np.rint(image * 255).astype(np.uint8)
+    else:
+        raise UsageError(f"an image is of uint8, uint16 or floating numbers, not {image.dtype}")
+    return pixels

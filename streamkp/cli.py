@@ -16,6 +16,7 @@ from rich.table import Table
 import streamkp
 from streamkp.cli_bench import bench_app
 from streamkp.cli_eval import eval_app
+from streamkp.cli_infer import infer
 from streamkp.cli_listen import listen, schema
 from streamkp.cli_models import models_app, samples_app
 from streamkp.cli_run import run
@@ -40,6 +41,7 @@ app = typer.Typer(
 graph_app = typer.Typer(help="Look at a graph file.", no_args_is_help=True)
 
 app.command()(run)
+app.command()(infer)
 app.add_typer(graph_app, name="graph")
 app.add_typer(models_app, name="models")
 app.add_typer(samples_app, name="samples")

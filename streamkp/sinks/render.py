@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 from pydantic import Field
 
 from streamkp.errors import OutputError, UsageError
@@ -28,6 +29,9 @@ from streamkp.vision import draw
 
 TICKS = 90_000  # per second
 FRAME = 3_000  # ticks between two frames where the clock does not say
+OPAQUE = 0.85  # of the 3D corner
+FOLLOW = 0.02  # share by which the memory of where people were moves with each frame
+WORTH_A_MOVE = 0.3  # share of the 3D corner that must be gained by another place
 FRAGMENTED = (".mp4", ".mov")
 SUFFIXES = (*FRAGMENTED, ".mkv")
 
@@ -40,7 +44,9 @@ class Render(Sink):
         overwrite: bool = Field(False, description="Replace files that exist.")
         azimuth: float = Field(30.0, description="Turn of the 3D poses about the vertical, degrees.")
         elevation: float = Field(12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.")
-        inset: float = Field(0.35, ge=0, le=1, description="Size of the 3D corner over the image height; 0: none.")
+        inset: float = Field(
+            0.35, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
+        )
 
     options: Options
 
@@ -57,6 +63,7 @@ class Render(Sink):
             refuse_existing(self.context.name, self.options.path, self.options.overwrite)
         self._videos: dict[str, _Video] = {}
         self._paths: set[Path] = set()
+        self._insets: dict[str, _Inset] = {}
 
     def process(self, packet: Packet) -> None:
         video = self._videos.get(packet.stream)
@@ -70,13 +77,17 @@ class Render(Sink):
         if image is None:
             image = np.zeros((packet.height, packet.width, 3), np.uint8)
         picture = draw.overlay(image, packet.persons)
-        side = int(min(picture.shape[0] * self.options.inset, picture.shape[1]))
-        if side >= 16:
-            corner = draw.inset(packet.persons, side, self.options.azimuth, self.options.elevation)
-            picture[:side, -side:] = corner
+        side = int(min(picture.shape[:2]) * self.options.inset)
+        place = self._insets.setdefault(packet.stream, _Inset())
+        if side >= 16 and (corner := place.corner(packet, side)) is not None:
+            x, y = draw.corner_at(corner, packet.width, packet.height, side)
+            under = picture[y : y + side, x : x + side]
+            poses = draw.inset(packet.persons, side, self.options.azimuth, self.options.elevation)
+            cv2.addWeighted(poses, OPAQUE, under, 1 - OPAQUE, 0, dst=under)
         return picture
 
     def stream_ended(self, stream: str) -> None:
+        self._insets.pop(stream, None)
         if (video := self._videos.pop(stream, None)) is not None:
             video.close()
 
@@ -104,6 +115,27 @@ class Render(Sink):
         refuse_existing(self.context.name, path, self.options.overwrite)
         self._paths.add(path)
         return path
+
+
+class _Inset:
+    """The corner for the 3D poses of one stream: where people have been the least of late; it moves rarely."""
+
+    def __init__(self) -> None:
+        self._covered: NDArray[np.float64] | None = None  # of each corner, slowly following
+        self._at = 0
+
+    def corner(self, packet: Packet, side: int) -> draw.Corner | None:
+        """The corner for this frame; None as long as the stream has had no 3D pose."""
+        if any(person.keypoints_3d is not None for person in packet.persons):
+            now = draw.covered(packet.persons, packet.width, packet.height, side)
+            if self._covered is None:
+                self._covered = now
+                self._at = int(now.argmin())
+            self._covered = self._covered + FOLLOW * (now - self._covered)
+            best = int(self._covered.argmin())
+            if self._covered[self._at] > self._covered[best] + WORTH_A_MOVE:
+                self._at = best
+        return None if self._covered is None else draw.CORNERS[self._at]
 
 
 class _Video:

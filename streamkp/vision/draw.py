@@ -6,6 +6,7 @@ Colours are BGR: one per person for boxes and ids, one per side of the body for 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -24,6 +25,9 @@ LEFT: Colour = (240, 200, 56)
 RIGHT: Colour = (69, 159, 255)
 MIDDLE: Colour = (245, 237, 232)
 DARK: Colour = (22, 15, 11)
+
+Corner = Literal["top right", "top left", "bottom right", "bottom left"]
+CORNERS: tuple[Corner, ...] = get_args(Corner)
 
 SEEN = 0.3  # joints with a lower score are not drawn
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV is given
@@ -46,6 +50,9 @@ def overlay(image: Image, persons: Sequence[Person]) -> Image:
             points = person.keypoints_2d.points
             seen = (points[:, 2] >= SEEN) & np.isfinite(points).all(axis=1)
             _draw_skeleton(canvas, person.keypoints_2d.skeleton, points[:, :2], seen, thick + 1)
+        for skeleton, points in _parts(person.extra):
+            seen = (points[:, 2] >= SEEN) & np.isfinite(points).all(axis=1)
+            _draw_skeleton(canvas, skeleton, points[:, :2], seen, thick)
     return canvas
 
 
@@ -68,6 +75,23 @@ def inset(persons: Sequence[Person], size: int, azimuth: float = 30.0, elevation
     return canvas
 
 
+def covered(persons: Sequence[Person], width: int, height: int, side: int) -> NDArray[np.float64]:
+    """How much of a square of `side` pixels in each of `CORNERS` lies under people's boxes: (4,), 0..1 and more."""
+    boxes = np.array([person.box for person in persons if np.isfinite(person.box).all()], np.float64).reshape(-1, 4)
+    shares = []
+    for corner in CORNERS:
+        x, y = corner_at(corner, width, height, side)
+        low = np.maximum(boxes[:, :2], (x, y))
+        high = np.minimum(boxes[:, :2] + boxes[:, 2:], (x + side, y + side))
+        shares.append(np.clip(high - low, 0, None).prod(axis=1).sum() / side**2)
+    return np.array(shares)
+
+
+def corner_at(corner: Corner, width: int, height: int, side: int) -> tuple[int, int]:
+    """Where the square in that corner begins: x, y."""
+    return (width - side if "right" in corner else 0, height - side if "bottom" in corner else 0)
+
+
 def view(points: FloatArray, azimuth: float, elevation: float) -> NDArray[np.float64]:
     """Points (K, 3) of the camera frame as `inset` looks at them, (K, 3): right, down, away; angles in degrees."""
     turn, rise = np.radians([azimuth, elevation])
@@ -86,6 +110,13 @@ def _draw_box(canvas: Image, person: Person, thick: int) -> None:
     base = max(y - 4, high + 4)
     cv2.rectangle(canvas, (x, base - high - 4), (x + wide + 6, base + 4), colour, cv2.FILLED)
     cv2.putText(canvas, label, (x + 3, base), font, size, DARK, thick, cv2.LINE_AA)
+
+
+def _parts(extra: dict[str, Any]) -> Iterator[tuple[str, FloatArray]]:
+    """Hands and face, as the stage `keypoints-parts` adds them to a person."""
+    yield from (("hand21", points) for points in extra.get("hands", {}).values())
+    if "face" in extra:
+        yield "face106", extra["face"]["points"]
 
 
 def _draw_skeleton(canvas: Image, name: str, points: NDArray[np.floating], seen: NDArray[np.bool_], thick: int) -> None:

@@ -128,3 +128,42 @@ def test_a_file_that_cannot_grow(open_sink: Open, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
+
+
+def _inset_at(sink: Any, packet: Any) -> str | None:
+    """Where the 3D corner was drawn: the only part of the grey background that is not grey."""
+    picture = sink.picture(packet)
+    ends = {"top right": (0, -1), "top left": (0, 0), "bottom right": (-1, -1), "bottom left": (-1, 0)}
+    changed = [corner for corner, at in ends.items() if np.abs(picture[at].astype(int) - 60).max() > 10]
+    assert len(changed) <= 1
+    return changed[0] if changed else None
+
+
+def _moved(packet: Any, x: float, y: float) -> Any:
+    """The person of a packet in a box of 90 x 90 there."""
+    (person,) = packet.persons
+    person.box = np.array((x, y, 90, 90), np.float32)
+    person.keypoints_2d = None
+    return packet
+
+
+def test_3d_poses_go_where_nobody_is_and_stay_there(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4")
+    assert _inset_at(sink, _moved(make_packet(0), 228, 2)) == "top left"  # somebody is top right
+    assert _inset_at(sink, _moved(make_packet(1), 2, 2)) == "top left"  # it does not jump for a passer-by
+    for seq in range(2, 100):
+        last = _inset_at(sink, _moved(make_packet(seq), 2, 2))
+    assert last in ("bottom left", "bottom right", "top right")  # but makes room for those who stay
+    assert _inset_at(sink, _moved(make_packet(0, stream="other"), 2, 2)) == "top right"
+
+
+def test_3d_poses_take_a_third_of_the_shorter_side_and_let_the_picture_through(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4")
+    packet = make_packet(0, width=304, height=540)
+    bare = make_packet(0, width=304, height=540)
+    bare.persons = []
+    assert_array_equal(sink.picture(bare), 60)  # nothing is drawn before there is a 3D pose
+    background = sink.picture(packet)[3:100, -100:-3].reshape(-1, 3).min(axis=0)
+    assert (background > np.array(draw.DARK)).all()
+    assert (background < 60).all()
+    assert_array_equal(sink.picture(packet)[110:120, -20:], 60)

@@ -87,3 +87,16 @@ def test_inset_shows_one_figure_per_person() -> None:
     assert _has(one[:, 40:80], draw.LEFT)
     assert _has(two[:, :60], draw.LEFT)
     assert _has(two[:, 60:], draw.LEFT)
+
+
+def test_hands_and_face_are_drawn() -> None:
+    person = _person(score=0.0)
+    plain = draw.overlay(_image(), [person])
+    for extra in ({"hands": {"left": _points(21)}}, {"face": {"points": _points(106)}}):
+        person.extra = extra
+        assert _has(draw.overlay(_image(), [person]), draw.MIDDLE)
+        assert not _has(plain, draw.MIDDLE)
+
+
+def _points(count: int) -> np.ndarray:
+    return np.column_stack([np.linspace(20, 60, count), np.linspace(30, 90, count), np.ones(count)]).astype(np.float32)

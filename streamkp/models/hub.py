@@ -113,7 +113,9 @@ class Hub:
         return self.location(entry)
 
     def _present(self, entry: Entry, stop: threading.Event | None) -> Path:
-        return self.location(entry) if self.is_cached(entry) else self.pull(entry, stop=stop)
+        # Hashing costs milliseconds; a damaged network would give wrong results in silence.
+        good = all(self._is_good(entry, file) for file in entry.files if file.required)
+        return self.location(entry) if good else self.pull(entry, stop=stop)
 
     def _state(self, entry: Entry, file: File) -> FileState:
         path = self.location(entry, file)

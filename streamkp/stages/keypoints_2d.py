@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from streamkp.graph.stage import BatchStage, StageOptions
+from streamkp.models import hub
 from streamkp.models.perception import PoseEstimator, open_estimator
 from streamkp.motion.tracker import Look, Track, Tracker, TrackerOptions
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
@@ -67,6 +68,10 @@ class Keypoints2DStage(BatchStage):
         )
 
     options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        hub.check(options.model)
 
     def open(self) -> None:
         o = self.options

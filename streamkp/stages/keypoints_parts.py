@@ -11,6 +11,7 @@ from pydantic import Field
 from streamkp import skeletons
 from streamkp.errors import UsageError
 from streamkp.graph.stage import BatchStage, StageOptions
+from streamkp.models import hub
 from streamkp.models.face106 import Face106Estimator
 from streamkp.models.perception import PoseEstimator, open_estimator
 from streamkp.packet import FloatArray, Image, Packet, Person
@@ -65,6 +66,11 @@ class KeypointsParts(BatchStage):
         threads: int = Field(2, ge=1, description="CPU threads of the networks.")
 
     options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        for model in filter(None, (options.hands, options.face)):
+            hub.check(model)
 
     def open(self) -> None:
         o = self.options

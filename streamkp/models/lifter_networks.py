@@ -13,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from streamkp.errors import ModelError
+from streamkp.errors import ModelError, UsageError
 from streamkp.models import checkpoint, settings, zoo
 from streamkp.models.hdformer import HDFormer
+from streamkp.models.incremental import IncrementalNetwork, worthwhile
+from streamkp.models.incremental_method import IncrementalMethod, Memory
 from streamkp.models.runtime_torch import Run, open_run
 from streamkp.models.settings import Statistics
 from streamkp.models.tpnet import TPNet
 from streamkp.models.videopose3d import SemiVideoPose3D, VideoPose3D
-from streamkp.models.window_lifters import Clip, ConvolutionMethod, HDFormerMethod, Method
+from streamkp.models.window_lifters import Clip, ConvolutionMethod, HDFormerMethod, Method, checked_lookahead
 from streamkp.motion import hdformer, tpnet, typical_people
 from streamkp.motion.camera import screen_coordinates
 from streamkp.motion.tiling import pad_edges
@@ -35,10 +37,13 @@ log = logging.getLogger("streamkp.models")
 class Choices:
     """What the user decides; see the options of `lift-3d`. None: as the network's reference does it."""
 
-    lookahead: int = 0
+    lookahead: int | None = 0
     flip: bool | None = None
     causal: bool | None = None
     trajectory: bool = False
+    incremental: bool | None = None  # None: where it costs less
+    memory: Memory | None = None  # what an incremental network keeps of each track; None: whole windows
+    cuda: bool = False
     open_run: Callable[..., Run] = open_run  # with device, runtime and threads
 
 
@@ -121,20 +126,39 @@ def _convolution(
     prepare: Callable[[Clip, int], tuple[Float32, ...]],
     choices: Choices,
 ) -> Method:
-    example = np.zeros((1, frame.pose.receptive_field, 17, 2), np.float32)
-    run = _run(frame, [example] * inputs, path, choices)
-    flip, lookahead = bool(choices.flip), choices.lookahead
-    return ConvolutionMethod(run, prepare, frame.pose.padding, name=name, lookahead=lookahead, flip=flip)
+    before, after = frame.pose.padding
+    lookahead, flip = checked_lookahead(name, choices.lookahead, after, after), bool(choices.flip)
+    examples = [np.zeros((1, frame.pose.receptive_field, 17, 2), np.float32)] * inputs
+    if choices.memory is None or not _incremental(frame.pose, lookahead, choices):
+        run = _run(frame, examples, path, choices)
+        return ConvolutionMethod(run, prepare, (before, after), name=name, lookahead=lookahead, flip=flip)
+    _check(frame, examples, path)
+    network = IncrementalNetwork(frame.pose, lookahead=lookahead, open_run=choices.open_run)
+    frames = before + 1 + lookahead
+    return IncrementalMethod(network, prepare, choices.memory, frames=frames, lookahead=lookahead, flip=flip)
+
+
+def _incremental(pose: VideoPose3D, lookahead: int, choices: Choices) -> bool:
+    if choices.trajectory:
+        if choices.incremental:
+            raise UsageError("a trajectory needs whole windows: set trajectory: false, or leave incremental out")
+        return False
+    if choices.incremental is None:
+        return not choices.cuda and worthwhile(pose, lookahead)
+    return choices.incremental
 
 
 def _run(network: nn.Module, examples: list[Float32], path: Path, choices: Choices, **options: Any) -> Run:
-    network = network.eval()
+    _check(network, examples, path)
+    return choices.open_run(network, examples, **options)
+
+
+def _check(network: nn.Module, examples: list[Float32], path: Path) -> None:
     try:
         with torch.inference_mode():
-            network(*map(torch.from_numpy, examples))
+            network.eval()(*map(torch.from_numpy, examples))
     except RuntimeError as error:
         raise ModelError(f"the network in {path} does not read x and y of 17 joints: {error}") from None
-    return choices.open_run(network, examples, **options)
 
 
 def _no_trajectory(name: str) -> ModelError:

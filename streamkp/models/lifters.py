@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from streamkp.errors import ModelError, UsageError
 from streamkp.models import catalog, hub
-from streamkp.models.runtime_torch import Device, Runtime, open_run
+from streamkp.models.runtime_torch import Device, Runtime, open_run, uses_cuda
 from streamkp.models.window_lifters import WindowLifter
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints3D, Packet, Person
@@ -21,14 +21,15 @@ class Lifter(Protocol):
     """Gives people a third dimension. Used by one thread at a time.
 
     A lifter that reads windows names the layout (`skeleton`), the number of poses (`frames`) and the rate in Hz
-    (`rate`) that it wants them in; set the `window` stage above to these. One that does not has `skeleton` None and
-    `frames` 0.
+    (`rate`) that it wants them in; set the `window` stage above to these. It lifts the pose `lookahead` before the
+    last. One that does not read windows has `skeleton` None and `frames` 0.
     """
 
     name: str
     skeleton: str | None
     skeleton_3d: str
     frames: int
+    lookahead: int
     rate: float | None
 
     def lift(self, people: Sequence[tuple[Packet, Person]]) -> list[Keypoints3D | None]:
@@ -48,6 +49,7 @@ class BlazePoseWorld:
     skeleton: str | None = None
     skeleton_3d = "blazepose33"
     frames = 0
+    lookahead = 0
     rate: float | None = None
 
     def lift(self, people: Sequence[tuple[Packet, Person]]) -> list[Keypoints3D | None]:
@@ -68,7 +70,7 @@ def open_lifter(
     model: str,
     *,
     checkpoint: str | Path | None = None,
-    lookahead: int = 0,
+    lookahead: int | None = 0,
     threads: int = 2,
     device: Device = "auto",
     runtime: Runtime = "auto",
@@ -76,11 +78,14 @@ def open_lifter(
     causal: bool | None = None,
     trajectory: bool = False,
     cameras: Mapping[str, Intrinsics] | None = None,
+    incremental: bool | None = None,
+    memory: MutableMapping[tuple[str, int], Any] | None = None,
 ) -> Lifter:
     """A lifter by catalog name or file, giving the pose of `lookahead` frames before the newest.
 
     Args:
         model: catalog name, or a checkpoint whose network its shapes tell.
+        lookahead: in frames; None for as many as there are before it, the middle of the window.
         checkpoint: a file to read instead of the catalog's, of the network that `model` names.
         threads: CPU threads. Those of torch are set for the whole process.
         device, runtime: see `streamkp.models.runtime_torch.open_run`.
@@ -89,6 +94,10 @@ def open_lifter(
             settings beside the checkpoint say, otherwise no.
         trajectory: give `Keypoints3D.root` too (TPNet and the semi-supervised VideoPose3D).
         cameras: intrinsics by stream id; the others as `Intrinsics.assumed`.
+        incremental: run a convolution network frame by frame (`streamkp.models.incremental`), for windows that each
+            go on from the last one of their track; None where that costs less.
+        memory: where such a network keeps what it knows of each track. The caller deletes tracks that end. Without
+            it every window is read whole, and may be of any track and time.
 
     Raises:
         ModelError: there is no such lifter, its weights cannot be fetched or are another's, or there is no torch.
@@ -115,6 +124,9 @@ def open_lifter(
         flip=flip,
         causal=causal,
         trajectory=trajectory,
+        incremental=incremental,
+        memory=memory,
+        cuda=uses_cuda(device, runtime),
         open_run=partial(open_run, device=device, runtime=runtime, threads=threads),
     )
     method = lifter_networks.open_method(network, path, choices)

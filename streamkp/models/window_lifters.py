@@ -35,11 +35,17 @@ log = logging.getLogger("streamkp.models")
 
 @dataclass(frozen=True)
 class Clip:
-    """What a network sees of one track: `points` [frames, 17, 2] pixels, image width and height, the camera."""
+    """What a network sees of one track: `points` [frames, 17, 2] pixels, image width and height, the camera.
+
+    `track` is the stream and track id, `pts` [valid] the times in ns of the last `valid` poses; those before them
+    repeat the oldest one.
+    """
 
     points: Floats
     size: tuple[int, int]
     camera: Intrinsics
+    track: tuple[str, int]
+    pts: NDArray[np.int64]
 
 
 class Method(Protocol):
@@ -57,9 +63,8 @@ class HDFormerMethod:
 
     frames = hdformer.FRAMES
 
-    def __init__(self, run: Run, plane: Statistics, space: Statistics, *, lookahead: int, flip: bool) -> None:
-        _check_lookahead("hdformer", lookahead, self.frames - 1)
-        self.lookahead = lookahead
+    def __init__(self, run: Run, plane: Statistics, space: Statistics, *, lookahead: int | None, flip: bool) -> None:
+        self.lookahead = checked_lookahead("hdformer", lookahead, self.frames // 2, self.frames - 1)
         self._run, self._plane, self._flip = run, plane, flip
         self._mean, self._std = (values.T[None, :, None] for values in (space.mean, space.std))
 
@@ -91,14 +96,13 @@ class ConvolutionMethod:
         padding: tuple[int, int],
         *,
         name: str,
-        lookahead: int,
+        lookahead: int | None,
         flip: bool,
     ) -> None:
         before, after = padding
-        _check_lookahead(name, lookahead, after)
-        self.frames = before + 1 + lookahead
-        self.lookahead = lookahead
-        self._run, self._prepare, self._repeat, self._flip = run, prepare, after - lookahead, flip
+        self.lookahead = checked_lookahead(name, lookahead, after, after)
+        self.frames = before + 1 + self.lookahead
+        self._run, self._prepare, self._repeat, self._flip = run, prepare, after - self.lookahead, flip
 
     def poses(self, clips: Sequence[Clip]) -> tuple[Floats, Floats | None]:
         """See `Method`."""
@@ -115,10 +119,14 @@ class ConvolutionMethod:
         return pose, None if root is None else root + pose[:, 0]
 
 
-def _check_lookahead(name: str, lookahead: int, most: int) -> None:
+def checked_lookahead(name: str, lookahead: int | None, middle: int, most: int) -> int:
+    """What was asked for, or the middle of the window. Raises `UsageError` if the network cannot use so many."""
+    if lookahead is None:
+        return middle
     if lookahead > most:
         allowed = f"at most {most}" if most else "0, since it sees no later frames"
         raise UsageError(f"{name} cannot use {lookahead} later frames: lookahead must be {allowed}")
+    return lookahead
 
 
 class WindowLifter:
@@ -136,6 +144,7 @@ class WindowLifter:
         self.name = name
         self.skeleton: str | None = skeleton
         self.frames = method.frames
+        self.lookahead = method.lookahead
         self._method, self._skeleton, self._cameras = method, skeleton, cameras
         self._warned = False
 
@@ -147,15 +156,15 @@ class WindowLifter:
             ModelError: keypoints or poses are not finite.
         """
         out: list[Keypoints3D | None] = [None] * len(people)
-        found = [(i, packet, self._window(person)) for i, (packet, person) in enumerate(people)]
-        windows = [(i, packet, window) for i, packet, window in found if window is not None]
+        found = [(i, self._window(person)) for i, (_, person) in enumerate(people)]
+        windows = [(i, window) for i, window in found if window is not None]
         if not windows:
             return out
-        poses, roots = self._method.poses([self._clip(packet, window) for _, packet, window in windows])
+        poses, roots = self._method.poses([self._clip(*people[i], window) for i, window in windows])
         if not np.isfinite(poses).all() or not (roots is None or np.isfinite(roots).all()):
             raise ModelError(f"{self.name} gave a value that is not finite")
         relative = split_root(poses)[0].astype(np.float32)
-        for row, (i, _, window) in enumerate(windows):
+        for row, (i, window) in enumerate(windows):
             root = None if roots is None else roots[row].astype(np.float32)
             out[i] = Keypoints3D(self.skeleton_3d, relative[row], self._frame(window), root=root)
         return out
@@ -175,7 +184,7 @@ class WindowLifter:
     def _frame(self, window: PoseWindow) -> int:
         return int(window.seq[max(len(window.seq) - 1 - self._method.lookahead, 0)])
 
-    def _clip(self, packet: Packet, window: PoseWindow) -> Clip:
+    def _clip(self, packet: Packet, person: Person, window: PoseWindow) -> Clip:
         points = window.points[-self.frames :]
         missing = self.frames - len(points)
         if missing and not self._warned:
@@ -193,4 +202,6 @@ class WindowLifter:
         if not np.isfinite(pixels).all():
             raise ModelError(f"{self.name} was given keypoints that are not finite")
         size = (window.width, window.height)
-        return Clip(pixels, size, self._cameras.get(packet.stream) or Intrinsics.assumed(*size))
+        camera = self._cameras.get(packet.stream) or Intrinsics.assumed(*size)
+        pts = window.pts[-min(window.valid, self.frames) :]
+        return Clip(pixels, size, camera, (packet.stream, person.track), pts)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp import skeletons
-from streamkp.errors import UsageError
 from streamkp.models.lifters import Lifter, open_lifter
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints3D, Packet, Person, PoseWindow
@@ -31,11 +30,10 @@ class TrackLifter:
     """A lifter opened for whole tracks. The options are those of `open_lifter`."""
 
     def __init__(self, model: str, *, camera: Intrinsics | None, **options: Any) -> None:
-        lookahead = _middle(model, options)
         cameras: Mapping[str, Intrinsics] = {} if camera is None else {STREAM: camera}
-        self._lifter: Lifter = open_lifter(model, lookahead=lookahead, cameras=cameras, **options)
-        self._before = self._lifter.frames - 1 - lookahead
-        self._after = lookahead
+        self._lifter: Lifter = open_lifter(model, lookahead=None, cameras=cameras, **options)
+        self._after = self._lifter.lookahead
+        self._before = self._lifter.frames - 1 - self._after
         self.skeleton = self._lifter.skeleton_3d
 
     def lift(self, packets: Sequence[Packet], times: NDArray[np.int64]) -> None:
@@ -131,22 +129,3 @@ def _resample(values: Floats, times: Floats, wanted: Sequence[int] | Floats) -> 
     share = (at - times[left]) / (times[right] - times[left])
     out: Floats = values[left] + share.reshape(-1, *[1] * (values.ndim - 1)) * (values[right] - values[left])
     return out
-
-
-def _middle(model: str, options: Mapping[str, Any]) -> int:
-    """The look-ahead that puts a pose in the middle of its window; 0 for a network that sees no later frames.
-
-    What a network reads is known only when it is loaded, which is quick in torch.
-    """
-    frames = _frames(model, 0, options)
-    try:
-        widest = _frames(model, frames - 1, options)
-    except UsageError:
-        return 0
-    return frames // 2 if widest == frames else frames - 1  # a window of fixed length, or one that grows with it
-
-
-def _frames(model: str, lookahead: int, options: Mapping[str, Any]) -> int:
-    lifter = open_lifter(model, lookahead=lookahead, **{**options, "runtime": "torch", "device": "cpu"})
-    lifter.close()
-    return lifter.frames

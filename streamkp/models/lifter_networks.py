@@ -70,6 +70,8 @@ def open_method(name: str, path: Path, choices: Choices) -> Method:
 def _hdformer(path: Path, choices: Choices) -> Method:
     if choices.trajectory:
         raise _no_trajectory("hdformer")
+    if choices.incremental:
+        raise UsageError("hdformer strides in time and needs whole windows: leave incremental out")
     network = cast(HDFormer, zoo.load("hdformer", path))
     plane, space = settings.statistics(path, 2), settings.statistics(path, 3)
     if plane is None or space is None:

@@ -33,6 +33,13 @@ class Run(Protocol):
         """Run one batch; what is returned belongs to the caller."""
 
 
+def uses_cuda(device: Device, runtime: Runtime) -> bool:
+    """Whether `open_run` puts a network on CUDA, where there is any."""
+    import torch
+
+    return torch.cuda.is_available() and device != "cpu" and runtime != "openvino"
+
+
 def open_run(
     network: nn.Module,
     examples: Sequence[Float32],
@@ -60,12 +67,11 @@ def open_run(
 
     if device == "cuda" and runtime == "openvino":
         raise UsageError("runtime: openvino runs on the CPU; set runtime: torch for device: cuda")
-    cuda = torch.cuda.is_available()
-    if device == "cuda" and not cuda:
+    if device == "cuda" and not torch.cuda.is_available():
         raise ModelError(
             "device: cuda, but torch sees no CUDA device; install a CUDA build of torch, or set device: cpu"
         )
-    on_cuda = cuda and device != "cpu" and runtime != "openvino"
+    on_cuda = uses_cuda(device, runtime)
     network = network.requires_grad_(False)
     if on_cuda or runtime == "torch":
         return _Torch(network, "cuda" if on_cuda else "cpu", threads)

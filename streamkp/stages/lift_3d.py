@@ -42,6 +42,10 @@ class Lift3D(BatchStage):
             None, description="A convolution network trained without later frames; null: as configuration.json says."
         )
         trajectory: bool = Field(False, description="Also where the pelvis is in space (tpnet, videopose3d-*-semi*).")
+        incremental: bool | None = Field(
+            None,
+            description="Frame by frame instead of whole windows (convolution networks); null: where it is faster.",
+        )
         device: Device = Field("auto", description="Where the network runs; auto: CUDA where there is one.")
         runtime: Runtime = Field("auto", description="What runs it; auto: openvino on a CPU, torch on CUDA.")
         threads: int = Field(2, ge=1, description="CPU threads of the network; with torch, of the whole process.")
@@ -60,6 +64,8 @@ class Lift3D(BatchStage):
             flip=o.flip,
             causal=o.causal,
             trajectory=o.trajectory,
+            incremental=o.incremental,
+            memory=self.per_track(lambda: None),
             cameras={stream: Intrinsics(camera.focal, camera.centre) for stream, camera in o.cameras.items()},
         )
 

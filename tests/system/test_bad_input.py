@@ -1,4 +1,4 @@
-"""What people see when what they give is not what it should be: one message, an exit code, and what was read is kept."""
+"""Input that is not what it should be: one message, an exit code, and what could be read is kept."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class TestGraphs:
             (
                 "stages:\n  decode: {use: decode}\n  k: {use: keypoints-2d, model: blazepose-ful}\n"
                 "  out: {use: record, path: x}\n",
-                ["bad.yaml:3", "did you mean blazepose-full?"],
+                ["bad.yaml:3", "did you mean blazepose-full"],
             ),
             ("streams:\n  cam: {uri: '${NOT_SET}'}\nstages: {}\n", ["bad.yaml:2", "NOT_SET is not set"]),
         ],

@@ -1,9 +1,9 @@
 """Says when somebody raises both hands above their nose: the stage that the README shows.
 
-    stages:
-      ...
-      hands-up: {use: plugins/hands_up.py:HandsUp, hold: 0.3}
-      publish:  {use: publish-websocket}
+stages:
+  ...
+  hands-up: {use: plugins/hands_up.py:HandsUp, hold: 0.3}
+  publish:  {use: publish-websocket}
 """
 
 from __future__ import annotations

@@ -10,9 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamkp.errors import ModelError, UsageError
 from streamkp.graph.graph import Graph
 
-bench_app = typer.Typer(help="Measure speed: of the engine, and of a whole graph beside a peer.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.", no_args_is_help=True
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 GraphName = Annotated[str, typer.Option("--graph", help="A graph file or the name of a ready-made graph.")]
@@ -71,6 +74,45 @@ def video(
         spec = Graph.from_yaml(graph, overrides=overrides or []).validate()
         figures["profile_ms"] = parts.run(spec, clip, figures["cpu_ms_per_frame"])
     typer.echo(json.dumps(figures)) if as_json else _print(figures)
+
+
+@bench_app.command()
+def lifter(
+    models: Annotated[list[str] | None, typer.Argument(help="Convolution networks; all that there are.")] = None,
+    people: Annotated[int, typer.Option(min=1, help="People in one call, beside one alone.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Repetitions of each form, taking turns.")] = 15,
+    as_json: Json = False,
+) -> None:
+    """What a new frame costs a lifter, frame by frame and by the whole window. Random weights: they change no speed."""
+    try:
+        from streamkp.bench import lifter as bench
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModelError("the lifters run in torch, which is not installed: pip install 'streamkp[torch]'") from None
+    names = models or list(bench.MODELS)
+    if unknown := sorted(set(names) - set(bench.MODELS)):
+        raise UsageError(f"{', '.join(unknown)} has no incremental form; those that do: {', '.join(bench.MODELS)}")
+    figures = bench.run(names, people, threads, rounds)
+    typer.echo(json.dumps(figures)) if as_json else _print_lifters(figures)
+
+
+def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
+    columns = ("model", "frames", "people", "window", "one-frame form", "newest", "middle", "window/newest", "/middle")
+    title = (
+        "ms per person and frame: by the whole window (dilated, one-frame form), frame by frame (newest, middle pose)"
+    )
+    table = Table(*columns, title=title, title_justify="left")
+    for name, of in figures.items():
+        for people, ms in of["ms"].items():
+            times = [f"{ms[form]:.2f}" for form in ("window", "strided", "newest", "middle")]
+            ratios = [f"{ms['window'] / ms[form]:.1f}" for form in ("newest", "middle")]
+            table.add_row(name, str(of["frames"]), str(people), *times, *ratios)
+    console = Console()
+    console.print(table)
+    worst = max(of["difference"] for of in figures.values())
+    console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False)
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -54,15 +54,21 @@ GraphFile = Annotated[str, typer.Argument(help="A graph file, or the name of a r
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(streamkp.__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,  # eager: before the parser misses a command
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
 ) -> None:
     """Options of every command."""
-    if version:
-        typer.echo(streamkp.__version__)
-        raise typer.Exit
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
         raise typer.BadParameter(f"{log_level} is not a log level", param_hint="--log-level")

@@ -16,6 +16,7 @@ from streamkp.display import Display, summary
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
+from streamkp.uris import mask
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
 
@@ -92,7 +93,7 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
         if uri.isdigit():
             base = f"webcam{uri}"
         elif "://" in uri:
-            base = urlsplit(uri).hostname or "stream"
+            base = _host(uri)
         else:
             base = Path(uri.partition(":")[2] if uri.startswith("sample:") else uri).stem
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-._")[:48] or "stream"
@@ -101,6 +102,14 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
             name, n = f"{base}-{n}", n + 1
         names[name] = uri
     return names
+
+
+def _host(uri: str) -> str:
+    """The host of an address; it is masked first, since a password with "@" and "/" in it parses as one."""
+    try:
+        return urlsplit(mask(uri)).hostname or "stream"
+    except ValueError:  # such as a bracket without its pair; opening it will say so
+        return "stream"
 
 
 def _free_name(plan: Graph, name: str) -> str:

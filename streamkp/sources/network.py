@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Literal
-from urllib.parse import urlsplit
 
 import av
 
@@ -23,8 +23,8 @@ Transport = Literal["tcp", "udp"]
 
 def is_remote_file(uri: str) -> bool:
     """Whether an address names a file to be played to its end rather than something live."""
-    parts = urlsplit(uri)
-    return parts.scheme in ("http", "https") and PurePosixPath(parts.path).suffix.lower() in FILE_SUFFIXES
+    scheme = uri.partition("://")[0].lower()
+    return scheme in ("http", "https") and PurePosixPath(_path(uri)).suffix.lower() in FILE_SUFFIXES
 
 
 def open_network(
@@ -37,7 +37,7 @@ def open_network(
     """
     scheme, _, rest = stream.uri.partition("://")
     scheme = scheme.lower()  # FFmpeg knows RTSP:// only in small letters
-    playlist = urlsplit(stream.uri).path.lower().endswith(".m3u8")
+    playlist = _path(stream.uri).lower().endswith(".m3u8")
     read_timeout = max(timeout, PLAYLIST_TIMEOUT) if playlist else timeout
     micros = str(int(read_timeout * 1e6))
     options = {"fpsprobesize": "0"}  # do not watch 20 frames just to learn the frame rate
@@ -81,6 +81,11 @@ def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[P
         end = reader.announced_end
         if end is None or reader.end < end - NANO:
             raise SourceError(f"{stream.label}: the server ended the connection")
+
+
+def _path(uri: str) -> str:
+    # Not urlsplit: it refuses some hosts, in words that hold the password. FFmpeg is to judge the host.
+    return re.split(r"[?#]", uri.partition("://")[2], maxsplit=1)[0].partition("/")[2]
 
 
 def _reason(error: av.FFmpegError, timeout: float) -> str:

@@ -24,7 +24,7 @@ class HandsUp(MapStage):
     options: Options
 
     def open(self) -> None:
-        self._since = self.per_track(lambda: [0, False])  # pts of the first frame with hands up, and if it was told
+        self._since = self.per_track(lambda: [None, False])  # pts of the first frame with hands up, and if it was told
 
     def process(self, packet: Packet) -> Packet:
         for person in packet.persons:
@@ -34,10 +34,10 @@ class HandsUp(MapStage):
             wrists = max(y[skeleton.index("left_wrist")], y[skeleton.index("right_wrist")])
             state = self._since[packet.stream, person.track]
             if wrists > y[skeleton.index("nose")]:
-                state[:] = [0, False]
-            elif not state[0]:
+                state[:] = [None, False]
+            elif state[0] is None:
                 state[0] = packet.pts
-            up = bool(state[0]) and packet.pts - state[0] >= self.options.hold * 1e9
+            up = state[0] is not None and packet.pts - state[0] >= self.options.hold * 1e9
             person.extra["hands_up"] = up
             if up and not state[1]:
                 packet.events.append({"type": "hands_up", "track": person.track})

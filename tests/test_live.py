@@ -1,0 +1,114 @@
+"""`streamkp.stream`: results in Python as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+import streamkp
+from streamkp import Graph, Packet, SourceError, UsageError
+from tests.sources.videos import write_clip
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> object:
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in threading.enumerate() if t not in before and t.name.startswith("streamkp-")]
+    for thread in left:  # a cancelled caller does not stay to see them end
+        thread.join(30)
+    assert not [thread for thread in left if thread.is_alive()]
+
+
+def plain() -> Graph:
+    """Only a source: what comes out are the decoded frames."""
+    return Graph().add("decode").add("publish", "publish-websocket", port=0)
+
+
+async def collect(*uris: str, graph: Graph | None = None) -> list[Packet]:
+    return [result async for result in streamkp.stream(*uris, graph=graph or plain())]
+
+
+def test_every_frame_of_a_file_comes(tmp_path: Path) -> None:
+    results = asyncio.run(collect(str(write_clip(tmp_path / "clip.mp4", frames=30))))
+    assert [result.seq for result in results] == list(range(30))
+    assert results[0].image is not None
+    assert results[0].image.shape == (48, 64, 3)
+
+
+def test_several_files_come_side_by_side(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", frames=n) for n in (10, 20)]
+    results = asyncio.run(collect(*map(str, clips)))
+    for name, frames in (("stream0", 10), ("stream1", 20)):
+        assert [result.seq for result in results if result.stream == name] == list(range(frames))
+
+
+def test_leaving_early_ends_the_run(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=300, plain=True)
+
+    async def first_three() -> list[int]:
+        seqs = []
+        async with aclosing(streamkp.stream(str(clip), graph=plain())) as results:
+            async for result in results:
+                seqs.append(result.seq)
+                if len(seqs) == 3:
+                    break
+        return seqs
+
+    assert asyncio.run(first_three()) == [0, 1, 2]
+
+
+def test_a_caller_that_fails_ends_the_run(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=300, plain=True)
+
+    async def fail() -> None:
+        async for _ in streamkp.stream(str(clip), graph=plain()):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(fail())
+
+
+def test_a_cancelled_caller_ends_the_run(tmp_path: Path) -> None:
+    graph = plain().stream("unused", "0")
+    clip = write_clip(tmp_path / "clip.mp4", frames=30)
+
+    async def cancel() -> None:
+        started = asyncio.Event()
+
+        async def watch() -> None:
+            async for _ in streamkp.stream(str(clip), graph=graph):
+                started.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(watch())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+
+
+def test_what_could_be_read_comes_before_the_error(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=60, keyframes_every=10)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    seqs: list[int] = []
+
+    async def watch() -> None:
+        async for result in streamkp.stream(str(clip), graph=plain()):
+            seqs.append(result.seq)
+
+    with pytest.raises(SourceError, match="cut off"):
+        asyncio.run(watch())
+    assert seqs == list(range(len(seqs)))
+    assert 10 < len(seqs) < 60
+
+
+def test_a_wrong_graph_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean"):
+        asyncio.run(collect("0", graph=Graph().add("decode").add("windw").add("publish-websocket")))

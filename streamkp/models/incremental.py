@@ -12,6 +12,10 @@ Layer i gives for a frame p a function of the frames from p - lead to p + lag. S
 A new frame therefore costs at most three columns in each layer: a settled one, one in between, and the repeated one.
 A causal network, and one whose look-ahead spans its padding, need only the first. The three share one product per
 layer, and so do all tracks: for a few columns the time goes into reading the weights (67 MB for 243 frames).
+
+Measured on two threads, 243 frames, milliseconds per person and frame (`streamkp bench lifter`): one person 4.4,
+against 31 for the network over the whole window and 4.7 for its strided form, which computes a 15th of that; eight
+people 1.3, against 29 and 2.8. OpenVINO is the fastest here too: torch takes up to twice as long for a few columns.
 """
 
 from __future__ import annotations
@@ -61,26 +65,23 @@ def plan(network: VideoPose3D, lookahead: int) -> list[Plan]:
     lead = [sum(before[:i]) for i in range(len(before))]  # of what layer i reads
     lag = [sum(reach[:i]) - lead[i] for i in range(len(reach))]
     plans: list[Plan] = []
-    wanted: int | None = -lookahead
+    wanted: int | None = -lookahead  # the frame of the column in between, the newest frame being 0
     repeated = False
     for i in reversed(range(len(before))):
-        dilation = network.dilations[i]
-        settled = tuple(range(reach[i], -1, -dilation))
-        taps: list[Tap] = []
+        settled = tuple(range(reach[i], -1, -network.dilations[i]))
         below: int | None = None
-        needs_repeated = repeated
-        for at in range(wanted - before[i], wanted - before[i] + reach[i] + 1, dilation) if wanted is not None else ():
+        between: list[Tap] = []
+        for at in () if wanted is None else [wanted - before[i] + reach[i] - back for back in settled]:
             if at <= -lag[i]:
-                taps.append(-lag[i] - at)
+                between.append(-lag[i] - at)
             elif at >= lead[i]:
-                taps.append("repeated")
-                needs_repeated = True
+                between.append("repeated")
             else:
-                assert below in (None, at)
+                assert below in (None, at), "at most one column in between: see above"
                 below = at
-                taps.append("between")
-        plans.append(Plan(settled, tuple(taps) if wanted is not None else None, repeated))
-        wanted, repeated = below, needs_repeated
+                between.append("between")
+        plans.append(Plan(settled, tuple(between) or None, repeated))
+        wanted, repeated = below, repeated or "repeated" in between
     return plans[::-1]
 
 

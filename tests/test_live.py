@@ -62,6 +62,18 @@ def test_leaving_early_ends_the_run(tmp_path: Path) -> None:
     assert asyncio.run(first_three()) == [0, 1, 2]
 
 
+def test_leaving_early_without_a_word_ends_the_run(tmp_path: Path) -> None:
+    clip, before = write_clip(tmp_path / "clip.mp4", frames=300, plain=True), set(threading.enumerate())
+
+    async def first() -> int:
+        async for result in streamkp.stream(str(clip), graph=plain()):
+            return result.seq
+        return -1
+
+    assert asyncio.run(first()) == 0
+    assert set(threading.enumerate()) <= before, "nor any thread of the event loop's"
+
+
 def test_a_caller_that_fails_ends_the_run(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=300, plain=True)
 
@@ -92,6 +104,31 @@ def test_a_cancelled_caller_ends_the_run(tmp_path: Path) -> None:
             await task
 
     asyncio.run(cancel())
+
+
+def test_a_missing_file_is_an_error_and_nothing_comes(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"there is no file .*nothing\.mp4"):
+        asyncio.run(collect(str(tmp_path / "nothing.mp4")))
+
+
+def test_the_others_come_whole_although_one_is_missing(tmp_path: Path) -> None:
+    clip, seqs = write_clip(tmp_path / "clip.mp4", frames=20), []
+
+    async def watch() -> None:
+        async for result in streamkp.stream(str(tmp_path / "nothing.mp4"), str(clip), graph=plain()):
+            seqs.append((result.stream, result.seq))
+
+    with pytest.raises(SourceError, match="nothing"):
+        asyncio.run(watch())
+    assert seqs == [("stream1", n) for n in range(20)]
+
+
+def test_the_sinks_of_the_graph_are_left_out(tmp_path: Path) -> None:
+    clip, out = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "out.jsonl"
+    graph = Graph().add("decode").add("record", path=str(out))
+    for _ in range(2):  # the same graph serves again
+        assert len(asyncio.run(collect(str(clip), graph=graph))) == 3
+    assert not out.exists()
 
 
 def test_what_could_be_read_comes_before_the_error(tmp_path: Path) -> None:

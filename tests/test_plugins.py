@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,15 @@ def hands_up() -> type[MapStage]:
     return cls
 
 
-def frame(seq: int, wrists: float | None) -> Packet:
+def frame(seq: int, wrists: float | tuple[float, float] | None, skeleton: str = "coco17") -> Packet:
     """A person whose nose is at y = 100 and whose wrists are at the given height; None: without keypoints."""
     keypoints = None
     if wrists is not None:
-        skeleton = get("coco17")
-        points = np.zeros((17, 3), np.float32)
-        points[skeleton.index("nose"), 1] = 100
-        points[[skeleton.index("left_wrist"), skeleton.index("right_wrist")], 1] = wrists
-        keypoints = Keypoints2D("coco17", points)
+        joints = get(skeleton)
+        points = np.zeros((len(joints), 3), np.float32)
+        points[joints.index("nose"), 1] = 100
+        points[[joints.index("left_wrist"), joints.index("right_wrist")], 1] = wrists
+        keypoints = Keypoints2D(skeleton, points)
     box = np.array([0, 0, 50, 100], np.float32)
     person = Person(track=1, state="tracked", box=box, score=0.9, keypoints_2d=keypoints)
     return make_packet(seq=seq, persons=[person], tracks=frozenset({1}))
@@ -58,6 +59,34 @@ def test_every_raising_is_told_once(hands_up: type[MapStage]) -> None:
     heights = ([150] * 5 + [50] * 15) * 3
     packets = run_stage(hands_up, {"hold": 0}, [frame(seq, y) for seq, y in enumerate(heights)])
     assert [packet.seq for packet in packets if packet.events] == [5, 25, 45]
+
+
+def test_a_short_drop_of_the_hands_starts_the_time_again(hands_up: type[MapStage]) -> None:
+    heights = [50] * 8 + [150] + [50] * 8
+    assert not any(p.events for p in run_stage(hands_up, {"hold": 0.3}, [frame(n, y) for n, y in enumerate(heights)]))
+
+
+def test_one_hand_is_not_enough(hands_up: type[MapStage]) -> None:
+    packets = run_stage(hands_up, {"hold": 0}, [frame(0, (50, 150)), frame(1, (150, 50))])
+    assert [up(packet) for packet in packets] == [False, False]
+
+
+def test_the_joints_are_found_by_name(hands_up: type[MapStage]) -> None:
+    packets = run_stage(hands_up, {"hold": 0}, [frame(0, 50, "blazepose33"), frame(1, 150, "blazepose33")])
+    assert [up(packet) for packet in packets] == [True, False]
+
+
+@pytest.mark.parametrize("why", ["new epoch", "end of the track"])
+def test_an_id_that_comes_again_is_another_person(hands_up: type[MapStage], why: str) -> None:
+    packets = [frame(seq, 50) for seq in range(4)]
+    if why == "new epoch":
+        packets[2:] = [replace(packet, epoch=1) for packet in packets[2:]]
+    else:
+        packets[1] = replace(packets[1], persons=[], tracks=frozenset())
+    engine, out = build({"hands": {"use": hands_up, "hold": 0}}, {"cam": lambda _: iter(packets)})
+    engine.start()
+    assert engine.wait(30)
+    assert [packet.seq for packet in out.packets if packet.events] == [0, 2]
 
 
 def test_a_person_without_keypoints_is_left_alone(hands_up: type[MapStage]) -> None:

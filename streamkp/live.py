@@ -72,6 +72,10 @@ async def stream(*uris: str, graph: str | Path | Graph = "demo") -> AsyncIterato
     finally:
         channel.abort()
         engine.stop()
-        await asyncio.to_thread(engine.wait)
+        try:
+            await asyncio.shield(asyncio.to_thread(engine.wait))
+        except asyncio.CancelledError:
+            engine.wait()  # cancelled again while ending: no thread may outlive us
+            raise
     if engine.errors:
         raise engine.errors[0]

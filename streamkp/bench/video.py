@@ -21,6 +21,7 @@ from streamkp.graph.metrics import percentiles_ms
 from streamkp.packet import FloatArray
 
 PEERS = ("mediapipe",)
+SAME_PERSON = 0.5  # mean distance over the box's longer side below which two figures are of one person
 HOW_TO_PEER = (
     "--vs mediapipe needs an environment of its own, named with --peer-python. Make one with\n"
     "    python3.11 -m venv mediapipe-venv && mediapipe-venv/bin/pip install mediapipe==0.10.21\n"
@@ -95,20 +96,22 @@ def agreement(seq: np.ndarray[Any, Any], points: FloatArray, peer: FloatArray) -
 
     Returns:
         `agreement`: mean distance of all 33 points over the longer side of the box around the peer's points, in
-        frames where both have a person (of several, ours is the nearest); and how many frames each of the two has.
+        frames where both have the same person (of several, ours is the nearest; one that is further away than half
+        of that side is another person); and how many frames each of the two has.
     """
     theirs = {i for i in range(len(peer)) if np.isfinite(peer[i]).all()}
-    distances = []
+    distances: dict[int, float] = {}
     for i in sorted(theirs & set(seq.tolist())):
-        span = np.ptp(peer[i, :, :2], axis=0)
-        candidates = points[seq == i][:, :, :2]
-        distances.append(np.linalg.norm(candidates - peer[i, None, :, :2], axis=-1).mean(-1).min() / span.max())
+        side = np.ptp(peer[i, :, :2], axis=0).max()
+        distance = np.linalg.norm(points[seq == i][:, :, :2] - peer[i, None, :, :2], axis=-1).mean(-1).min() / side
+        if distance < SAME_PERSON:
+            distances[i] = float(distance)
     return {
-        "agreement": float(np.mean(distances)) if distances else None,
-        "agreement_p95": float(np.percentile(distances, 95)) if distances else None,
+        "agreement": float(np.mean([*distances.values()])) if distances else None,
+        "agreement_p95": float(np.percentile([*distances.values()], 95)) if distances else None,
         "frames_both": len(distances),
         "frames_ours_only": len(set(seq.tolist()) - theirs),
-        "frames_peer_only": len(theirs - set(seq.tolist())),
+        "frames_peer_only": len(theirs - distances.keys()),
     }
 
 

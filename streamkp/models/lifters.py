@@ -134,6 +134,12 @@ def open_lifter(
     return WindowLifter(row.name if row else path.name, method, skeleton, cameras or {})
 
 
+def check(model: str) -> None:
+    """Raise a `ModelError` if `open_lifter` would find neither a file nor a lifter of that name; fetches nothing."""
+    if model not in LIFTERS:
+        _row(model)
+
+
 def _row(model: str) -> catalog.Model | None:
     """The catalog's row of a lifter; None for a file."""
     rows = [row for row in catalog.table().model if row.task == "body-3d-keypoints"]

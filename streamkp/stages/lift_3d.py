@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamkp.errors import StreamkpError
 from streamkp.graph.stage import BatchStage, StageOptions
+from streamkp.models import lifters
 from streamkp.models.lifters import open_lifter
 from streamkp.models.runtime_torch import Device, Runtime
 from streamkp.motion.camera import Intrinsics
@@ -51,6 +52,10 @@ class Lift3D(BatchStage):
         threads: int = Field(2, ge=1, description="CPU threads of the network; with torch, of the whole process.")
 
     options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        lifters.check(options.model)
 
     def open(self) -> None:
         o = self.options

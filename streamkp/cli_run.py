@@ -95,7 +95,7 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
         elif "://" in uri:
             base = _host(uri)
         else:
-            base = Path(uri.partition(":")[2] if uri.startswith("sample:") else uri).stem
+            base = Path(mask(uri).removeprefix("sample:")).stem
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-._")[:48] or "stream"
         name, n = base, 2
         while name in names:

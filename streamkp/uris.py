@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)(?P<rest>[^\s\"'<>]*)")
+_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:/+)(?P<rest>[^\s\"'<>]*)")
 _SECRET = re.compile(
     r"([?&;][^=&;\s]*(?:token|pass|pwd|secret|auth|key|sig|credential)[^=&;\s]*=)[^&;#\s]*", re.IGNORECASE
 )

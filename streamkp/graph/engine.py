@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from streamkp.errors import SourceError, StreamkpError, UsageError
+from streamkp.graph import report
 from streamkp.graph.channel import Channel, Policy
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
@@ -63,6 +64,7 @@ class Engine:
         self._removed: set[str] = set()
         self._live = 0
         self._runners: list[StageRunner] = []
+        self._joins: list[JoinRunner] = []
         self._channels: list[Channel[Packet]] = []
         self._source: Source
         self._source_outputs = Outputs(())
@@ -205,24 +207,9 @@ class Engine:
 
     def figures(self) -> list[StageFigures]:
         """The figures of every stage and stream, in the order of the graph."""
-        now = self.clock.monotonic()
-        rows: list[StageFigures] = []
-        source = self.spec.source.name
-        for name, feed in list(self._feeds.items()):
-            row = StageFigures(source, name)
-            row.add(feed.meter, now)
-            rows.append(row)
-        for runner in self._runners:
-            by_stream: dict[str, StageFigures] = {}
-            dropped, depths = _by_stream(runner.inbox.dropped()), _by_stream(runner.inbox.depths())
-            for meters in runner.meters:
-                for name, meter in list(meters.items()):
-                    by_stream.setdefault(name, StageFigures(runner.name, name)).add(meter, now)
-            for name in dropped.keys() | depths.keys():
-                row = by_stream.setdefault(name, StageFigures(runner.name, name))
-                row.dropped_overflow, row.queue = dropped.get(name, 0), depths.get(name, 0)
-            rows.extend(by_stream.values())
-        return rows
+        return report.figures(
+            self.spec.source.name, dict(self._feeds), self._runners, self._joins, self.clock.monotonic()
+        )
 
     def stats(self) -> dict[str, Any]:
         """The figures behind `/stats`."""
@@ -232,18 +219,7 @@ class Engine:
         return {
             "state": self.state,
             "uptime_s": round((self.clock.monotonic() - self._started_at) / 1e9, 3),
-            "streams": {
-                name: {
-                    "source": feed.stream.label,
-                    "status": feed.stream.status,
-                    "live": feed.stream.live,
-                    "frames": feed.meter.done,
-                    "frames_total": feed.stream.frames_total,
-                    "position_s": round(feed.position / 1e9, 3),
-                    "duration_s": None if feed.stream.duration is None else round(feed.stream.duration / 1e9, 3),
-                }
-                for name, feed in list(self._feeds.items())
-            },
+            "streams": report.streams(dict(self._feeds)),
             "stages": stages,
             "errors": [str(error) for error in self.errors],
         }
@@ -318,7 +294,6 @@ class Engine:
 
     def _assemble(self) -> Iterator[Stage]:
         """Make all stages and the channels between them; yields each stage in the order of the graph."""
-        self._joins: list[JoinRunner] = []
         contexts = {stage.name: StageContext(stage.name, self.clock) for stage in self.spec.stages}
         for sender, taker in self.spec.feedback():
             contexts[sender].feedback_out = contexts[taker].feedback_in = Feedback()
@@ -353,7 +328,7 @@ class Engine:
         meeting = self._channel(each, producers=len(each.inputs))
         for branch, name in enumerate(each.inputs):
             edges[name].append(Edge(meeting, branch))
-        self._joins.append(JoinRunner(len(each.inputs), meeting, Outputs([Edge(inbox)])))
+        self._joins.append(JoinRunner(each.name, len(each.inputs), meeting, Outputs([Edge(inbox)])))
         return inbox
 
     def _channel(self, each: StageSpec, producers: int = 1) -> Channel[Packet]:
@@ -440,7 +415,3 @@ class Engine:
             self.report(error)
         except Exception as error:
             self.report(SourceError(f"stage {self.spec.source.name} failed while closing: {error!r}"))
-
-
-def _by_stream(lanes: dict[str, int]) -> dict[str, int]:
-    return {key.rpartition("/")[2]: value for key, value in lanes.items()}

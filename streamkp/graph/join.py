@@ -54,7 +54,8 @@ class Join:
 class JoinRunner:
     """Runs the meeting point of several branches in front of a stage that names them in `from:`."""
 
-    def __init__(self, branches: int, inbox: Channel[Packet], outputs: Outputs) -> None:
+    def __init__(self, name: str, branches: int, inbox: Channel[Packet], outputs: Outputs) -> None:
+        self.name = name  # of the stage behind it
         self.inbox = inbox
         self._branches = branches
         self._outputs = outputs

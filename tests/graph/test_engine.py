@@ -425,3 +425,28 @@ def test_feedback_reaches_the_nearest_stage_above_that_takes_it() -> None:
     engine.start()
     finish(engine)
     assert asked == [(0, None), (1, 0), (2, 1), (3, 2)]
+
+
+def test_what_is_dropped_before_branches_meet_is_counted() -> None:
+    entered, opened, held = gate()
+    pushed = threading.Event()
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(seq=0)
+        assert entered.acquire(timeout=WAIT)
+        for seq in range(1, 40):
+            yield make_packet(seq=seq)
+        pushed.set()
+
+    stages = {
+        "left": {"use": Pass, "from": "source", "queue": {"size": 1}},
+        "gate": held | {"from": ["left", "source"], "queue": {"size": 1}},
+    }
+    engine, out = build(stages, {"cam": script}, live=True)
+    engine.start()
+    assert pushed.wait(WAIT)
+    opened.release(100)
+    finish(engine)
+    lost = engine.stats()["stages"]["gate"]["cam"]["dropped"]["overflow"]
+    assert len(out.packets) < 40
+    assert lost > 0

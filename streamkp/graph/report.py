@@ -1,0 +1,66 @@
+"""Gathers the figures of a run from its feeds, runners and channels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamkp.graph.feed import SourceRunner
+from streamkp.graph.join import JoinRunner
+from streamkp.graph.metrics import StageFigures
+from streamkp.graph.runner import StageRunner
+
+
+def figures(
+    source: str,
+    feeds: Mapping[str, SourceRunner],
+    runners: Sequence[StageRunner],
+    joins: Sequence[JoinRunner],
+    now: int,
+) -> list[StageFigures]:
+    """The figures of every stage and stream, in the order of the graph; `now` is monotonic nanoseconds."""
+    rows: list[StageFigures] = []
+    for name, feed in feeds.items():
+        row = StageFigures(source, name)
+        row.add(feed.meter, now)
+        rows.append(row)
+    for runner in runners:
+        inboxes = [runner.inbox, *(join.inbox for join in joins if join.name == runner.name)]
+        dropped, waiting = Counter[str](), Counter[str]()
+        for inbox in inboxes:
+            dropped.update(_by_stream(inbox.dropped()))
+            waiting.update(_by_stream(inbox.depths()))
+        by_stream: dict[str, StageFigures] = {}
+        for meters in runner.meters:
+            for name, meter in list(meters.items()):
+                by_stream.setdefault(name, StageFigures(runner.name, name)).add(meter, now)
+        for name in dropped.keys() | waiting.keys():
+            row = by_stream.setdefault(name, StageFigures(runner.name, name))
+            row.dropped_overflow, row.queue = dropped[name], waiting[name]
+        rows.extend(by_stream.values())
+    return rows
+
+
+def streams(feeds: Mapping[str, SourceRunner]) -> dict[str, dict[str, Any]]:
+    """The entry of each stream in `/stats`."""
+    return {
+        name: {
+            "source": feed.stream.label,
+            "status": feed.stream.status,
+            "live": feed.stream.live,
+            "frames": feed.meter.done,
+            "frames_total": feed.stream.frames_total,
+            "position_s": round(feed.position / 1e9, 3),
+            "duration_s": None if feed.stream.duration is None else round(feed.stream.duration / 1e9, 3),
+        }
+        for name, feed in feeds.items()
+    }
+
+
+def _by_stream(lanes: Mapping[str, int]) -> Counter[str]:
+    """Sums over lanes `branch/stream` or `stream`."""
+    sums = Counter[str]()
+    for key, value in lanes.items():
+        sums[key.rpartition("/")[2]] += value
+    return sums

@@ -55,7 +55,11 @@ class Notes:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Run the job; its keys are the arguments of `video._ours`."""
     notes = Notes()
-    plan = Graph.from_yaml(job["graph"], overrides=job["overrides"]).only_streams({})
+    overrides = list(job["overrides"])
+    for stage in Graph.from_yaml(job["graph"], overrides=overrides).validate().stages:
+        if stage.use == "publish-websocket":
+            overrides.append(f"stages.{stage.name}.port=0")  # the usual port may be in use by a graph at work
+    plan = Graph.from_yaml(job["graph"], overrides=overrides).only_streams({})
     for n in range(job["streams"]):
         plan.stream(f"bench{n}", job["source"], realtime=job["realtime"])
     engine = Engine(plan.add("tally", Tally, into=notes).validate())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ class Signature:
     outputs: dict[str, tuple[int, ...]]
 
 
+@cache
+def core() -> Any:
+    """The one OpenVINO core of the process.
+
+    It must outlive every network: the CPU plugin gives the thread that first compiles one an alternative signal
+    stack, and takes the memory back when the last core goes, perhaps in another thread. The next signal in the
+    first thread would then have no stack to run on.
+    """
+    return ov.Core()
+
+
 class OpenVinoModel:
     """A model file that has been read and not yet compiled. Raises `ModelError` if it is not a model."""
 
@@ -48,7 +60,7 @@ class OpenVinoModel:
         if not path.is_file():
             raise ModelError(f"{path}: there is no such file")
         try:
-            self._model = ov.Core().read_model(path)
+            self._model = core().read_model(path)
         except RuntimeError as error:
             raise ModelError(f"{path} is not an ONNX or TFLite model that OpenVINO can read") from error
         self.signature = Signature(
@@ -120,7 +132,7 @@ class OpenVinoNetwork:
         batch = 1
         while batch <= max_batch:
             graph = model.batched(batch, self._outputs, pixels, channels or {})
-            self._buckets[batch] = _Compiled(ov.Core().compile_model(graph, "CPU", config))
+            self._buckets[batch] = _Compiled(core().compile_model(graph, "CPU", config))
             batch *= 2
 
     def bucket(self, wanted: int) -> int:

@@ -97,7 +97,7 @@ class _Torch:
 
 class _OpenVino:
     def __init__(self, network: nn.Module, examples: Sequence[Float32], threads: int, many_small: bool) -> None:
-        import openvino as ov
+        from streamkp.models.runtime_openvino import core
 
         config = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -112,8 +112,8 @@ class _OpenVino:
             self._fixed_batch = len(examples[0])
             fixed = model.clone()
             fixed.reshape({i: list(x.shape) for i, x in enumerate(examples)})
-            self._fixed = ov.Core().compile_model(fixed, "CPU", config).create_infer_request()
-        self._any = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+            self._fixed = core().compile_model(fixed, "CPU", config).create_infer_request()
+        self._any = core().compile_model(model, "CPU", config).create_infer_request()
 
     def __call__(self, *inputs: Float32) -> tuple[Float32, ...]:
         request = self._fixed if len(inputs[0]) == self._fixed_batch else self._any

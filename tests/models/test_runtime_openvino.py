@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,21 @@ def test_an_output_that_is_not_there_and_a_precision_unknown_are_errors(model: O
         OpenVinoNetwork(model, outputs=("third",), threads=1)
     with pytest.raises(ModelError, match="precision 'f8' is not known"):
         OpenVinoNetwork(model, outputs=("twice",), threads=1, precision="f8")
+
+
+def test_a_signal_finds_its_stack_after_the_last_network_has_gone(assets: Path) -> None:
+    program = """
+import signal, sys, threading
+from streamkp.models.perception import open_estimator
+
+estimator = open_estimator(sys.argv[1], threads=1)
+closing = threading.Thread(target=estimator.close)  # as a stage's thread does
+closing.start()
+closing.join()
+del estimator
+signal.signal(signal.SIGINT, lambda *_: None)
+signal.raise_signal(signal.SIGINT)
+"""
+    file = assets / "models/mediapipe/pose_landmark_lite.tflite"
+    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

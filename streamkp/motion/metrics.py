@@ -58,6 +58,38 @@ def mpjve(predicted: Floats, target: Floats) -> float:
     return mpjpe(np.diff(predicted, axis=-3), np.diff(target, axis=-3))
 
 
+def pa_mpjve(predicted: Floats, target: Floats) -> float:
+    """MPJVE of one sequence [T, J, 3] after the best rotation, scale and translation of it as a whole, per frame.
+
+    As everywhere below, a frame of NaN is a gap: what touches it does not count. NaN where nothing is left.
+    """
+    return _mean(joint_errors(np.diff(align_sequence(predicted, target), axis=0), np.diff(target, axis=0)))
+
+
+def jitter(poses: Floats) -> float:
+    """Mean norm of the second differences of [T, K, 3], over joints and time: the poses' unit per frame squared.
+
+    Real acceleration is in it, so that it says something next to that of a reference, on the same frames and rate.
+    """
+    return _mean(np.linalg.norm(np.diff(poses, n=2, axis=0), axis=-1))
+
+
+def bone_spread(poses: Floats, bones: Sequence[tuple[int, int]]) -> float:
+    """Standard deviation over time of each bone's length, mean over the bones: [T, K, 3] in, the poses' unit out."""
+    starts, ends = np.asarray(bones).T
+    lengths = np.linalg.norm(poses[:, ends] - poses[:, starts], axis=-1)
+    return float(lengths[np.isfinite(lengths).all(1)].std(0).mean()) if np.isfinite(lengths).all(1).any() else np.nan
+
+
+def foot_speed(feet: Floats, contact: Mask, rate: float) -> float:
+    """Mean speed of feet [T, F, 3] between frames at both of which they stand, `contact` [T, F]: unit per second.
+
+    `rate` is in frames per second. A foot that stands has no speed: this is the slide of a sequence in world axes.
+    """
+    speed = np.linalg.norm(np.diff(feet, axis=0), axis=-1) * rate
+    return _mean(speed[contact[1:] & contact[:-1]])
+
+
 def pck(errors: Floats, threshold: float = PCK_THRESHOLD, inclusive: bool = False) -> float:
     """Share (0..1) of joint errors below the threshold; `inclusive` counts those on it."""
     return float((errors <= threshold if inclusive else errors < threshold).mean())
@@ -97,6 +129,16 @@ def align_scale(predicted: Floats, target: Floats) -> Floats:
     return out
 
 
+def align_sequence(predicted: Floats, target: Floats) -> Floats:
+    """A sequence [T, J, 3] turned, scaled and moved as a whole nearest to its target; frames of NaN stay NaN."""
+    known = np.isfinite(predicted).all((1, 2)) & np.isfinite(target).all((1, 2))
+    out: Floats = np.full_like(predicted, np.nan)
+    if known.any():
+        flat = align_rigid(predicted[known].reshape(-1, 3), target[known].reshape(-1, 3))
+        out[known] = flat.reshape(-1, *predicted.shape[1:])
+    return out
+
+
 def align_rigid(predicted: Floats, target: Floats) -> Floats:
     """Each pose [..., J, 3] turned (never reflected), scaled and moved nearest to its target (Procrustes).
 
@@ -112,3 +154,8 @@ def align_rigid(predicted: Floats, target: Floats) -> Floats:
     scale = s.sum(-1)[..., None, None] / np.where(squared > 0, squared, 1)
     out: Floats = scale * (moved @ (u @ vt)) + centre
     return out
+
+
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan

@@ -130,7 +130,7 @@ class CrossAttention(nn.Module):
     def forward(self, joints: Tensor, edges: Tensor) -> Tensor:
         query, key = self._heads(self.to_q(joints)), self._heads(self.to_k(edges))
         value = self._heads(self.to_v(edges))
-        attention = self.dropout((query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])).softmax(-1))
+        attention = self.dropout((query / math.sqrt(query.shape[-1]) @ key.transpose(2, 3)).softmax(-1))
         y: Tensor = self.dropout(self.proj((attention @ value).transpose(1, 2).flatten(2)))
         return y
 

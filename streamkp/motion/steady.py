@@ -1,0 +1,55 @@
+"""Steady poses in space: One-Euro, bones of constant length, and feet that stand, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkp.motion.bone_lengths import BoneLengths, tree
+from streamkp.motion.foot_contact import FootContact
+from streamkp.motion.one_euro import REFERENCE_SIZE, OneEuro
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Which means are used. `min_cutoff` and `derivative_cutoff` in Hz, `beta` in Hz per m/s, `up` in camera axes."""
+
+    one_euro: bool = True
+    bones: bool = True
+    contact: bool = False
+    min_cutoff: float = 1.5
+    beta: float = 3.0
+    derivative_cutoff: float = 1.0
+    up: tuple[float, float, float] = (0.0, -1.0, 0.0)
+
+
+class Steady:
+    """The state of one track. Its poses come in the order of time, each once."""
+
+    def __init__(self, skeleton: str, means: Means) -> None:
+        """Raises UsageError for a skeleton whose bones or feet are asked for and not known."""
+        m = means
+        self._smooth = OneEuro(m.min_cutoff, m.beta, m.derivative_cutoff) if m.one_euro else None
+        self._hold = BoneLengths(tree(skeleton)) if m.bones else None
+        self._pin = FootContact(skeleton, m.up) if m.contact else None
+
+    def __call__(self, points: Floats, root: Floats | None, pts: int) -> tuple[Floats, Floats | None]:
+        """The pose [K, 3] and root [3], steadied; neither input is written to.
+
+        `points` are metres, relative to the pelvis, finite; `root` where it is in camera space, None where that is not
+        known: no foot can then be held in its place. `pts` in ns.
+        """
+        if self._smooth is not None:
+            at = np.full(3, np.nan) if root is None else root  # NaN: the filter leaves it, and its memory, alone
+            rows = self._smooth(np.concatenate([points, at[None]]), pts, REFERENCE_SIZE)
+            points, root = rows[:-1], None if root is None else rows[-1]
+        if self._hold is not None:
+            points = self._hold(points, pts)
+        if self._pin is not None and root is not None:
+            root = self._pin(points, root, pts)
+        return points, root

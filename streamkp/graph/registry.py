@@ -25,6 +25,7 @@ BUILT_IN: Final = {
     "smooth-one-euro": "streamkp.stages.smooth_one_euro:SmoothOneEuro",
     "window": "streamkp.stages.window:WindowStage",
     "lift-3d": "streamkp.stages.lift_3d:Lift3D",
+    "smooth-3d": "streamkp.stages.smooth_3d:Smooth3D",
     "publish-websocket": "streamkp.sinks.publish_websocket:PublishWebsocket",
     "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
     "record": "streamkp.sinks.record:Record",

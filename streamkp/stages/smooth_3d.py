@@ -1,0 +1,101 @@
+"""`smooth-3d`: steady 3D keypoints, one state per track."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from streamkp.errors import StreamkpError
+from streamkp.graph.stage import MapStage, PerTrack, StageOptions
+from streamkp.motion.steady import Means, Steady
+from streamkp.packet import Keypoints3D, Packet
+
+REMEMBERED = 1024  # frames of a stream whose time is known: further back no pose can lie
+
+_DEFAULTS = Means()
+
+
+@dataclass(slots=True)
+class _Track:
+    steady: Steady
+    pts: int
+    pose: Keypoints3D
+
+
+class Smooth3D(MapStage):
+    """Steadies the 3D keypoints of every track: less jitter, bones of constant length, feet that do not slide.
+
+    Time is that of the frame that a pose describes. A pose of the same frame as the one before, or of an older one,
+    is replaced by what was made of that. `contact` moves the root of a person (`lift-3d` with `trajectory: true`),
+    never the points, which are relative to it; where there is no root it does nothing, and says so once.
+    """
+
+    class Options(StageOptions):
+        one_euro: bool = Field(_DEFAULTS.one_euro, description="Smooth every joint, and the root, with One-Euro.")
+        min_cutoff: float = Field(_DEFAULTS.min_cutoff, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
+        beta: float = Field(
+            _DEFAULTS.beta, ge=0, description="Cut-off gained per m/s, in Hz; higher follows motion more closely."
+        )
+        derivative_cutoff: float = Field(
+            _DEFAULTS.derivative_cutoff, gt=0, description="Cut-off in Hz of the speed itself."
+        )
+        bones: bool = Field(_DEFAULTS.bones, description="Give every bone the length that it has shown so far.")
+        contact: bool = Field(_DEFAULTS.contact, description="Move the root so that a foot that stands does not slide.")
+        up: tuple[float, float, float] = Field(
+            _DEFAULTS.up, description="Where up is in camera axes (x right, y down, z away), for a tilted camera."
+        )
+
+        @field_validator("up")
+        @classmethod
+        def _points_somewhere(cls, up: tuple[float, float, float]) -> tuple[float, float, float]:
+            length = float(np.linalg.norm(up))
+            if not (np.isfinite(length) and length > 0):
+                raise ValueError("must be a direction: three numbers, not all zero")
+            return up
+
+    options: Options
+
+    def open(self) -> None:
+        self._means = Means(**self.options.model_dump())
+        self._tracks: PerTrack[_Track | None] = self.per_track(lambda: None)
+        self._times = self.per_stream(lambda: deque[tuple[int, int]](maxlen=REMEMBERED))
+        self._told = False
+
+    def process(self, packet: Packet) -> Packet:
+        self._times[packet.stream].append((packet.seq, packet.pts))
+        for person in packet.persons:
+            pose = person.keypoints_3d
+            if pose is None or not np.isfinite(pose.points).all():
+                continue
+            try:
+                person.keypoints_3d = self._steadied(packet.stream, person.track, pose)
+            except StreamkpError as error:
+                self.context.failed(packet, error)
+        return packet
+
+    def _steadied(self, stream: str, track: int, pose: Keypoints3D) -> Keypoints3D:
+        pts = self._time(stream, pose.frame_seq)
+        state = self._tracks[stream, track]
+        if state is None or state.pose.skeleton != pose.skeleton:
+            state = _Track(Steady(pose.skeleton, self._means), pts, pose)
+            self._tracks[stream, track] = state
+        elif pts <= state.pts:
+            return state.pose
+        root = pose.root if pose.root is not None and np.isfinite(pose.root).all() else None
+        if root is None and self._means.contact and not self._told:
+            self._told = True
+            self.context.log.warning(
+                "%s: contact needs to know where the person is: set `trajectory: true` in lift-3d", self.context.name
+            )
+        points, at = state.steady(pose.points, root, pts)
+        state.pts = pts
+        state.pose = replace(pose, points=points.astype(np.float32), root=None if at is None else at.astype(np.float32))
+        return state.pose
+
+    def _time(self, stream: str, seq: int) -> int:
+        """When frame `seq` was, or the last one before it that came by here; the oldest that is known at least."""
+        times = self._times[stream]
+        return next((pts for known, pts in reversed(times) if known <= seq), times[0][1])

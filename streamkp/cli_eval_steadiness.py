@@ -1,0 +1,63 @@
+"""`streamkp eval steadiness`: what smoothing, constant bones and standing feet gain and cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from streamkp.motion.steady import Means
+
+_DEFAULTS = Means()
+
+
+def steadiness(
+    model: Annotated[str, typer.Option(help="A lifter of the catalog.")],
+    data: Annotated[Path, typer.Option(help="An .npz file as `eval lifter` reads it.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights of one's own, .safetensors or .pth.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the cameras and the noise.")] = 0,
+    min_cutoff: Annotated[
+        float, typer.Option(min=0.001, help="Of smooth-3d: cut-off in Hz at rest.")
+    ] = _DEFAULTS.min_cutoff,
+    beta: Annotated[float, typer.Option(min=0, help="Of smooth-3d: cut-off gained per m/s, in Hz.")] = _DEFAULTS.beta,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Jitter, lag, foot slide, bones and error of lifted poses with each of the means of smooth-3d, from noisy 2D."""
+    from streamkp.evaluation import datasets
+    from streamkp.evaluation.offline import open_offline
+    from streamkp.evaluation.steadiness import FIGURES, evaluate, rows
+
+    lift, skeleton = open_offline(model, checkpoint)
+    dataset = datasets.read(data, seed)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(model, total=len(dataset.sequences))
+        figures = evaluate(dataset, lift, skeleton, seed, rows(min_cutoff, beta), lambda: progress.advance(task))
+    if as_json:
+        report = {
+            "model": model,
+            "checkpoint": str(checkpoint) if checkpoint else None,
+            "data": dataset.name,
+            "seed": seed,
+            "protocol": dataset.protocol,
+            "rate_hz": dataset.rate,
+            "min_cutoff": min_cutoff,
+            "beta": beta,
+            "figures": FIGURES,
+            **figures,
+        }
+        typer.echo(json.dumps(report))
+        return
+    console = Console()
+    title = f"{model} on {dataset.name}, noisy 2D, One-Euro with min_cutoff {min_cutoff:g} and beta {beta:g}"
+    table = Table("smooth-3d", *(key.replace("_", " ") for key in FIGURES), title=title, title_justify="left")
+    for name, row in figures.items():
+        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in row.values()))
+    console.print(table)
+    console.print(f"{dataset.protocol}; frames at {dataset.rate:g} Hz", highlight=False)
+    for key, meaning in FIGURES.items():
+        console.print(f"{key:>16}: {meaning}", highlight=False)

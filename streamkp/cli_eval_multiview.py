@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from streamkp.errors import UsageError
@@ -41,17 +42,21 @@ def multiview(
     if reference is not None and reference_pose is not None:
         raise UsageError("--reference is given and --reference-pose would make another one: leave one of them out")
     cameras = calibration.read(calib)
-    report = evaluate(
-        cameras,
-        match_videos(cameras, [*videos, *(more_videos or [])]),
-        model=model,
-        pose=pose,
-        given=reference,
-        reference_pose=reference_pose,
-        lookahead=lookahead,
-        smooth_3d={} if smooth_3d else None,
-        threads=threads,
-    )
+    files = match_videos(cameras, [*videos, *(more_videos or [])])
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(model, total=len(files))
+        report = evaluate(
+            cameras,
+            files,
+            model=model,
+            pose=pose,
+            given=reference,
+            reference_pose=reference_pose,
+            lookahead=lookahead,
+            smooth_3d={} if smooth_3d else None,
+            threads=threads,
+            advance=lambda: progress.advance(task),
+        )
     if as_json:
         typer.echo(json.dumps(report))
     else:

@@ -1,8 +1,8 @@
-"""What the live graph gives for recorded views of one scene: every person's 2D and 3D, frame by frame."""
+"""What the live graph gives for a recorded view: every person's 2D and 3D, frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,14 @@ class _Gather(Sink):
     """Keeps what is compared, and no image."""
 
     class Options(StageOptions):
-        """`into`: `View` by stream."""
+        """`into`: a `View`."""
 
         into: Any
 
     options: Options
 
     def process(self, packet: Packet) -> None:
-        view: View = self.options.into[packet.stream]
+        view: View = self.options.into
         view.size = packet.width, packet.height
         view.pts.append(packet.pts)
         for person in packet.persons:
@@ -93,18 +93,21 @@ class _Gather(Sink):
 
 
 def record(
-    videos: Sequence[Path],
+    video: Path,
     *,
     pose: str,
     model: str | None = None,
     lookahead: int = 0,
     smooth_3d: Mapping[str, Any] | None = None,
     threads: int = 2,
-) -> list[View]:
-    """Run each video through the live graph, all of it as a camera would have given it, no frame dropped.
+) -> View:
+    """Run a video through the live graph, every frame of it as a camera would have given it.
+
+    Views are run one by one: batches that mix streams change the last digits of a network, and with them the regions
+    of later frames, from run to run.
 
     Args:
-        videos: one per view.
+        video: the file.
         pose: 2D pose network.
         model: lifter; None for 2D alone.
         lookahead: of the lifter, in frames.
@@ -112,12 +115,10 @@ def record(
         threads: CPU threads of each network.
 
     Raises:
-        StreamkpError: a video cannot be read, or a model not be opened.
+        StreamkpError: the video cannot be read or shows nobody, or a model cannot be opened.
     """
-    views = {f"view{n}": View() for n in range(len(videos))}
-    graph = Graph()
-    for name, video in zip(views, videos, strict=True):
-        graph.stream(name, str(video))
+    view = View()
+    graph = Graph().stream("view", str(video))
     graph.add("decode").add("detect", "detect-person", model=DETECTOR, every=DETECT_EVERY, threads=threads)
     graph.add("keypoints", "keypoints-2d", model=pose, threads=threads).add("raw", _KeepRaw)
     graph.add("smooth", "smooth-one-euro")
@@ -126,8 +127,7 @@ def record(
         graph.add("lift", "lift-3d", model=model, lookahead=lookahead, threads=threads)
         if smooth_3d is not None:
             graph.add("steady", "smooth-3d", **smooth_3d)
-    graph.add("gather", _Gather, into=views)
-    engine = Engine(graph.validate())
+    engine = Engine(graph.add("gather", _Gather, into=view).validate())
     engine.start()
     try:
         engine.wait()
@@ -135,10 +135,9 @@ def record(
         engine.stop()
     if engine.errors:
         raise engine.errors[0]
-    for view, video in zip(views.values(), videos, strict=True):
-        if not view.skeleton:
-            raise SourceError(f"nobody was found in {video}")
-    return list(views.values())
+    if not view.skeleton:
+        raise SourceError(f"nobody was found in {video}")
+    return view
 
 
 def _window(model: str, lookahead: int) -> dict[str, Any]:

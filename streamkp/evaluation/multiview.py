@@ -8,7 +8,7 @@ are measured on the same frames.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def evaluate(
     lookahead: int = 0,
     smooth_3d: Mapping[str, Any] | None = None,
     threads: int = 2,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Figures of each view, as `{"views": {camera: {model: ..., "blazepose-world": ...}}, "reference": ...}`.
 
@@ -74,6 +75,7 @@ def evaluate(
         given: the file of the reference; None to make it from the views.
         reference_pose: the 2D network for that; None for `pose`.
         lookahead, smooth_3d, threads: see `live_views.record`.
+        advance: called after each view.
 
     Raises:
         StreamkpError: a file cannot be read, videos and calibration do not fit, or a model cannot be opened.
@@ -81,11 +83,14 @@ def evaluate(
     cameras = [camera for camera in cameras if camera.name in videos]
     paths = [videos[camera.name] for camera in cameras]
     truth = references.read(given) if given is not None else None
-    views = record(paths, pose=pose, model=model, lookahead=lookahead, smooth_3d=smooth_3d, threads=threads)
+    views = []
+    for path in paths:
+        views.append(record(path, pose=pose, model=model, lookahead=lookahead, smooth_3d=smooth_3d, threads=threads))
+        advance()
     _check(cameras, paths, views)
     if truth is None:
         better = reference_pose if reference_pose != pose else None
-        sources = views if better is None else record(paths, pose=better, threads=threads)
+        sources = views if better is None else [record(path, pose=better, threads=threads) for path in paths]
         truth = references.from_views(cameras, sources, better or pose)
     stands = standing(truth.poses, views[0].rate)
     by_view = {

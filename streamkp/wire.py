@@ -51,6 +51,9 @@ class Points3DMessage(_Model):
     space: Literal["camera", "world"]
     frame_seq: int = Field(description="`seq` of the frame that this pose describes; 3D may lag behind 2D.")
     points: list[tuple[float, float, float]] = Field(description="x right, y down, z away from the camera, metres.")
+    root: tuple[float, float, float] = Field(  # type: ignore[assignment]
+        default=None, description="Where the pelvis is in camera space, metres. Absent where it is not known."
+    )
 
 
 class PersonMessage(_Model):
@@ -212,6 +215,8 @@ def _person(person: Person, events: list[Any]) -> Message | None:
             "frame_seq": int(pose.frame_seq),
             "points": np.asarray(pose.points, dtype=np.float32),
         }
+        if pose.root is not None and np.isfinite(pose.root).all():
+            out["keypoints_3d"]["root"] = [round(value, 4) for value in pose.root.tolist()]
     return out
 
 

@@ -49,6 +49,7 @@ def persons(draw: st.DrawFn, track: int) -> Person:
                 _floats((joints, 3), draw(st.booleans())),
                 COUNT,
                 st.sampled_from(["camera", "world"]),
+                st.none() | _floats((3,), draw(st.booleans())),
             )
         ),
         extra=draw(st.dictionaries(TEXT.map("plugin_".__add__), PLAIN | _floats((2, 2)), max_size=2)),
@@ -131,6 +132,18 @@ def test_a_joint_that_is_not_a_number_has_no_score() -> None:
     sent = wire.message(_packet(_person(keypoints_2d=Keypoints2D("x", points))), 0, 0)
     assert_array_equal(sent["persons"][0]["keypoints_2d"]["points"], [[0, 0, 0], [0, 0, 0], [3, 4, 1]])
     assert_array_equal(points, kept)
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+def test_where_the_pelvis_is_goes_out_if_it_is_known(format: wire.Format) -> None:
+    def sent(root: Any) -> Any:
+        pose = Keypoints3D("h36m17", np.zeros((17, 3), np.float32), 3, root=root)
+        message = wire.message(_packet(_person(keypoints_3d=pose)), 0, 0)
+        return wire.decode(wire.encode(message, format))["persons"][0]["keypoints_3d"].get("root")
+
+    assert sent(np.array([0.1, -0.25, 4.00004], np.float32)) == [0.1, -0.25, 4.0]
+    assert sent(None) is None
+    assert sent(np.array([0.1, np.nan, 4], np.float32)) is None
 
 
 def test_a_broken_3d_pose_is_left_out_and_told() -> None:

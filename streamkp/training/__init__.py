@@ -1,0 +1,1 @@
+"""How the shipped lifter was trained: `python -m streamkp.training.lifter --help`."""

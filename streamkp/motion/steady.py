@@ -22,8 +22,8 @@ class Means:
     one_euro: bool = True
     bones: bool = True
     contact: bool = False
-    min_cutoff: float = 1.5
-    beta: float = 3.0
+    min_cutoff: float = 2.5
+    beta: float = 1.0
     derivative_cutoff: float = 1.0
     up: tuple[float, float, float] = (0.0, -1.0, 0.0)
 

@@ -87,9 +87,7 @@ class Smooth3D(MapStage):
         root = pose.root if pose.root is not None and np.isfinite(pose.root).all() else None
         if root is None and self._means.contact and not self._told:
             self._told = True
-            self.context.log.warning(
-                "%s: contact needs to know where the person is: set `trajectory: true` in lift-3d", self.context.name
-            )
+            self.context.log.warning("contact needs to know where a person is: set `trajectory: true` in lift-3d")
         points, at = state.steady(pose.points, root, pts)
         state.pts = pts
         state.pose = replace(pose, points=points.astype(np.float32), root=None if at is None else at.astype(np.float32))

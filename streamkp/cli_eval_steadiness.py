@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from streamkp.motion.steady import Means
+from streamkp.motion.steady import Settings
 
-_DEFAULTS = Means()
+_DEFAULTS = Settings()
 
 
 def steadiness(
@@ -27,7 +27,7 @@ def steadiness(
     beta: Annotated[float, typer.Option(min=0, help="Of smooth-3d: cut-off gained per m/s, in Hz.")] = _DEFAULTS.beta,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Jitter, lag, foot slide, bones and error of lifted poses with each of the means of smooth-3d, from noisy 2D."""
+    """Jitter, lag, foot slide, bones and error of lifted poses with each part of smooth-3d, from noisy 2D."""
     from streamkp.evaluation import datasets
     from streamkp.evaluation.offline import open_offline
     from streamkp.evaluation.steadiness import FIGURES, evaluate, rows

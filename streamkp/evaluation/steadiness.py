@@ -1,4 +1,4 @@
-"""What each of the means of `smooth-3d` gains and costs, on the noisy 2D of measured motion.
+"""What each part of `smooth-3d` gains and costs, on the noisy 2D of measured motion.
 
 The poses go one by one through what the stage runs, `streamkp.motion.steady`. A root is found for each by
 `streamkp.motion.root.locate` from the same noisy 2D and the lens of the data.
@@ -20,7 +20,7 @@ from streamkp.evaluation.offline import Offline
 from streamkp.motion import metrics
 from streamkp.motion.foot_contact import FEET
 from streamkp.motion.root import locate, split_root
-from streamkp.motion.steady import Means, Steady
+from streamkp.motion.steady import Settings, Steady
 
 Floats = NDArray[np.floating[Any]]
 Figures = dict[str, float | None]
@@ -53,9 +53,9 @@ _UPRIGHT = np.array([
 _ROOT = np.array((0.0, 0.0, 4.0))
 
 
-def rows(min_cutoff: float, beta: float) -> dict[str, Means]:
-    """The means of each row of the table."""
-    nothing = Means(one_euro=False, bones=False, contact=False, min_cutoff=min_cutoff, beta=beta)
+def rows(min_cutoff: float, beta: float) -> dict[str, Settings]:
+    """The settings of each row of the table."""
+    nothing = Settings(one_euro=False, bones=False, contact=False, min_cutoff=min_cutoff, beta=beta)
     return {
         "none": nothing,
         "one-euro": replace(nothing, one_euro=True),
@@ -71,7 +71,7 @@ def evaluate(
     lift: Offline,
     skeleton: str,
     seed: int,
-    table: Mapping[str, Means],
+    table: Mapping[str, Settings],
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Figures]:
     """The figures of `FIGURES` for each row of `table`, and for the truth, of a lifter that reads 2D of `skeleton`.
@@ -86,22 +86,22 @@ def evaluate(
         poses = lift(skeletons.convert(points, sequence.skeleton, skeleton), sequence.size, sequence.lens)
         seen = skeletons.convert(points, sequence.skeleton, SKELETON)
         roots = locate(poses, seen[..., :2].astype(np.float64), sequence.lens, seen[..., 2])
-        for name, means in table.items():
-            found[name].append(_measure(sequence, *steadied(poses, roots, dataset.rate, means), dataset.rate))
+        for name, settings in table.items():
+            found[name].append(_measure(sequence, *steadied(poses, roots, dataset.rate, settings), dataset.rate))
         relative, at = split_root(sequence.poses)
         found[TRUTH].append(_measure(sequence, relative, at[:, 0], dataset.rate))
         advance()
     report = {}
     for name, sums in found.items():
         lags = dict(zip(("lag_ms", "root_lag_ms"), step_lags(table[name]), strict=True)) if name in table else {}
-        figures = {**lags, **_means(sums)}
+        figures = {**lags, **_averages(sums)}
         report[name] = {key: figures.get(key) for key in FIGURES}
     return report
 
 
-def steadied(poses: Floats, roots: Floats, rate: float, means: Means) -> tuple[Floats, Floats]:
+def steadied(poses: Floats, roots: Floats, rate: float, settings: Settings) -> tuple[Floats, Floats]:
     """A sequence [T, 17, 3] and its roots [T, 3] frame by frame through `Steady`; a root of NaN is not known."""
-    steady = Steady(SKELETON, means)
+    steady = Steady(SKELETON, settings)
     out_poses, out_roots = np.empty(poses.shape), np.full(roots.shape, np.nan)
     for i, (pose, root) in enumerate(zip(poses, roots, strict=True)):
         known = root if np.isfinite(root).all() else None
@@ -111,7 +111,7 @@ def steadied(poses: Floats, roots: Floats, rate: float, means: Means) -> tuple[F
     return out_poses, out_roots
 
 
-def step_lags(means: Means) -> tuple[float, float]:
+def step_lags(settings: Settings) -> tuple[float, float]:
     """Lag in ms of one joint, and of the root, after a step of `STEP` metres by somebody who stood still.
 
     The joint is a wrist that turns about its elbow, so that bones keep their length. Both input and output cross 63 %
@@ -129,8 +129,8 @@ def step_lags(means: Means) -> tuple[float, float]:
 
     still, roots = sequence(_UPRIGHT, _UPRIGHT), sequence(_ROOT, _ROOT)
     jump, shift = sequence(_UPRIGHT, turned), sequence(_ROOT, _ROOT + np.array((STEP, 0, 0)))
-    joint = steadied(jump, roots, _STEP_RATE, means)[0][:, wrist]
-    root = steadied(still, shift, _STEP_RATE, means)[1]
+    joint = steadied(jump, roots, _STEP_RATE, settings)[0][:, wrist]
+    root = steadied(still, shift, _STEP_RATE, settings)[1]
     return _lag(jump[:, wrist], joint), _lag(shift, root)
 
 
@@ -174,7 +174,7 @@ def _measure(sequence: Sequence, poses: Floats, roots: Floats, rate: float) -> _
     }
 
 
-def _means(sums: list[_Sums]) -> Figures:
+def _averages(sums: list[_Sums]) -> Figures:
     """Weighted means over sequences, in millimetres; None where no sequence tells."""
     out: Figures = {}
     for key in sums[0]:

@@ -10,12 +10,12 @@ from pydantic import Field, field_validator
 
 from streamkp.errors import StreamkpError
 from streamkp.graph.stage import MapStage, PerTrack, StageOptions
-from streamkp.motion.steady import Means, Steady
+from streamkp.motion.steady import Settings, Steady
 from streamkp.packet import Keypoints3D, Packet
 
 REMEMBERED = 1024  # frames of a stream whose time is known: further back no pose can lie
 
-_DEFAULTS = Means()
+_DEFAULTS = Settings()
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Smooth3D(MapStage):
     options: Options
 
     def open(self) -> None:
-        self._means = Means(**self.options.model_dump())
+        self._settings = Settings(**self.options.model_dump())
         self._tracks: PerTrack[_Track | None] = self.per_track(lambda: None)
         self._times = self.per_stream(lambda: deque[tuple[int, int]](maxlen=REMEMBERED))
         self._told = False
@@ -80,12 +80,12 @@ class Smooth3D(MapStage):
         pts = self._time(stream, pose.frame_seq)
         state = self._tracks[stream, track]
         if state is None or state.pose.skeleton != pose.skeleton:
-            state = _Track(Steady(pose.skeleton, self._means), pts, pose)
+            state = _Track(Steady(pose.skeleton, self._settings), pts, pose)
             self._tracks[stream, track] = state
         elif pts <= state.pts:
             return state.pose
         root = pose.root if pose.root is not None and np.isfinite(pose.root).all() else None
-        if root is None and self._means.contact and not self._told:
+        if root is None and self._settings.contact and not self._told:
             self._told = True
             self.context.log.warning("contact needs to know where a person is: set `trajectory: true` in lift-3d")
         points, at = state.steady(pose.points, root, pts)

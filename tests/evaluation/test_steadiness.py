@@ -14,7 +14,7 @@ from streamkp.evaluation import datasets
 from streamkp.evaluation.datasets import Dataset
 from streamkp.evaluation.steadiness import FIGURES, evaluate, rows, step_lags
 from streamkp.motion.camera import Intrinsics
-from streamkp.motion.steady import Means
+from streamkp.motion.steady import Settings
 
 ROWS = ["none", "one-euro", "bones", "contact", "one-euro+bones", "all"]
 
@@ -48,7 +48,7 @@ def table(clips: Path) -> dict[str, dict[str, float]]:
     return dict(found)
 
 
-def test_one_row_for_each_of_the_means_and_one_for_the_truth(table: dict[str, dict[str, float]]) -> None:
+def test_one_row_for_each_part_and_one_for_the_truth(table: dict[str, dict[str, float]]) -> None:
     assert list(table) == [*ROWS, "truth"]
     assert all(list(row) == list(FIGURES) for row in table.values())
     assert all(np.isfinite(list(table[name].values())).all() for name in ROWS)
@@ -71,7 +71,7 @@ def test_errors_that_were_put_in_are_found(table: dict[str, dict[str, float]]) -
     assert table["none"]["lag_ms"] == table["none"]["root_lag_ms"] == 0
 
 
-def test_each_of_the_means_does_what_it_is_for(table: dict[str, dict[str, float]]) -> None:
+def test_each_part_does_what_it_is_for(table: dict[str, dict[str, float]]) -> None:
     none = table["none"]
     assert table["one-euro"]["jitter_mm"] < 0.5 * none["jitter_mm"]
     assert table["one-euro"]["lag_ms"] > 5
@@ -89,10 +89,10 @@ def test_contact_moves_the_root_alone(table: dict[str, dict[str, float]]) -> Non
 @pytest.mark.parametrize("cutoff", [0.5, 1.0, 2.0])
 def test_lag_is_that_of_the_low_pass(cutoff: float) -> None:
     """63 % of a step after one time constant; between two frames, the filter is a straight line."""
-    joint, root = step_lags(Means(True, False, False, min_cutoff=cutoff, beta=0.0))
+    joint, root = step_lags(Settings(True, False, False, min_cutoff=cutoff, beta=0.0))
     assert joint == pytest.approx(1000 / (2 * np.pi * cutoff), abs=1000 / 30 / 2)
     assert root == pytest.approx(joint)
-    assert step_lags(Means(True, False, False, min_cutoff=cutoff, beta=5.0))[0] < joint
+    assert step_lags(Settings(True, False, False, min_cutoff=cutoff, beta=5.0))[0] < joint
 
 
 def test_frames_that_were_not_measured_do_not_count(clips: Path) -> None:

@@ -10,11 +10,11 @@ from streamkp import skeletons
 from streamkp.motion.bone_lengths import lengths, tree
 from streamkp.motion.mirror import mirror
 from streamkp.motion.one_euro import REFERENCE_SIZE, OneEuro
-from streamkp.motion.steady import Means, Steady
+from streamkp.motion.steady import Settings, Steady
 
 STEP = 1_000_000_000 // 30
-NOTHING = Means(one_euro=False, bones=False, contact=False)
-ALL = Means(contact=True)
+NOTHING = Settings(one_euro=False, bones=False, contact=False)
+ALL = Settings(contact=True)
 POSE = np.random.default_rng(0).normal(0, 0.4, (17, 3))
 POSE = (POSE + mirror(POSE, skeletons.get("h36m17"))) / 2  # as long left as right
 ROOT = np.array([0.1, 0.2, 4.0])
@@ -24,14 +24,14 @@ def noisy(frames: int, seed: int = 0, scale: float = 0.01) -> np.ndarray:
     return POSE + np.random.default_rng(seed).normal(0, scale, (frames, 17, 3))
 
 
-def test_without_means_nothing_changes() -> None:
+def test_with_nothing_asked_for_nothing_changes() -> None:
     points, root = Steady("h36m17", NOTHING)(POSE, ROOT, 0)
     assert_array_equal(points, POSE)
     assert root is ROOT
 
 
 def test_one_after_the_other() -> None:
-    smooth, steady = OneEuro(2.0, 1.0, 0.5), Steady("h36m17", Means(True, False, False, 2.0, 1.0, 0.5))
+    smooth, steady = OneEuro(2.0, 1.0, 0.5), Steady("h36m17", Settings(True, False, False, 2.0, 1.0, 0.5))
     for i, points in enumerate(noisy(10)):
         expected = smooth(np.concatenate([points, ROOT[None]]), i * STEP, REFERENCE_SIZE)
         found, root = steady(points, ROOT, i * STEP)
@@ -61,9 +61,9 @@ def test_a_root_that_is_not_known_stays_so() -> None:
     assert_allclose(root, ROOT)
 
 
-@given(st.integers(0, 1000), st.sampled_from([NOTHING, Means(), ALL]))
-def test_does_not_write_to_what_comes_in(seed: int, means: Means) -> None:
-    steady, raw = Steady("h36m17", means), noisy(4, seed)
+@given(st.integers(0, 1000), st.sampled_from([NOTHING, Settings(), ALL]))
+def test_does_not_write_to_what_comes_in(seed: int, settings: Settings) -> None:
+    steady, raw = Steady("h36m17", settings), noisy(4, seed)
     roots = np.tile(ROOT, (4, 1))
     for array in (raw, roots):
         array.flags.writeable = False
@@ -75,7 +75,7 @@ def test_does_not_write_to_what_comes_in(seed: int, means: Means) -> None:
 def test_lag_is_that_of_the_filter_at_any_rate(fps: int) -> None:
     """Without beta a One-Euro filter is a first-order low-pass: 63 % of a step after 1 / (2 pi cutoff) seconds."""
     cutoff = 0.5
-    steady = Steady("h36m17", Means(True, False, False, cutoff, 0.0))
+    steady = Steady("h36m17", Settings(True, False, False, cutoff, 0.0))
     step = 1_000_000_000 // fps
     steady(POSE, None, 0)
     moved = POSE + 0.3

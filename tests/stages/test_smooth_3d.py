@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from streamkp import skeletons
 from streamkp.graph.registry import stage_class
 from streamkp.motion.bone_lengths import lengths, tree
-from streamkp.motion.steady import Means, Steady
+from streamkp.motion.steady import Settings, Steady
 from streamkp.packet import Keypoints3D, Packet, Person
 from streamkp.stages.smooth_3d import Smooth3D
 from streamkp.testing import FRAME, build, make_packet, open_stage, run_stage
@@ -52,7 +52,7 @@ def test_each_track_is_steadied_by_itself() -> None:
     options = {"contact": True, "min_cutoff": 1.0, "beta": 2.0, "up": (0, -1, 0.2)}
     got = run_stage(Smooth3D, options, [packet(i, person(a, 1), person(b, 2)) for i, (a, b) in enumerate(people)])
     for k in range(2):
-        alone = Steady("h36m17", Means(True, True, True, 1.0, 2.0, 1.0, (0, -1, 0.2)))
+        alone = Steady("h36m17", Settings(True, True, True, 1.0, 2.0, 1.0, (0, -1, 0.2)))
         for i, out in enumerate(got):
             points, root = alone(people[i][k].points, people[i][k].root, i * FRAME)
             found = steadied(out, k)

@@ -33,7 +33,6 @@ from streamkp.training.losses import loss
 from streamkp.training.synthesis import Synthesis
 
 CHANNELS = (16, 32, 64, 96, 128)
-DROPOUT = 0.05
 WARM_UP, COOL_DOWN = 300, 0.2  # steps; share of the steps
 AVERAGING = 0.998  # of the weights that are kept, from step to step
 LARGEST_GRADIENT = 1.0
@@ -79,9 +78,9 @@ def train(
     motions = [clip for path in data for clip in clips.read(path)]
     unseen = None if check is None else datasets.read(check, seed)
     out.mkdir(parents=True, exist_ok=True)
-    network = HDFormer(person_view.CHANNELS, CHANNELS, DROPOUT).to(device).train()
+    network = HDFormer(person_view.CHANNELS, CHANNELS, dropout=0.0).to(device).train()
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING), use_buffers=True)  # type: ignore[no-untyped-call]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01, fused=True)
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
     first = _resume(out / "checkpoint.pt", parts, device)
     batches = DataLoader(

@@ -25,7 +25,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifter, "CHANNELS", (8, 8, 8, 8, 8))
-    monkeypatch.setattr(lifter, "DROPOUT", 0.0)
 
 
 def run(data: Path, out: Path, steps: int, *more: str) -> list[dict[str, float]]:

@@ -87,27 +87,32 @@ def evaluate(
     for path in paths:
         views.append(record(path, pose=pose, model=model, lookahead=lookahead, smooth_3d=smooth_3d, threads=threads))
         advance()
-    _check(cameras, paths, views)
+    check(cameras, paths, views)
     if truth is None:
         better = reference_pose if reference_pose != pose else None
         sources = views if better is None else [record(path, pose=better, threads=threads) for path in paths]
         truth = references.from_views(cameras, sources, better or pose)
-    stands = standing(truth.poses, views[0].rate)
-    by_view = {
-        camera.name: _view_figures(camera, view, truth, stands, model)
-        for camera, view in zip(cameras, views, strict=True)
-    }
+    settings = {"model": model, "pose": pose, "lookahead": lookahead, "smooth_3d": smooth_3d is not None}
+    return settings | compare(cameras, views, truth, model)
+
+
+def compare(cameras: Sequence[CalibratedCamera], views: Sequence[View], truth: Reference, model: str) -> dict[str, Any]:
+    """`views` and `reference` of `evaluate`, from what the live graph has given.
+
+    Raises UsageError when a view does not show the person of the reference.
+    """
+    rate = views[0].rate
     known = np.isfinite(truth.poses).all((1, 2))
+    stands = standing(truth.poses, rate)
     return {
-        "model": model,
-        "pose": pose,
-        "lookahead": lookahead,
-        "smooth_3d": smooth_3d is not None,
-        "views": by_view,
+        "views": {
+            camera.name: _view_figures(camera, view, truth, stands, model)
+            for camera, view in zip(cameras, views, strict=True)
+        },
         "reference": {
             "origin": truth.origin,
             "frames": int(known.sum()),
-            "rate_hz": views[0].rate,
+            "rate_hz": rate,
             "reprojection_px": truth.reprojection_px,
             "jitter_mm": _number(MILLIMETRES * metrics.jitter(_relative(truth.poses))),
             "bone_spread_mm": _number(MILLIMETRES * metrics.bone_spread(truth.poses, _LAYOUT.bones)),
@@ -150,8 +155,8 @@ def _names(name: str, stem: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", stem, re.IGNORECASE) is not None
 
 
-def _check(cameras: Sequence[CalibratedCamera], paths: Sequence[Path], views: Sequence[View]) -> None:
-    """Do the videos fit each other and their cameras?"""
+def check(cameras: Sequence[CalibratedCamera], paths: Sequence[Path], views: Sequence[View]) -> None:
+    """Raise a UsageError if the videos do not fit each other and their cameras."""
     for camera, path, view in zip(cameras, paths, views, strict=True):
         if camera.size is not None and not np.allclose(view.size, camera.size, rtol=_SAME_SIZE):
             raise UsageError(
@@ -170,11 +175,10 @@ def standing(poses: Floats, rate: float) -> NDArray[np.bool_]:
     It is slower than 0.25 m/s and less than 6 cm above its lowest place (5 % of the frames are lower). What is up is
     the axis of the world that is nearest to the direction from the feet to the neck.
     """
-    still = zero_lag(poses, rate, _STANDS_CUTOFF)
-    feet = still[:, _ANKLES]
+    feet = zero_lag(poses, rate, _STANDS_CUTOFF)[:, _ANKLES]
+    if not np.isfinite(feet).any():
+        return np.zeros(feet.shape[:2], bool)
     height = feet @ upwards(poses)
-    if not np.isfinite(height).any():
-        return np.zeros(height.shape, bool)
     speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * rate
     out: NDArray[np.bool_] = (speed < _STANDS_SPEED) & (height < np.nanpercentile(height, 5, axis=0) + _STANDS_HEIGHT)
     return out

@@ -55,7 +55,8 @@ def triangulate_robust(
     """As `triangulate`, leaving out views that contradict the others.
 
     While one view of a point is more than `limit` pixels off and more than two are left, the view goes without which
-    the rest agrees best. Returns the points [N, 3] and which views made them [V, N].
+    the rest agrees best; that finds a single bad view, and most of the time several among many. A view whose pixel
+    is not finite is not used. Returns the points [N, 3] and which views made them [V, N].
     """
     weights = np.where(np.isfinite(pixels).all(-1), weights, 0.0)
     points = triangulate(projections, pixels, weights)

@@ -32,7 +32,7 @@ FIGURES = {
     "p_mpjpe_body_mm": "the same of hip, thorax and limbs alone, aligned by them: face points are conventions",
     "pa_mpjve_mm": "error of the velocity, per frame at rate_hz, after one alignment of the whole sequence",
     "pa_mpjve_mm_s": "the same per second",
-    "jitter_mm": "mean second difference of the aligned poses, per frame squared at rate_hz",
+    "jitter_mm": "mean second difference of the poses, at the reference's size, per frame squared at rate_hz",
     "reference_jitter_mm": "that of the reference on the same frames",
     "bone_spread_mm": "standard deviation of a bone's length over time, mean of the bones, at the reference's size",
     "foot_speed_mm_s": "of the ankle while the reference's foot stands, with the hip put where the reference's is",
@@ -227,6 +227,8 @@ def figures(poses: Floats, reference: Floats, stands: NDArray[np.bool_], rate: f
     stands = _phases(stands.astype(float), step) == 1
     rate, at = rate / step, ~np.isnan(poses[:, 0, 0])
     aligned = metrics.align_sequence(poses, reference)
+    # not the scale of the alignment, which shrinks what fits badly
+    size = _bone_length(reference[at]) / _bone_length(poses[at])
     velocity = metrics.pa_mpjve(poses, reference)
     feet, true_feet = (p[:, _ANKLES] + hips for p in (aligned, reference))
     out = {
@@ -234,9 +236,9 @@ def figures(poses: Floats, reference: Floats, stands: NDArray[np.bool_], rate: f
         "p_mpjpe_body_mm": metrics.p_mpjpe(poses[at][:, _BODY], reference[at][:, _BODY]),
         "pa_mpjve_mm": velocity,
         "pa_mpjve_mm_s": velocity * rate,
-        "jitter_mm": metrics.jitter(aligned),
+        "jitter_mm": size * metrics.jitter(poses),
         "reference_jitter_mm": metrics.jitter(reference),
-        "bone_spread_mm": metrics.bone_spread(aligned, _LAYOUT.bones),
+        "bone_spread_mm": size * metrics.bone_spread(poses, _LAYOUT.bones),
         "foot_speed_mm_s": metrics.foot_speed(feet, stands, rate),
         "reference_foot_speed_mm_s": metrics.foot_speed(true_feet, stands, rate),
     }
@@ -247,6 +249,11 @@ def figures(poses: Floats, reference: Floats, stands: NDArray[np.bool_], rate: f
 def _relative(poses: Floats) -> Floats:
     out: Floats = poses - poses[:, :1]
     return out
+
+
+def _bone_length(poses: Floats) -> float:
+    starts, ends = np.asarray(_LAYOUT.bones).T
+    return float(np.linalg.norm(poses[:, ends] - poses[:, starts], axis=-1).mean())
 
 
 def _phases(values: Floats, step: int) -> Floats:

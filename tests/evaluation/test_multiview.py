@@ -74,6 +74,17 @@ def test_what_was_not_measured_is_none():
         figures(np.full(POSES.shape, np.nan), POSES, standing(POSES, RATE), RATE)
 
 
+def test_what_fits_badly_is_not_steadier_for_it():
+    """The best scale of a sequence that is upside down half of the time is near zero; its jitter is not."""
+    noisy = anywhere(POSES + np.random.default_rng(0).normal(scale=0.02, size=POSES.shape))
+    fallen = noisy.copy()
+    fallen[45:, :, :2] *= -1
+    stands = standing(POSES, RATE)
+    right, wrong = (figures(poses, POSES, stands, RATE) for poses in (noisy, fallen))
+    assert wrong["jitter_mm"] > right["jitter_mm"]  # by the frame in which it turns
+    assert wrong["bone_spread_mm"] == pytest.approx(right["bone_spread_mm"])
+
+
 def test_the_face_does_not_count_for_the_body():
     other = POSES.copy()
     other[:, 9:11] += 0.3

@@ -1,7 +1,8 @@
 """Weights from files that nobody vouches for.
 
-Only tensors are taken out of a file: `.safetensors`, or a torch file through `torch.load(weights_only=True)`,
-which runs no code. What does not fit the network is an error that says which keys, and what would fit.
+Only tensors are taken out of a file: `.safetensors`, `.onnx` (see `onnx_weights`), or a torch file through
+`torch.load(weights_only=True)`, which runs no code. What does not fit the network is an error that says which keys,
+and what would fit.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ def read(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     _refuse_other_files(path, head)
     try:
+        if path.suffix == ".onnx":
+            from streamkp.models import onnx_weights
+
+            return {name: torch.from_numpy(values) for name, values in onnx_weights.read(path).items()}
         if path.suffix == ".safetensors":
             return flatten(safetensors.torch.load_file(path), path)
         with torch.serialization.safe_globals([(_Ignored, name) for name in _IGNORED]):

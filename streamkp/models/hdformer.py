@@ -284,6 +284,7 @@ class HDFormer(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.backbone = Backbone(in_channels, channels, dropout)
         self.joint_regressor = nn.Conv2d(channels[0], 3 * (JOINTS - 1), (3, JOINTS), padding=(1, 0))
 
@@ -291,7 +292,8 @@ class HDFormer(nn.Module):
         """2D windows to 3D windows.
 
         Args:
-            x: [B, 2, T, 17] normalised image coordinates (x right, y down), T a multiple of 16.
+            x: [B, in_channels, T, 17] normalised image coordinates (x right, y down) and what else the network was
+                trained with, T a multiple of 16.
             mean, std: [1, 3, 1, 17], statistics of the 3D training poses; both or none.
 
         Returns:

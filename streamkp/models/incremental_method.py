@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from streamkp import skeletons
 from streamkp.models.incremental import IncrementalNetwork, Track
-from streamkp.models.window_lifters import Clip
+from streamkp.models.lifter_choices import Memory
+from streamkp.models.window_lifters import H36M_RATE, Clip
 from streamkp.motion.mirror import flip_average, mirror
 
 Floats = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
-Memory = MutableMapping[tuple[str, int], Any]  # by stream and track id; what is in it is for `IncrementalMethod` only
 
 _H36M17 = skeletons.get("h36m17")
 
@@ -36,6 +36,8 @@ class IncrementalMethod:
     A window that does not go on from where the track was (a silence, a camera changed, more frames lost than it
     holds) begins anew: its poses go through the network one after the other, which gives what the whole window would.
     """
+
+    rate = H36M_RATE
 
     def __init__(
         self,
@@ -58,10 +60,11 @@ class IncrementalMethod:
         for clip in clips:
             points = clip.points[-len(clip.pts) :]
             known = self._memory.pop(clip.track, None)  # comes back when all went well
-            seen = 0 if known is None else _seen(known, clip.pts, points)
-            person = known if seen else _Remembered()
-            if seen < len(points):
-                behind.append((person, self._prepare(replace(clip, points=points[seen:]), 0)[0][0]))
+            new = None if known is None else clip.rows_after(known.pts, known.newest)
+            person = _Remembered() if new is None else known
+            if new != 0:
+                fresh = points if new is None else points[-new:]
+                behind.append((person, self._prepare(replace(clip, points=fresh), 0)[0][0]))
                 person.pts, person.newest = int(clip.pts[-1]), points[-1]
             people.append(person)
         if behind:
@@ -79,11 +82,3 @@ class IncrementalMethod:
             out = flip_average(out[: len(people)], out[len(people) :], _H36M17)
         for known, pose in zip(people, out, strict=True):
             known.pose = pose
-
-
-def _seen(known: _Remembered, pts: NDArray[np.int64], points: Floats) -> int:
-    """How many of these poses, oldest first, the track has been through; 0 if they are not its continuation."""
-    at = int(np.searchsorted(pts, known.pts))
-    if at == len(pts) or pts[at] != known.pts or not np.array_equal(points[at], known.newest):
-        return 0
-    return at + 1

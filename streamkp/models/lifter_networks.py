@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,14 +15,17 @@ from torch import Tensor, nn
 from streamkp.errors import ModelError, UsageError
 from streamkp.models import checkpoint, settings, zoo
 from streamkp.models.hdformer import HDFormer
+from streamkp.models.hdformer_windows import PersonViewWindows, PublishedWindows
 from streamkp.models.incremental import IncrementalNetwork, worthwhile
-from streamkp.models.incremental_method import IncrementalMethod, Memory
-from streamkp.models.runtime_torch import Run, open_run
+from streamkp.models.incremental_method import IncrementalMethod
+from streamkp.models.lifter_choices import Choices
+from streamkp.models.runtime_torch import Run
 from streamkp.models.settings import Statistics
 from streamkp.models.tpnet import TPNet
 from streamkp.models.videopose3d import SemiVideoPose3D, VideoPose3D
-from streamkp.models.window_lifters import Clip, ConvolutionMethod, HDFormerMethod, Method, checked_lookahead
-from streamkp.motion import hdformer, tpnet, typical_people
+from streamkp.models.whole_windows import WholeWindows, WindowNetwork, plan
+from streamkp.models.window_lifters import Clip, ConvolutionMethod, Method, checked_lookahead
+from streamkp.motion import hdformer, person_view, tpnet, typical_people
 from streamkp.motion.camera import screen_coordinates
 from streamkp.motion.tiling import pad_edges
 
@@ -31,20 +33,6 @@ NETWORKS = tuple(name for name in zoo.NETWORKS if name.startswith(("hdformer", "
 Float32 = NDArray[np.float32]
 
 log = logging.getLogger("streamkp.models")
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the user decides; see the options of `lift-3d`. None: as the network's reference does it."""
-
-    lookahead: int | None = 0
-    flip: bool | None = None
-    causal: bool | None = None
-    trajectory: bool = False
-    incremental: bool | None = None  # None: where it costs less
-    memory: Memory | None = None  # what an incremental network keeps of each track; None: whole windows
-    cuda: bool = False
-    open_run: Callable[..., Run] = open_run  # with device, runtime and threads
 
 
 def tell(path: Path) -> str:
@@ -68,11 +56,21 @@ def open_method(name: str, path: Path, choices: Choices) -> Method:
 
 
 def _hdformer(path: Path, choices: Choices) -> Method:
-    if choices.trajectory:
-        raise _no_trajectory("hdformer")
-    if choices.incremental:
-        raise UsageError("hdformer strides in time and needs whole windows: leave incremental out")
+    lookahead, hop = plan("hdformer", hdformer.FRAMES, choices)
     network = cast(HDFormer, zoo.load("hdformer", path))
+    view = network.in_channels == person_view.CHANNELS
+    windows = _person_view(network, path, choices) if view else _published(network, path, choices)
+    return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)
+
+
+def _person_view(network: HDFormer, path: Path, choices: Choices) -> WindowNetwork:
+    flip = bool(choices.flip)
+    example = np.zeros((1 + flip, person_view.CHANNELS, person_view.FRAMES, 17), np.float32)
+    run = _run(network, [example], path, choices, many_small=True)
+    return PersonViewWindows(run, flip=flip, trajectory=choices.trajectory)
+
+
+def _published(network: HDFormer, path: Path, choices: Choices) -> WindowNetwork:
     plane, space = settings.statistics(path, 2), settings.statistics(path, 3)
     if plane is None or space is None:
         log.warning(
@@ -84,7 +82,7 @@ def _hdformer(path: Path, choices: Choices) -> Method:
     flip = choices.flip is not False
     example = np.zeros((1 + flip, 2, hdformer.FRAMES, 17), np.float32)
     run = _run(network, [example], path, choices, many_small=True)
-    return HDFormerMethod(run, plane, space, lookahead=choices.lookahead, flip=flip)
+    return PublishedWindows(run, plane, space, flip=flip, trajectory=choices.trajectory)
 
 
 def _videopose3d(name: str, path: Path, choices: Choices) -> Method:
@@ -128,6 +126,8 @@ def _convolution(
     prepare: Callable[[Clip, int], tuple[Float32, ...]],
     choices: Choices,
 ) -> Method:
+    if choices.hop not in (None, 1):
+        raise UsageError(f"{name} gives one pose of each window: hop is for HDFormer networks, leave it out")
     before, after = frame.pose.padding
     lookahead, flip = checked_lookahead(name, choices.lookahead, after, after), bool(choices.flip)
     examples = [np.zeros((1, frame.pose.receptive_field, 17, 2), np.float32)] * inputs
@@ -164,7 +164,7 @@ def _check(network: nn.Module, examples: list[Float32], path: Path) -> None:
 
 
 def _no_trajectory(name: str) -> ModelError:
-    able = ", ".join(other for other in NETWORKS if other == "tpnet" or "semi" in other)
+    able = ", ".join(other for other in NETWORKS if other in ("hdformer", "tpnet") or "semi" in other)
     return ModelError(f"{name} gives no trajectory; {able} do")
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streamkp.errors import ModelError, UsageError
-from streamkp.models import catalog, hub
+from streamkp.models import catalog, hub, zoo
+from streamkp.models.lifter_choices import Choices
 from streamkp.models.runtime_torch import Device, Runtime, open_run, uses_cuda
-from streamkp.models.window_lifters import WindowLifter
+from streamkp.models.window_lifters import Method, WindowLifter
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints3D, Packet, Person
 
@@ -71,6 +72,7 @@ def open_lifter(
     *,
     checkpoint: str | Path | None = None,
     lookahead: int | None = 0,
+    hop: int | None = None,
     threads: int = 2,
     device: Device = "auto",
     runtime: Runtime = "auto",
@@ -86,17 +88,20 @@ def open_lifter(
     Args:
         model: catalog name, or a checkpoint whose network its shapes tell.
         lookahead: in frames; None for as many as there are before it, the middle of the window.
+        hop: run a network of the HDFormer kind every so many rows of the window (`streamkp.models.whole_windows`); a
+            pose then comes `hop` - 1 rows later. None for what its cost suggests. Needs `memory`, and is 1 without.
         checkpoint: a file to read instead of the catalog's, of the network that `model` names.
         threads: CPU threads. Those of torch are set for the whole process.
         device, runtime: see `streamkp.models.runtime_torch.open_run`.
-        flip: average with the mirrored pose; None as the network's reference does (HDFormer does, the others do not).
+        flip: average with the mirrored pose; None as the network's reference does (hdformer does, the others do not).
         causal: a convolution network was trained to see no later frames, which weights do not tell; None as the
             settings beside the checkpoint say, otherwise no.
-        trajectory: give `Keypoints3D.root` too (TPNet and the semi-supervised VideoPose3D).
+        trajectory: give `Keypoints3D.root` too (TPNet, the semi-supervised VideoPose3D, and the HDFormer kind, whose
+            root is placed by least squares, see `streamkp.motion.root.locate`).
         cameras: intrinsics by stream id; the others as `Intrinsics.assumed`.
         incremental: run a convolution network frame by frame (`streamkp.models.incremental`), for windows that each
             go on from the last one of their track; None where that costs less.
-        memory: where such a network keeps what it knows of each track. The caller deletes tracks that end. Without
+        memory: where a lifter keeps what it knows of each track. The caller deletes tracks that end. Without
             it every window is read whole, and may be of any track and time.
 
     Raises:
@@ -111,27 +116,33 @@ def open_lifter(
             raise UsageError(f"{model} hands on what the 2D network gives: it has no {what}")
         return LIFTERS[model]()
     row = _row(model)
-    try:
-        from streamkp.models import lifter_networks
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ModelError(f"{model} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
     path = hub.path(model) if checkpoint is None else Path(checkpoint).expanduser()
-    network = lifter_networks.tell(path) if row is None or row.network is None else row.network
-    choices = lifter_networks.Choices(
+    choices = Choices(
         lookahead=lookahead,
+        hop=hop,
         flip=flip,
         causal=causal,
         trajectory=trajectory,
         incremental=incremental,
         memory=memory,
+        threads=threads,
         cuda=uses_cuda(device, runtime),
         open_run=partial(open_run, device=device, runtime=runtime, threads=threads),
     )
-    method = lifter_networks.open_method(network, path, choices)
+    name = row.name if row else path.name
+    by_torch = runtime == "torch" or device == "cuda" or choices.cuda
+    if path.suffix == ".onnx" and not by_torch:
+        from streamkp.models import onnx_lifters
+
+        method: Method = onnx_lifters.open_method(name, path, choices)
+    else:
+        zoo.require_torch(model)
+        from streamkp.models import lifter_networks
+
+        network = lifter_networks.tell(path) if row is None or row.network is None else row.network
+        method = lifter_networks.open_method(network, path, choices)
     skeleton = (row and row.input_skeleton) or "h36m17"
-    return WindowLifter(row.name if row else path.name, method, skeleton, cameras or {})
+    return WindowLifter(name, method, skeleton, cameras or {})
 
 
 def check(model: str) -> None:

@@ -68,6 +68,15 @@ class OpenVinoModel:
             {port.any_name: _shape(port) for port in self._model.outputs},
         )
 
+    def graph(self) -> Any:
+        """A copy of the graph, as the file has it."""
+        return self._model.clone()
+
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """The arrays in the file by name."""
+        found = (node for node in self._model.get_ops() if node.get_type_name() == "Constant")
+        return {node.get_friendly_name(): node.data for node in found}
+
     def first_operations(self) -> set[str]:
         """The types of the operations that read the inputs."""
         readers = (reader for port in self._model.inputs for reader in port.get_node().output(0).get_target_inputs())
@@ -121,14 +130,7 @@ class OpenVinoNetwork:
         self.path = model.path
         self._outputs = tuple(outputs)
         self._buckets: dict[int, _Compiled] = {}
-        config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(threads),
-            "INFERENCE_PRECISION_HINT": precision,
-            # Pinned threads of two networks, or of two processes, would queue on the same core.
-            "ENABLE_CPU_PINNING": "NO",
-        }
+        config = _config(threads, precision)
         batch = 1
         while batch <= max_batch:
             graph = model.batched(batch, self._outputs, pixels, channels or {})
@@ -164,6 +166,30 @@ class OpenVinoNetwork:
         self._buckets.clear()
 
 
+class OpenVinoRun:
+    """A graph whose batch is free, ready to run on any number of samples: float32 arrays in, float32 arrays out.
+
+    It is a `Run` of `streamkp.models.runtime_torch`. `fixed`, the shapes of the inputs of one batch size, gets a graph
+    of its own, which is a little faster.
+    """
+
+    def __init__(self, graph: Any, *, threads: int, fixed: Sequence[Sequence[int]] = ()) -> None:
+        config = _config(threads, "f32")
+        self._fixed_batch = 0
+        if fixed:
+            self._fixed_batch = fixed[0][0]
+            same = graph.clone()
+            same.reshape({i: list(shape) for i, shape in enumerate(fixed)})
+            self._fixed = core().compile_model(same, "CPU", config).create_infer_request()
+        self._any = core().compile_model(graph, "CPU", config).create_infer_request()
+
+    def __call__(self, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Run one batch; what is returned belongs to the caller."""
+        request = self._fixed if len(inputs[0]) == self._fixed_batch else self._any
+        outputs = request.infer(list(inputs))
+        return tuple(outputs[i] for i in range(len(outputs)))
+
+
 class _Compiled:
     """One compiled graph, its request, and the arrays that the request reads and writes in place."""
 
@@ -182,6 +208,17 @@ class _Compiled:
             self.request.get_output_tensor(i).data if output is None else output
             for i, output in enumerate(self._outputs)
         ]
+
+
+def _config(threads: int, precision: str) -> dict[str, str]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "INFERENCE_PRECISION_HINT": precision,
+        # Pinned threads of two networks, or of two processes, would queue on the same core.
+        "ENABLE_CPU_PINNING": "NO",
+    }
 
 
 def _array(port: Any) -> NDArray[Any]:

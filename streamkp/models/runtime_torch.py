@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -34,10 +35,12 @@ class Run(Protocol):
 
 
 def uses_cuda(device: Device, runtime: Runtime) -> bool:
-    """Whether `open_run` puts a network on CUDA, where there is any."""
+    """Whether a network runs on CUDA, where there is any; not without torch."""
+    if device == "cpu" or runtime == "openvino" or find_spec("torch") is None:
+        return False
     import torch
 
-    return torch.cuda.is_available() and device != "cpu" and runtime != "openvino"
+    return torch.cuda.is_available()
 
 
 def open_run(
@@ -75,7 +78,10 @@ def open_run(
     network = network.requires_grad_(False)
     if on_cuda or runtime == "torch":
         return _Torch(network, "cuda" if on_cuda else "cpu", threads)
-    return _OpenVino(network, examples, threads, many_small)
+    from streamkp.models.runtime_openvino import OpenVinoRun
+
+    graph = _convert(network, examples)
+    return OpenVinoRun(graph, threads=threads, fixed=[x.shape for x in examples] if many_small else ())
 
 
 class _Torch:
@@ -93,32 +99,6 @@ class _Torch:
         with torch.inference_mode():
             outputs = self._network(*(torch.from_numpy(x).to(self._device) for x in inputs))
         return tuple(y.cpu().numpy() for y in (outputs if isinstance(outputs, tuple) else (outputs,)))
-
-
-class _OpenVino:
-    def __init__(self, network: nn.Module, examples: Sequence[Float32], threads: int, many_small: bool) -> None:
-        from streamkp.models.runtime_openvino import core
-
-        config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(threads),
-            "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": "NO",  # pinned threads of two networks would queue on the same core
-        }
-        model = _convert(network, examples)
-        self._fixed_batch = 0
-        if many_small:
-            self._fixed_batch = len(examples[0])
-            fixed = model.clone()
-            fixed.reshape({i: list(x.shape) for i, x in enumerate(examples)})
-            self._fixed = core().compile_model(fixed, "CPU", config).create_infer_request()
-        self._any = core().compile_model(model, "CPU", config).create_infer_request()
-
-    def __call__(self, *inputs: Float32) -> tuple[Float32, ...]:
-        request = self._fixed if len(inputs[0]) == self._fixed_batch else self._any
-        outputs = request.infer(list(inputs))
-        return tuple(outputs[i] for i in range(len(outputs)))
 
 
 def _convert(network: nn.Module, examples: Sequence[Float32]) -> Any:

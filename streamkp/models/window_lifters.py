@@ -1,7 +1,6 @@
 """Lifters that read windows of 2D poses: what goes into the networks and what comes out, all tracks in one call.
 
-Every network here was trained on Human3.6M in camera axes (x right, y down, z away), so its poses need no turning:
-they are scaled to metres where they are in millimetres, and moved so that the pelvis is at the origin.
+All of them give poses in camera axes (x right, y down, z away), which are moved so that the pelvis is at the origin.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
 from streamkp.models.runtime_torch import Run
-from streamkp.models.settings import Statistics
-from streamkp.motion import hdformer
 from streamkp.motion.camera import Intrinsics
 from streamkp.motion.mirror import mirror
 from streamkp.motion.root import split_root
@@ -27,7 +24,7 @@ from streamkp.packet import Keypoints3D, Packet, Person, PoseWindow
 
 Floats = NDArray[np.floating[Any]]
 
-RATE = 50.0  # frames per second of Human3.6M, on which all of them were trained
+H36M_RATE = 50.0  # frames per second of Human3.6M, on which the networks of others were trained
 _H36M17 = skeletons.get("h36m17")
 
 log = logging.getLogger("streamkp.models")
@@ -37,49 +34,38 @@ log = logging.getLogger("streamkp.models")
 class Clip:
     """What a network sees of one track: `points` [frames, 17, 2] pixels, image width and height, the camera.
 
-    `track` is the stream and track id, `pts` [valid] the times in ns of the last `valid` poses; those before them
-    repeat the oldest one.
+    `scores` [frames, 17] are those of the points, 0..1. `track` is the stream and track id, `pts` [valid] the times
+    in ns of the last `valid` poses; those before them repeat the oldest one.
     """
 
     points: Floats
+    scores: Floats
     size: tuple[int, int]
     camera: Intrinsics
     track: tuple[str, int]
     pts: NDArray[np.int64]
 
+    def rows_after(self, pts: int, pose: Floats) -> int | None:
+        """How many poses follow the one at `pts` that is `pose` [17, 2]; None where there is no such one."""
+        at = int(np.searchsorted(self.pts, pts))
+        rows = len(self.pts) - at
+        if not rows or self.pts[at] != pts or not np.array_equal(self.points[-rows], pose):
+            return None
+        return rows - 1
+
 
 class Method(Protocol):
-    """From clips to poses. It reads `frames` poses and gives that of the frame `lookahead` before the last."""
+    """From clips to poses. It reads `frames` poses, `rate` a second, and gives that `lookahead` before the last."""
 
     frames: int
+    rate: float
     lookahead: int
 
     def poses(self, clips: Sequence[Clip]) -> tuple[Floats, Floats | None]:
-        """Poses [B, 17, 3], and where joint 0 of the camera is in space [B, 3] if asked for; metres, camera axes."""
+        """Poses [B, 17, 3], and where joint 0 is in space [B, 3] if asked for; metres, camera axes.
 
-
-class HDFormerMethod:
-    """96 poses in, 96 out. `raw` of the network, in deviations, becomes millimetres by the 3D statistics."""
-
-    frames = hdformer.FRAMES
-
-    def __init__(self, run: Run, plane: Statistics, space: Statistics, *, lookahead: int | None, flip: bool) -> None:
-        self.lookahead = checked_lookahead("hdformer", lookahead, self.frames // 2, self.frames - 1)
-        self._run, self._plane, self._flip = run, plane, flip
-        self._mean, self._std = (values.T[None, :, None] for values in (space.mean, space.std))
-
-    def poses(self, clips: Sequence[Clip]) -> tuple[Floats, None]:
-        """See `Method`."""
-        pairs = [
-            hdformer.network_inputs(clip.points[None], clip.camera, self._plane.mean, self._plane.std) for clip in clips
-        ]
-        inputs = [plain for plain, _ in pairs] + [flipped for _, flipped in pairs if self._flip]
-        (raw,) = self._run(np.concatenate(inputs))
-        at = self.frames - 1 - self.lookahead
-        millimetres = raw[:, :, at : at + 1] * self._std + self._mean
-        if self._flip:
-            return hdformer.network_outputs(millimetres[: len(clips)], millimetres[len(clips) :])[:, 0], None
-        return np.moveaxis(millimetres[:, :, 0], 1, 2) / hdformer.MILLIMETRES, None
+        A place that the joints do not tell is NaN.
+        """
 
 
 class ConvolutionMethod:
@@ -88,6 +74,8 @@ class ConvolutionMethod:
     The frames after the newest, of which `lookahead` spares as many, repeat it: the references pad the end of a
     sequence in the same way. `prepare` makes the network's inputs [1, frames + repeated, 17, 2] of a clip.
     """
+
+    rate = H36M_RATE
 
     def __init__(
         self,
@@ -137,13 +125,13 @@ class WindowLifter:
     """
 
     skeleton_3d = "h36m17"
-    rate: float | None = RATE
 
     def __init__(self, name: str, method: Method, skeleton: str, cameras: Mapping[str, Intrinsics]) -> None:
         """`cameras` by stream id; the others are assumed as `Intrinsics.assumed` tells."""
         self.name = name
         self.skeleton: str | None = skeleton
         self.frames = method.frames
+        self.rate: float | None = method.rate
         self.lookahead = method.lookahead
         self._method, self._skeleton, self._cameras = method, skeleton, cameras
         self._warned = False
@@ -161,11 +149,12 @@ class WindowLifter:
         if not windows:
             return out
         poses, roots = self._method.poses([self._clip(*people[i], window) for i, window in windows])
-        if not np.isfinite(poses).all() or not (roots is None or np.isfinite(roots).all()):
+        if not np.isfinite(poses).all() or (roots is not None and np.isinf(roots).any()):
             raise ModelError(f"{self.name} gave a value that is not finite")
         relative = split_root(poses)[0].astype(np.float32)
         for row, (i, window) in enumerate(windows):
-            root = None if roots is None else roots[row].astype(np.float32)
+            known = roots is not None and not np.isnan(roots[row]).any()
+            root = roots[row].astype(np.float32) if roots is not None and known else None
             out[i] = Keypoints3D(self.skeleton_3d, relative[row], self._frame(window), root=root)
         return out
 
@@ -177,7 +166,7 @@ class WindowLifter:
         if person.window is None and person.keypoints_2d is not None and person.state != "predicted":
             raise UsageError(
                 f"{self.name} reads windows of poses, and no stage above makes them; put above it "
-                f"`window: {{use: window, frames: {self.frames}, rate: {RATE:g}, skeleton: {self.skeleton}}}`"
+                f"`window: {{use: window, frames: {self.frames}, rate: {self.rate:g}, skeleton: {self.skeleton}}}`"
             )
         return person.window
 
@@ -198,10 +187,10 @@ class WindowLifter:
                 points = skeletons.convert(points, window.skeleton, self._skeleton)
             except UsageError as error:
                 raise UsageError(f"{self.name} reads {self._skeleton} poses: {error}") from None
-        pixels = pad_edges(points[..., :2].astype(np.float64), missing, 0)
-        if not np.isfinite(pixels).all():
+        points = pad_edges(points.astype(np.float64), missing, 0)
+        if not np.isfinite(points).all():
             raise ModelError(f"{self.name} was given keypoints that are not finite")
         size = (window.width, window.height)
         camera = self._cameras.get(packet.stream) or Intrinsics.assumed(*size)
         pts = window.pts[-min(window.valid, self.frames) :]
-        return Clip(pixels, size, camera, (packet.stream, person.track), pts)
+        return Clip(points[..., :2], points[..., 2], size, camera, (packet.stream, person.track), pts)

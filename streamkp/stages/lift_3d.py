@@ -33,6 +33,13 @@ class Lift3D(BatchStage):
         lookahead: int = Field(
             0, ge=0, description="Frames by which a pose comes later, to be better; its frame_seq says which it is."
         )
+        hop: int | None = Field(
+            None,
+            ge=1,
+            le=48,
+            description="HDFormer networks run every so many rows of the window, and a pose comes hop - 1 rows later; "
+            "null: by what it costs.",
+        )
         cameras: dict[str, Camera] = Field(
             {}, description="Intrinsics by stream; a camera not named is taken to see 53 degrees along its longer side."
         )
@@ -42,7 +49,7 @@ class Lift3D(BatchStage):
         causal: bool | None = Field(
             None, description="A convolution network trained without later frames; null: as configuration.json says."
         )
-        trajectory: bool = Field(False, description="Also where the pelvis is in space (tpnet, videopose3d-*-semi*).")
+        trajectory: bool = Field(False, description="Also where the pelvis is in space (hdformer*, tpnet, *-semi*).")
         incremental: bool | None = Field(
             None,
             description="Frame by frame instead of whole windows (convolution networks); null: where it is faster.",
@@ -63,6 +70,7 @@ class Lift3D(BatchStage):
             o.model,
             checkpoint=o.checkpoint,
             lookahead=o.lookahead,
+            hop=o.hop,
             threads=o.threads,
             device=o.device,
             runtime=o.runtime,

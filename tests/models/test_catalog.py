@@ -32,7 +32,8 @@ def test_aliases_lead_to_models() -> None:
 
 def test_every_torch_network_has_an_entry_and_the_other_way_round() -> None:
     assert {model.network for model in TABLE.model if model.runtime == "torch"} == set(zoo.NETWORKS)
-    assert all(model.network is None for model in TABLE.model if model.runtime != "torch")
+    others = {model.name: model.network for model in TABLE.model if model.runtime != "torch" and model.network}
+    assert others == {"hdformer-streamkp": "hdformer"}  # run by OpenVINO, or by torch
 
 
 def test_skeletons_are_known() -> None:

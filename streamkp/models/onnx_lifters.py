@@ -1,0 +1,39 @@
+"""Lifters in ONNX files, such as the shipped one, run by OpenVINO without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamkp.errors import ModelError
+from streamkp.models.hdformer_windows import PersonViewWindows
+from streamkp.models.lifter_choices import Choices
+from streamkp.models.runtime_openvino import OpenVinoModel, OpenVinoRun
+from streamkp.models.whole_windows import WholeWindows, plan
+from streamkp.motion import person_view
+
+_JOINTS = 17
+
+
+def open_windows(path: Path, *, threads: int, flip: bool = False, trajectory: bool = False) -> PersonViewWindows:
+    """The network in an ONNX file. Raises `ModelError` if it is not one from windows [B, 4, 96, 17] to [B, 3, 96, 17].
+
+    What it reads and gives is told in `streamkp.motion.person_view`.
+    """
+    model = OpenVinoModel(path)
+    window = (person_view.FRAMES, _JOINTS)
+    shapes = [*model.signature.inputs.values(), *model.signature.outputs.values()]
+    if shapes != [(-1, person_view.CHANNELS, *window), (-1, 3, *window)]:
+        found = " to ".join(str(list(shape)) for shape in shapes)
+        raise ModelError(
+            f"{path} is not a lifter: it is a network from {found}, and one from [-1, {person_view.CHANNELS}, 96, 17] "
+            "to [-1, 3, 96, 17] is needed"
+        )
+    run = OpenVinoRun(model.graph(), threads=threads, fixed=[(2 if flip else 1, person_view.CHANNELS, *window)])
+    return PersonViewWindows(run, flip=flip, trajectory=trajectory)
+
+
+def open_method(name: str, path: Path, choices: Choices) -> WholeWindows:
+    """The lifter in an ONNX file; see `open_windows`. Raises `UsageError` for choices that it cannot fulfil."""
+    lookahead, hop = plan(name, person_view.FRAMES, choices)
+    windows = open_windows(path, threads=choices.threads, flip=bool(choices.flip), trajectory=choices.trajectory)
+    return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)

@@ -20,12 +20,13 @@ from streamkp.errors import UsageError
 from streamkp.evaluation import reference as references
 from streamkp.evaluation.calibration import CalibratedCamera
 from streamkp.evaluation.live_views import SKELETON, View, record
-from streamkp.evaluation.reference import Reference, in_world_time, nearest, zero_lag
+from streamkp.evaluation.reference import CUTOFF, Reference, in_world_time, nearest, zero_lag
 from streamkp.motion import metrics
 
 Floats = NDArray[np.floating[Any]]
 
 BASELINE = "blazepose-world"
+STEADIED = f"{BASELINE} + smooth-3d"
 MILLIMETRES = 1000.0
 FIGURES = {
     "p_mpjpe_mm": "each pose turned, scaled and moved onto the reference's",
@@ -44,7 +45,6 @@ _SAME_RATE = 0.01  # by how much rates may differ
 _SAME_SIZE = 0.02  # and sizes, for encoders crop to whole blocks
 _STANDS_SPEED = 0.25  # m/s and
 _STANDS_HEIGHT = 0.06  # m above where the ankle is lowest: below both, a foot stands
-_STANDS_CUTOFF = 6.0  # Hz, for the speed of the reference's feet
 
 _LAYOUT = skeletons.get(SKELETON)
 _ANKLES = [_LAYOUT.index("left_ankle"), _LAYOUT.index("right_ankle")]
@@ -71,7 +71,8 @@ def evaluate(
     Args:
         cameras: those that have a video in `videos` count.
         videos: by the camera's name.
-        model, pose: lifter and 2D network of the live graph.
+        model, pose: lifter and 2D network of the live graph. BlazePose's landmarks behind `smooth_3d` are called
+            "blazepose-world + smooth-3d"; "blazepose-world" are always those of the network.
         given: the file of the reference; None to make it from the views.
         reference_pose: the 2D network for that; None for `pose`.
         lookahead, smooth_3d, threads: see `live_views.record`.
@@ -93,7 +94,7 @@ def evaluate(
         sources = views if better is None else [record(path, pose=better, threads=threads) for path in paths]
         truth = references.from_views(cameras, sources, better or pose)
     settings = {"model": model, "pose": pose, "lookahead": lookahead, "smooth_3d": smooth_3d is not None}
-    return settings | compare(cameras, views, truth, model)
+    return settings | compare(cameras, views, truth, model if smooth_3d is None or model != BASELINE else STEADIED)
 
 
 def compare(cameras: Sequence[CalibratedCamera], views: Sequence[View], truth: Reference, model: str) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def standing(poses: Floats, rate: float) -> NDArray[np.bool_]:
     It is slower than 0.25 m/s and less than 6 cm above its lowest place (5 % of the frames are lower). What is up is
     the axis of the world that is nearest to the direction from the feet to the neck.
     """
-    feet = zero_lag(poses, rate, _STANDS_CUTOFF)[:, _ANKLES]
+    feet = zero_lag(poses, rate, CUTOFF)[:, _ANKLES]
     if not np.isfinite(feet).any():
         return np.zeros(feet.shape[:2], bool)
     height = feet @ upwards(poses)

@@ -1,7 +1,8 @@
 """3D poses of one person from several calibrated views at once: what single views are measured against.
 
-Either given, or made from the views: the 2D of each view is smoothed without lag, the person is found whose views
-agree best, the joints are triangulated and smoothed lightly. World axes of the calibration, metres; h36m17.
+Either given, or made from the views: the person is found whose views agree best, the joints are triangulated from the
+2D as the network sees it (smoothing it first would spread its mistakes over frames that have none), and the result is
+smoothed without lag. World axes of the calibration, metres; h36m17.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from streamkp.vision.triangulate import reprojection_errors, triangulate_robust
 
 Floats = NDArray[np.floating[Any]]
 
-CUTOFF_2D = 6.0  # Hz; a Butterworth filter of 2nd order run forth and back, the custom in gait analysis (Winter)
-CUTOFF_3D = 8.0
+CUTOFF = 6.0  # Hz; a Butterworth filter of 2nd order run forth and back, the custom in gait analysis (Winter)
 _CONTRADICTS = 0.05  # of the person's size in the image: a view of a joint further off than this is left out
 _SAME_PERSON = 0.25  # of the same: mean distance of the joints up to which a track is of the person of the reference
 _MOST_TRACKS = 6  # looked at per view, the longest ones
 _SAMPLED = 12  # frames on which combinations of tracks are compared
 _LEAST_COMMON = 5  # frames that the tracks of a combination must have in common
+_BRIDGE = 0.1  # seconds for which a joint that cannot be triangulated is interpolated
 _LEAST_WEIGHT = 0.05  # of a joint that a view thinks hidden: its guess still serves where there is nothing better
 _BY_JOINTS = {33: "blazepose33", 17: SKELETON}
 
@@ -71,10 +72,7 @@ def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[View], pose:
         raise UsageError("a reference is made from two views or more: name more videos, or give one with --reference")
     skeleton, rate = views[0].skeleton, views[0].rate
     frames = min(len(view.pts) - camera.frame_offset for camera, view in zip(cameras, views, strict=True))
-    seen = [
-        [zero_lag(points, rate, CUTOFF_2D) for points in in_world_time(camera, view, "raw", frames)]
-        for camera, view in zip(cameras, views, strict=True)
-    ]
+    seen = [in_world_time(camera, view, "raw", frames) for camera, view in zip(cameras, views, strict=True)]
     first, _ = _triangulated(cameras, _best_combination(cameras, seen))
     # a person's track may end and another begin: what is near the person in space belongs to them
     body = skeletons.convert(_bridged(first), skeleton, SKELETON, scored=False)
@@ -83,7 +81,8 @@ def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[View], pose:
         for camera, tracks in zip(cameras, seen, strict=True)
     ]
     points, errors = _triangulated(cameras, person)
-    poses = skeletons.convert(zero_lag(points, rate, CUTOFF_3D), skeleton, SKELETON, scored=False)
+    poses = skeletons.convert(_bridged(points, int(_BRIDGE * rate)), skeleton, SKELETON, scored=False)
+    poses = zero_lag(np.where(np.isfinite(poses).all((1, 2), keepdims=True), poses, np.nan), rate, CUTOFF)
     return Reference(f"{len(views)} views of {pose}, triangulated", poses, float(np.nanmedian(errors)))
 
 
@@ -162,7 +161,8 @@ def _triangulated(
 ) -> tuple[Floats, Floats]:
     """Joints [T, K, 3] from the 2D [T, K, 3] in each view, and their reprojection errors in pixels [V, T, K].
 
-    Errors of views that were left out, or do not see the person, are NaN.
+    Errors of views that were left out, or do not see the person, are NaN. So are joints whose views contradict each
+    other until two are left: any two nearly agree, so that nothing says which of them are right.
     """
     shape = person[0].shape
     projections = np.array([camera.projection for camera in cameras])
@@ -173,15 +173,25 @@ def _triangulated(
     limit = _CONTRADICTS * size if robust else np.inf
     points, used = triangulate_robust(projections, pixels, weights, limit)
     errors = np.where(used, reprojection_errors(projections, points, pixels), np.nan)
+    doubtful = (used.sum(0) < np.minimum(3, (weights > 0).sum(0))) | (np.where(used, errors, 0).max(0) > limit)
+    points[doubtful], errors[:, doubtful] = np.nan, np.nan
     return points.reshape(shape), errors.reshape(len(cameras), *shape[:2])
 
 
-def _bridged(points: Floats) -> Floats:
-    """Gaps of [T, K, 3] filled along straight lines; before the first and after the last frame they stand still."""
+def _bridged(points: Floats, longest: int | None = None) -> Floats:
+    """Gaps of [T, K, 3] filled along straight lines, each joint by itself.
+
+    With `longest`, gaps of more frames stay, and those at the ends; without, the first and last pose stand still there.
+    """
     flat = points.reshape(len(points), -1).copy()
     frames = np.arange(len(flat))
     for column in flat.T:
         known = np.isfinite(column)
-        if known.any():
-            column[~known] = np.interp(frames[~known], frames[known], column[known])
+        if not known.any():
+            continue
+        column[~known] = np.interp(frames[~known], frames[known], column[known])
+        edges = np.flatnonzero(np.diff(~known, prepend=False, append=False))
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            if longest is not None and (end - start > longest or start == 0 or end == len(flat)):
+                column[start:end] = np.nan
     return flat.reshape(points.shape)

@@ -123,13 +123,13 @@ def compare(cameras: Sequence[CalibratedCamera], views: Sequence[View], truth: R
 
 
 def match_videos(cameras: Sequence[CalibratedCamera], files: Sequence[Path]) -> dict[str, Path]:
-    """Each camera's video: the file in whose name the camera's stands as a word. Folders give the videos in them.
+    """Each camera's video: the one name stands as a word in the other. Folders give the videos in them.
 
     Cameras without a video are left out. Raises UsageError when a file is of no camera, or two are of one.
     """
     found: dict[str, Path] = {}
     for path in _expanded(files):
-        names = [camera.name for camera in cameras if _names(camera.name, path.stem)]
+        names = [c.name for c in cameras if _names(c.name, path.stem) or _names(path.stem, c.name)]
         if not names:
             known = ", ".join(camera.name for camera in cameras)
             raise UsageError(f"{path} names no camera of the calibration ({known}): rename it so that it does")
@@ -159,6 +159,8 @@ def _names(name: str, stem: str) -> bool:
 def check(cameras: Sequence[CalibratedCamera], paths: Sequence[Path], views: Sequence[View]) -> None:
     """Raise a UsageError if the videos do not fit each other and their cameras."""
     for camera, path, view in zip(cameras, paths, views, strict=True):
+        if len(view.pts) < 2:
+            raise UsageError(f"{path} has a single frame: nothing moves in it that could be measured")
         if camera.size is not None and not np.allclose(view.size, camera.size, rtol=_SAME_SIZE):
             raise UsageError(
                 f"{path} is {view.size[0]} x {view.size[1]}, but camera {camera.name} was calibrated for "
@@ -177,7 +179,7 @@ def standing(poses: Floats, rate: float) -> NDArray[np.bool_]:
     the axis of the world that is nearest to the direction from the feet to the neck.
     """
     feet = zero_lag(poses, rate, CUTOFF)[:, _ANKLES]
-    if not np.isfinite(feet).any():
+    if len(feet) < 2 or not np.isfinite(feet).any():
         return np.zeros(feet.shape[:2], bool)
     height = feet @ upwards(poses)
     speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * rate

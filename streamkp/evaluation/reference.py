@@ -66,14 +66,16 @@ def read(path: Path) -> Reference:
 def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[View], pose: str) -> Reference:
     """Triangulate the person whose views agree best. `pose` says which network made the 2D.
 
-    Raises UsageError with fewer than two views, or when nobody is seen by all of them at the same time.
+    Raises UsageError with fewer than two views, when nobody is seen by all of them at the same time, or when they never
+    agree on where somebody is.
     """
     if len(views) < 2:
         raise UsageError("a reference is made from two views or more: name more videos, or give one with --reference")
     skeleton, rate = views[0].skeleton, views[0].rate
-    frames = min(len(view.pts) - camera.frame_offset for camera, view in zip(cameras, views, strict=True))
+    frames = max(0, *(len(view.pts) - camera.frame_offset for camera, view in zip(cameras, views, strict=True)))
     seen = [in_world_time(camera, view, "raw", frames) for camera, view in zip(cameras, views, strict=True)]
     first, _ = _triangulated(cameras, _best_combination(cameras, seen))
+    _check_agreement(first)
     # a person's track may end and another begin: what is near the person in space belongs to them
     body = skeletons.convert(_bridged(first), skeleton, SKELETON, scored=False)
     person = [
@@ -83,17 +85,17 @@ def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[View], pose:
     points, errors = _triangulated(cameras, person)
     poses = skeletons.convert(_bridged(points, int(_BRIDGE * rate)), skeleton, SKELETON, scored=False)
     poses = zero_lag(np.where(np.isfinite(poses).all((1, 2), keepdims=True), poses, np.nan), rate, CUTOFF)
+    _check_agreement(poses)
     return Reference(f"{len(views)} views of {pose}, triangulated", poses, float(np.nanmedian(errors)))
 
 
 def in_world_time(camera: CalibratedCamera, view: View, what: str, frames: int) -> list[Floats]:
     """`raw`, `smooth`, `world` or `lifted` of each track as an array [frames, K, 3]; NaN where there is nothing."""
+    joints = len(skeletons.get(view.skeleton if what in ("raw", "smooth") else SKELETON))
     out = []
     for track in view.tracks.values():
-        by_frame = getattr(track, what)
-        shape = next(iter(by_frame.values())).shape if by_frame else (len(skeletons.get(SKELETON)), 3)
-        array = np.full((frames, *shape), np.nan)
-        for frame, points in by_frame.items():
+        array = np.full((frames, joints, 3), np.nan)
+        for frame, points in getattr(track, what).items():
             if 0 <= frame - camera.frame_offset < frames:
                 array[frame - camera.frame_offset] = points
         out.append(array)
@@ -176,6 +178,11 @@ def _triangulated(
     doubtful = (used.sum(0) < np.minimum(3, (weights > 0).sum(0))) | (np.where(used, errors, 0).max(0) > limit)
     points[doubtful], errors[:, doubtful] = np.nan, np.nan
     return points.reshape(shape), errors.reshape(len(cameras), *shape[:2])
+
+
+def _check_agreement(points: Floats) -> None:
+    if not np.isfinite(points).any():
+        raise UsageError("the views never agree on where the person is: do calibration and videos belong together?")
 
 
 def _bridged(points: Floats, longest: int | None = None) -> Floats:

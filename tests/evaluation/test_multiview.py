@@ -101,6 +101,7 @@ def test_feet_stand_where_they_are_low_and_still():
     turned = POSES @ Rotation.from_euler("x", 90, degrees=True).as_matrix().T  # the world's y is down, x as before
     assert upwards(turned).tolist() == [0, -1, 0]
     assert np.array_equal(standing(turned, RATE), standing(POSES, RATE))
+    assert not standing(POSES[:1], RATE).any()
     assert not standing(np.full(POSES.shape, np.nan), RATE).any()
 
 
@@ -145,6 +146,7 @@ def test_a_view_without_the_person():
 @pytest.mark.parametrize(
     ("view", "message"),
     [
+        (View("h36m17", (1080, 1920), [0]), r"b.mp4 has a single frame"),
         (View("h36m17", (540, 960), [0, 16_666_667]), r"b.mp4 is 540 x 960, but camera cam1 was .* 1080 x 1920"),
         (View("h36m17", (1080, 1920), [0, 40_000_000]), r"b.mp4 has 25 frames a second, a.mp4 60"),
     ],
@@ -167,6 +169,8 @@ def test_videos_are_found_by_the_cameras_names(tmp_path):
         match_videos(cameras, [tmp_path])
     with pytest.raises(UsageError, match=r"names no camera of the calibration \(cam0, cam1, cam2\)"):
         match_videos(cameras, [tmp_path / "walk_cam01.mp4"])
+    rig = [dataclasses.replace(cameras[0], name="int_cam0_img")]
+    assert match_videos(rig, [Path("cam0.mp4")]) == {"int_cam0_img": Path("cam0.mp4")}
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UsageError, match="no video in"):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from streamkp.cli_eval_multiview import multiview
 from streamkp.cli_eval_steadiness import steadiness
-from streamkp.errors import ModelError
+from streamkp.errors import ModelError, UsageError
 from streamkp.models import catalog
 
 eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
@@ -22,6 +22,8 @@ eval_app.command()(steadiness)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DETECTOR = "efficientdet-lite0"
+_LIVE = ("mpjpe_mm", "p_mpjpe_mm", "mpjve_mm")  # of the tables for lookahead and hop
+_LONGEST_WAIT = 95  # frames of a window after its first
 LEAST_SCORE = 0.05  # of a detection; AP wants the doubtful ones too, ranked by their score
 
 
@@ -34,18 +36,27 @@ def lifter(
     ],
     checkpoint: Annotated[Path | None, typer.Option(help="Weights of one's own, .safetensors or .pth.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the cameras and the noise.")] = 0,
+    lookahead: Annotated[
+        str, typer.Option(metavar="K,...", help="Also live, each pose after K more frames: 0,2,5,15,48.")
+    ] = "",
+    hop: Annotated[
+        str, typer.Option(metavar="N,...", help="Also live, the network run in every N-th frame only: 1,2,4.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """3D error in mm of whole sequences, from the 2D poses of the data (clean) and from disturbed ones (noisy)."""
     from streamkp.evaluation import datasets
     from streamkp.evaluation.lifter import PROTOCOLS, evaluate
+    from streamkp.evaluation.lifter_live import Live, evaluate_live
     from streamkp.evaluation.offline import open_offline
 
-    lift, skeleton = open_offline(model, checkpoint)
+    waits = Live(_numbers("--lookahead", lookahead, 0), _numbers("--hop", hop, 1))
+    opened = open_offline(model, checkpoint)
     dataset = datasets.read(data, seed)
     with _progress() as progress:
-        task = progress.add_task(model, total=2 * len(dataset.sequences))
-        figures = evaluate(dataset, lift, skeleton, seed, lambda: progress.advance(task))
+        task = progress.add_task(model, total=2 * len(dataset.sequences) * (2 if waits else 1))
+        live = evaluate_live(dataset, opened, seed, waits, lambda: progress.advance(task)) if waits else {}
+        figures = evaluate(dataset, opened.lift, opened.skeleton, seed, lambda: progress.advance(task))
     report = {
         "model": model,
         "checkpoint": str(checkpoint) if checkpoint else None,
@@ -55,6 +66,7 @@ def lifter(
         "rate_hz": dataset.rate,
         "protocols": PROTOCOLS,
         **figures,
+        **live,
         "published": _published(model),
     }
     if as_json:
@@ -68,6 +80,13 @@ def lifter(
             if action == "all":
                 table.add_section()
             table.add_row(action, *(_number(key, row[key]) for key in PROTOCOLS), str(row["frames"]))
+        console.print(table)
+    for what, rows in ((what, report[what]) for what in ("lookahead", "hop") if what in report):
+        table = Table(what, *(f"{column} {key}" for column in ("clean", "noisy") for key in _LIVE), "frames")
+        table.title, table.title_justify = f"{model} on {dataset.name}, live", "left"
+        for n, columns in rows.items():
+            values = [_number(key, columns[column][key]) for column in ("clean", "noisy") for key in _LIVE]
+            table.add_row(n, *values, str(columns["clean"]["frames"]))
         console.print(table)
     console.print(f"{dataset.protocol}; velocity per frame at {dataset.rate:g} Hz", highlight=False)
     for key, meaning in PROTOCOLS.items():
@@ -133,6 +152,15 @@ def keypoints(
 
 def _progress() -> Progress:
     return Progress(console=Console(stderr=True), transient=True)
+
+
+def _numbers(option: str, text: str, least: int) -> list[int]:
+    numbers = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")] if text else []
+    if not all(least <= number <= _LONGEST_WAIT for number in numbers):
+        raise UsageError(
+            f"{option} is whole numbers from {least} to {_LONGEST_WAIT} with commas, such as 1,2,4: {text!r}"
+        )
+    return numbers
 
 
 def _number(name: str, value: float | None) -> str:

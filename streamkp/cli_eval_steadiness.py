@@ -32,11 +32,13 @@ def steadiness(
     from streamkp.evaluation.offline import open_offline
     from streamkp.evaluation.steadiness import FIGURES, evaluate, rows
 
-    lift, skeleton = open_offline(model, checkpoint)
+    opened = open_offline(model, checkpoint)
     dataset = datasets.read(data, seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(model, total=len(dataset.sequences))
-        figures = evaluate(dataset, lift, skeleton, seed, rows(min_cutoff, beta), lambda: progress.advance(task))
+        figures = evaluate(
+            dataset, opened.lift, opened.skeleton, seed, rows(min_cutoff, beta), lambda: progress.advance(task)
+        )
     if as_json:
         report = {
             "model": model,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from streamkp.motion import metrics
 
 Floats = NDArray[np.floating[Any]]
 Figures = dict[str, float]
+Column = Literal["clean", "noisy"]
 
+COLUMNS: tuple[Column, ...] = ("clean", "noisy")
 MILLIMETRES = 1000.0
 PROTOCOLS = {
     "mpjpe_mm": "protocol 1: root-relative",
@@ -37,18 +39,23 @@ def evaluate(
     Each has the keys of `PROTOCOLS`, `frames`, and `actions` with the same for each. `seed` draws the noise; the
     same seed gives the same figures. `advance` is called after each of the `2 * len(dataset.sequences)` sequences.
     """
-    report = {}
-    for column in ("clean", "noisy"):
-        random = np.random.default_rng((seed, 1))
+    report: dict[str, Any] = {}
+    for column in COLUMNS:
         predictions = []
-        for sequence in dataset.sequences:
-            layout = skeletons.get(sequence.skeleton)
-            points = disturb(sequence.points, layout, random) if column == "noisy" else _certain(sequence.points)
-            read = skeletons.convert(points, sequence.skeleton, skeleton)
-            predictions.append(lift(read, sequence.size, sequence.lens))
+        for sequence, points in seen(dataset, skeleton, seed, column):
+            predictions.append(lift(points, sequence.size, sequence.lens))
             advance()
         report[column] = score(dataset, predictions)
     return report
+
+
+def seen(dataset: Dataset, skeleton: str, seed: int, column: Column) -> Iterator[tuple[Sequence, Floats]]:
+    """Each sequence with its 2D poses [T, K, 3] in the layout `skeleton`: pixels and scores."""
+    random = np.random.default_rng((seed, 1))
+    for sequence in dataset.sequences:
+        layout = skeletons.get(sequence.skeleton)
+        points = disturb(sequence.points, layout, random) if column == "noisy" else _certain(sequence.points)
+        yield sequence, skeletons.convert(points, sequence.skeleton, skeleton)
 
 
 def score(dataset: Dataset, predictions: list[Floats]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp.errors import ModelError, UsageError
+from streamkp.evaluation import lifter_windows
 from streamkp.models import catalog, hub, settings, zoo
+from streamkp.models.hdformer_windows import PersonViewWindows
+from streamkp.models.lifter_choices import Choices
 from streamkp.models.lifters import LIFTERS
-from streamkp.models.settings import Statistics
-from streamkp.motion import hdformer, tpnet, typical_people
+from streamkp.models.runtime_torch import open_run, uses_cuda
+from streamkp.models.whole_windows import WindowNetwork
+from streamkp.motion import tpnet
 from streamkp.motion.camera import Intrinsics, screen_coordinates
-from streamkp.motion.tiling import cut, join, pad_edges, plan_tiles
+from streamkp.motion.tiling import pad_edges, plan_tiles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,26 +32,49 @@ Floats = NDArray[np.floating[Any]]
 # axes, root at the origin
 Offline = Callable[[Floats, tuple[int, int], Intrinsics], Floats]
 
-BATCH = 16  # windows of HDFormer at once
+STEP = 48  # frames from one window of the shipped lifter to the next
+THREADS = 2
 CHUNK = 2000  # frames of the convolutional networks at once
 _HIP = 0
 
 
-def open_offline(name: str, checkpoint: Path | None = None) -> tuple[Offline, str]:
-    """A lifter for whole sequences, by catalog name or checkpoint file, and the layout of the 2D poses that it reads.
+@dataclass(frozen=True)
+class Opened:
+    """A lifter for whole sequences, the layout of the 2D poses that it reads, and what it is made of.
+
+    `windows` is the network where it gives a pose for every frame of a window, otherwise None.
+    """
+
+    lift: Offline
+    skeleton: str
+    windows: WindowNetwork | None = None
+
+
+def open_offline(name: str, checkpoint: Path | None = None) -> Opened:
+    """A lifter by catalog name or checkpoint file.
 
     Without `checkpoint` the weights of the catalog are used, and fetched if absent. Raises `UsageError` for a model
     that lifts no 2D poses, `ModelError` for one that is unknown, cannot be fetched, or does not fit its checkpoint.
     """
     network_name, skeleton, weights = _which(name, checkpoint)
-    network = zoo.load(network_name, weights)
     if network_name == "hdformer":
-        lift = _hdformer(network, weights)
-    elif network_name == "tpnet":
-        lift = _tpnet(network, weights)
-    else:
-        lift = _videopose3d(network)
-    return _checked(name, lift), skeleton
+        windows = _open_windows(weights)
+        return Opened(_checked(name, _windows(windows)), skeleton, windows)
+    network = zoo.load(network_name, weights)
+    lift = _tpnet(network, weights) if network_name == "tpnet" else _videopose3d(network)
+    return Opened(_checked(name, lift), skeleton)
+
+
+def _open_windows(weights: Path) -> WindowNetwork:
+    choices = Choices(cuda=uses_cuda("auto", "auto"), open_run=partial(open_run, threads=THREADS), threads=THREADS)
+    if weights.suffix == ".onnx" and not choices.cuda:
+        from streamkp.models import onnx_lifters
+
+        return onnx_lifters.open_windows(weights, choices)
+    zoo.require_torch("hdformer")
+    from streamkp.models import lifter_networks
+
+    return lifter_networks.open_windows(weights, choices)
 
 
 def _which(name: str, checkpoint: Path | None) -> tuple[str, str, Path]:
@@ -57,6 +86,8 @@ def _which(name: str, checkpoint: Path | None) -> tuple[str, str, Path]:
             f"{name} takes its poses from images, not from windows of 2D poses: `eval lifter` cannot measure it. {able}"
         )
     file = Path(name).expanduser()
+    if file.suffix == ".onnx" and file.is_file():
+        return "hdformer", "h36m17", file  # the one lifter that there is in this format
     if name not in lifters and file.is_file():
         from streamkp.models import lifter_networks
 
@@ -77,29 +108,16 @@ def _checked(name: str, lift: Offline) -> Offline:
     return checked
 
 
-def _hdformer(network: nn.Module, weights: Path) -> Offline:
-    """Windows side by side, as in the evaluation of its authors, averaged with those of the mirrored person.
-
-    Where the statistics of the network are not beside its weights, those of typical people stand in, as in the graph.
-    """
-    import torch
-
-    plane = settings.statistics(weights, 2) or Statistics(typical_people.MEAN_2D, typical_people.STD_2D)
-    space = settings.statistics(weights, 3) or Statistics(typical_people.MEAN_3D, typical_people.STD_3D)
-    mean, std = (torch.from_numpy(values.T[None, :, None]).float() for values in (space.mean, space.std))
+def _windows(network: WindowNetwork) -> Offline:
+    """Windows side by side, as in the evaluation of HDFormer's authors; overlapping ones for the shipped network."""
+    shipped = isinstance(network, PersonViewWindows)
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
-        tiles = plan_tiles(len(points), hdformer.FRAMES, hdformer.FRAMES)
-        windows = cut(points[..., :2], tiles, hdformer.FRAMES)
-        inputs = hdformer.network_inputs(windows, lens, plane.mean, plane.std)
-        with torch.inference_mode():
-            plain, flipped = (
-                np.concatenate(
-                    [network(torch.from_numpy(x[i : i + BATCH]), mean, std).numpy() for i in range(0, len(x), BATCH)]
-                )
-                for x in inputs
-            )
-        return join(hdformer.network_outputs(plain, flipped), tiles)
+        if shipped:
+            tiles = lifter_windows.middles(len(points), network.frames, STEP)
+        else:
+            tiles = plan_tiles(len(points), network.frames, network.frames)
+        return lifter_windows.spread(network, points, size, lens, tiles)
 
     return lift
 

@@ -57,10 +57,14 @@ def open_method(name: str, path: Path, choices: Choices) -> Method:
 
 def _hdformer(path: Path, choices: Choices) -> Method:
     lookahead, hop = plan("hdformer", hdformer.FRAMES, choices)
+    return WholeWindows(open_windows(path, choices), lookahead=lookahead, hop=hop, memory=choices.memory)
+
+
+def open_windows(path: Path, choices: Choices) -> WindowNetwork:
+    """HDFormer from a checkpoint, with the steps around it that its input channels tell. Raises `ModelError`."""
     network = cast(HDFormer, zoo.load("hdformer", path))
     view = network.in_channels == person_view.CHANNELS
-    windows = _person_view(network, path, choices) if view else _published(network, path, choices)
-    return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)
+    return _person_view(network, path, choices) if view else _published(network, path, choices)
 
 
 def _person_view(network: HDFormer, path: Path, choices: Choices) -> WindowNetwork:

@@ -14,7 +14,7 @@ from streamkp.motion import person_view
 _JOINTS = 17
 
 
-def open_windows(path: Path, *, threads: int, flip: bool = False, trajectory: bool = False) -> PersonViewWindows:
+def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
     """The network in an ONNX file. Raises `ModelError` if it is not one from windows [B, 4, 96, 17] to [B, 3, 96, 17].
 
     What it reads and gives is told in `streamkp.motion.person_view`.
@@ -28,12 +28,13 @@ def open_windows(path: Path, *, threads: int, flip: bool = False, trajectory: bo
             f"{path} is not a lifter: it is a network from {found}, and one from [-1, {person_view.CHANNELS}, 96, 17] "
             "to [-1, 3, 96, 17] is needed"
         )
-    run = OpenVinoRun(model.graph(), threads=threads, fixed=[(2 if flip else 1, person_view.CHANNELS, *window)])
-    return PersonViewWindows(run, flip=flip, trajectory=trajectory)
+    flip = bool(choices.flip)
+    fixed = [(1 + flip, person_view.CHANNELS, *window)]
+    run = OpenVinoRun(model.graph(), threads=choices.threads, fixed=fixed)
+    return PersonViewWindows(run, flip=flip, trajectory=choices.trajectory)
 
 
 def open_method(name: str, path: Path, choices: Choices) -> WholeWindows:
     """The lifter in an ONNX file; see `open_windows`. Raises `UsageError` for choices that it cannot fulfil."""
     lookahead, hop = plan(name, person_view.FRAMES, choices)
-    windows = open_windows(path, threads=choices.threads, flip=bool(choices.flip), trajectory=choices.trajectory)
-    return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)
+    return WholeWindows(open_windows(path, choices), lookahead=lookahead, hop=hop, memory=choices.memory)

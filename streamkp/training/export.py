@@ -1,5 +1,6 @@
-"""A trained lifter as the ONNX file that is shipped: run by OpenVINO, and read back by the network in torch.
+"""A trained lifter as the ONNX file that is shipped: `python -m streamkp.training.export lifter.pt OUT.onnx`.
 
+OpenVINO runs the file, and the network in torch reads its weights back (`streamkp.models.onnx_weights`).
 The graph is left as it is exported, because optimising it would merge the weights; OpenVINO does that when it loads.
 """
 
@@ -9,13 +10,17 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, cast
 
 import numpy as np
 import onnx
 import torch
+import typer
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from streamkp.errors import StreamkpError
+from streamkp.models import zoo
 from streamkp.models.hdformer import JOINTS, HDFormer
 from streamkp.models.runtime_openvino import OpenVinoModel, OpenVinoRun
 from streamkp.motion.person_view import FRAMES
@@ -135,3 +140,20 @@ def _likely(network: HDFormer) -> NDArray[np.float32]:
     still, moving = random.normal(size=(3, *shape)), random.normal(size=(3, shape[0], FRAMES, JOINTS))
     out: NDArray[np.float32] = (mean + std * (still + 0.1 * moving)).astype(np.float32)
     return out
+
+
+def main(
+    weights: Annotated[Path, typer.Argument(help="What streamkp.training.lifter has left: lifter.pt.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    half: Annotated[bool, typer.Option(help="Store the matrices in half precision.")] = True,
+) -> None:
+    """Write a trained lifter as an ONNX file."""
+    try:
+        difference = export(cast(HDFormer, zoo.load("hdformer", weights)), out, half=half)
+    except (StreamkpError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, poses within {1000 * difference:.3g} mm of the network's")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -110,6 +110,47 @@ def test_every_family(clips: Path, tmp_path: Path, name: str) -> None:
     assert all(np.isfinite(report[column][key]) for column in ("clean", "noisy") for key in PROTOCOLS)
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network of the shipped kind with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "lifter.safetensors"
+    checkpoint.write(zoo.create("hdformer", in_channels=4, channels=(8, 8, 8, 8, 8)), path, "hdformer-streamkp")
+    return path
+
+
+@pytest.fixture(scope="module")
+def short(clips: Path) -> Path:
+    path = clips.parent / "short.npz"
+    with np.load(clips) as whole:
+        np.savez(path, clip=whole["49_02"][:12])
+    return path
+
+
+def test_lookahead_and_hop(short: Path, shipped: Path) -> None:
+    arguments = ("--model", "hdformer-streamkp", "--checkpoint", shipped, "--data", short)
+    report = run(*arguments, "--lookahead", "0,5", "--hop", "1,2")
+    assert list(report["lookahead"]) == ["0", "5"]
+    assert list(report["hop"]) == ["1", "2"]
+    assert report["hop"]["1"] == report["lookahead"]["0"] != report["lookahead"]["5"] != report["hop"]["2"]
+    for rows in (report["lookahead"], report["hop"]):
+        for columns in rows.values():
+            assert {columns[column]["frames"] for column in ("clean", "noisy")} == {4 * 7}
+            assert all(np.isfinite(columns[column][key]) for column in ("clean", "noisy") for key in PROTOCOLS)
+    assert report["clean"]["frames"] == 4 * 12
+
+
+def test_lookahead_that_cannot_be_measured(short: Path, shipped: Path, small: Path) -> None:
+    for model, option, message in (
+        (shipped, "1,x", "whole numbers from 0 to 95"),
+        (shipped, "96", "whole numbers from 0 to 95"),
+        (shipped, "40", "no sequence of short has a frame to be measured with 40 frames after it"),
+        (small, "1", "leave them out"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            run("--model", model, "--data", short, "--lookahead", option)
+
+
 def test_a_table_names_protocols_and_published_figures(clips: Path, small: Path) -> None:
     arguments = ["eval", "lifter", "--model", "videopose3d-27f", "--checkpoint", str(small), "--data", str(clips)]
     text = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "160"}).output

@@ -294,7 +294,7 @@ def test_no_window_stage_above(small):
     [
         ("videopose3d-27f", {"lookahead": 14}, UsageError, "lookahead must be at most 13"),
         ("videopose3d-27f", {"causal": True, "lookahead": 1}, UsageError, "must be 0, since it sees no later frames"),
-        ("videopose3d-27f", {"trajectory": True}, ModelError, "gives no trajectory; hdformer, tpnet, videopose3d-27f-semi"),
+        ("videopose3d-27f", {"trajectory": True}, ModelError, "gives no trajectory; hdformer, tpnet, videopose3d-27f-"),
         ("videopose3d-27f", {"runtime": "openvino", "device": "cuda"}, UsageError, "set runtime: torch"),
         ("tpnet", {"lookahead": 5}, UsageError, "at most 4"),
     ],

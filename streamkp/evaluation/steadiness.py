@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp import skeletons
+from streamkp.errors import UsageError
+from streamkp.evaluation import lifter_windows
 from streamkp.evaluation.datasets import Dataset, Sequence
-from streamkp.evaluation.noise import disturb
-from streamkp.evaluation.offline import Offline
+from streamkp.evaluation.lifter import seen
+from streamkp.evaluation.offline import Offline, Opened
 from streamkp.motion import metrics
+from streamkp.motion.camera import Intrinsics
 from streamkp.motion.foot_contact import FEET
 from streamkp.motion.root import locate, split_root
 from streamkp.motion.steady import Settings, Steady
@@ -66,6 +69,23 @@ def rows(min_cutoff: float, beta: float) -> dict[str, Settings]:
     }
 
 
+def live_lift(opened: Opened, lookahead: int) -> Offline:
+    """The lifter as if live: windows that end `lookahead` frames after the pose; NaN for the last poses.
+
+    Raises UsageError for a network that gives but one pose of a window, and is measured with all frames at hand.
+    """
+    network = opened.windows
+    if network is None:
+        raise UsageError("--lookahead measures HDFormer networks only: leave it out")
+    if lookahead >= network.frames:
+        raise UsageError(f"--lookahead must be below the {network.frames} frames of the window, not {lookahead}")
+
+    def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
+        return lifter_windows.live(network, points, size, lens, [lookahead])[lookahead]
+
+    return lift
+
+
 def evaluate(
     dataset: Dataset,
     lift: Offline,
@@ -76,16 +96,14 @@ def evaluate(
 ) -> dict[str, Figures]:
     """The figures of `FIGURES` for each row of `table`, and for the truth, of a lifter that reads 2D of `skeleton`.
 
-    A figure that the data cannot tell is None. `seed` draws the noise: that of the noisy column of
-    `evaluation.lifter`. `advance` is called after each sequence.
+    A figure that the data cannot tell is None; poses of NaN are ones that the lifter does not give. `seed` draws the
+    noise: that of the noisy column of `evaluation.lifter`. `advance` is called after each sequence.
     """
-    random = np.random.default_rng((seed, 1))
     found: dict[str, list[_Sums]] = {name: [] for name in (*table, TRUTH)}
-    for sequence in dataset.sequences:
-        points = disturb(sequence.points, skeletons.get(sequence.skeleton), random)
-        poses = lift(skeletons.convert(points, sequence.skeleton, skeleton), sequence.size, sequence.lens)
-        seen = skeletons.convert(points, sequence.skeleton, SKELETON)
-        roots = locate(poses, seen[..., :2].astype(np.float64), sequence.lens, seen[..., 2])
+    for sequence, points in seen(dataset, skeleton, seed, "noisy"):
+        poses = split_root(lift(points, sequence.size, sequence.lens))[0]
+        visible = skeletons.convert(points, skeleton, SKELETON)
+        roots = locate(poses, visible[..., :2].astype(np.float64), sequence.lens, visible[..., 2])
         for name, settings in table.items():
             found[name].append(_measure(sequence, *steadied(poses, roots, dataset.rate, settings), dataset.rate))
         relative, at = split_root(sequence.poses)
@@ -100,10 +118,12 @@ def evaluate(
 
 
 def steadied(poses: Floats, roots: Floats, rate: float, settings: Settings) -> tuple[Floats, Floats]:
-    """A sequence [T, 17, 3] and its roots [T, 3] frame by frame through `Steady`; a root of NaN is not known."""
+    """A sequence [T, 17, 3] and its roots [T, 3] frame by frame through `Steady`; what is NaN is not known."""
     steady = Steady(SKELETON, settings)
-    out_poses, out_roots = np.empty(poses.shape), np.full(roots.shape, np.nan)
+    out_poses, out_roots = np.full(poses.shape, np.nan), np.full(roots.shape, np.nan)
     for i, (pose, root) in enumerate(zip(poses, roots, strict=True)):
+        if not np.isfinite(pose).all():
+            continue
         known = root if np.isfinite(root).all() else None
         out_poses[i], at = steady(pose, known, round(i * 1e9 / rate))
         if at is not None:
@@ -150,7 +170,7 @@ _Sums = dict[str, tuple[float, int]]  # figure -> mean over a sequence, and what
 
 def _measure(sequence: Sequence, poses: Floats, roots: Floats, rate: float) -> _Sums:
     """The figures of one sequence [T, 17, 3] with its roots [T, 3], in metres, over its measured frames."""
-    measured = sequence.measured
+    measured = sequence.measured & np.isfinite(poses).all((1, 2))
     target, at = split_root(sequence.poses)
     predicted = np.where(measured[:, None, None], split_root(np.asarray(poses, np.float64))[0], np.nan)
     roots = np.where(measured[:, None], roots, np.nan)
@@ -168,8 +188,8 @@ def _measure(sequence: Sequence, poses: Floats, roots: Floats, rate: float) -> _
         "foot_slide_mm_s": (slide, int((stands[1:] & stands[:-1]).sum())),
         "root_mm": (float(away.mean()) if len(away) else np.nan, len(away)),
         "bone_spread_mm": (metrics.bone_spread(predicted, LAYOUT.bones), frames),
-        "mpjpe_mm": (metrics.mpjpe(known, true), frames),
-        "p_mpjpe_mm": (metrics.p_mpjpe(known, true), frames),
+        "mpjpe_mm": (metrics.mpjpe(known, true) if frames else np.nan, frames),
+        "p_mpjpe_mm": (metrics.p_mpjpe(known, true) if frames else np.nan, frames),
         "mpjve_mm": (float(np.nanmean(velocity)) if steps else np.nan, steps),
     }
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamkp.cli import app
+from streamkp.errors import UsageError
 from streamkp.evaluation import datasets
 from streamkp.evaluation.datasets import Dataset
 from streamkp.evaluation.steadiness import FIGURES, evaluate, rows, step_lags
@@ -112,6 +113,20 @@ def test_frames_that_were_not_measured_do_not_count(clips: Path) -> None:
     assert row["jitter_mm"] < 20
 
 
+def test_poses_that_the_lifter_does_not_give_do_not_count(clips: Path) -> None:
+    dataset = datasets.read(clips, 0)
+
+    class Late(Trembling):
+        def __call__(self, *args: Any) -> np.ndarray:
+            poses = super().__call__(*args)
+            poses[-10:] = np.nan
+            return poses
+
+    found = evaluate(dataset, Late(dataset, 0.0), "h36m17", 0, {"none": rows(1.0, 1.0)["none"]})
+    assert found["none"]["mpjpe_mm"] == pytest.approx(0, abs=1e-6)
+    assert found["none"]["root_mm"] is not None
+
+
 def test_a_single_frame_tells_no_motion(tmp_path: Path, clips: Path) -> None:
     with np.load(clips) as whole:
         np.savez(tmp_path / "one.npz", one=whole["29_01"][:1])
@@ -126,16 +141,27 @@ def test_the_command(clips: Path, tmp_path: Path) -> None:
     from streamkp.models import checkpoint, zoo
 
     torch.manual_seed(0)
-    weights = tmp_path / "small.safetensors"
-    checkpoint.write(zoo.create("videopose3d-27f", channels=16), weights, "videopose3d-27f")
-    arguments = ["eval", "steadiness", "--model", str(weights), "--data", str(clips)]
-    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    report = json.loads(result.stdout)
-    assert report["model"] == str(weights)
-    assert report["rate_hz"] == 30
+    convolutions, windows = tmp_path / "small.safetensors", tmp_path / "lifter.safetensors"
+    checkpoint.write(zoo.create("videopose3d-27f", channels=16), convolutions, "videopose3d-27f")
+    network = zoo.create("hdformer", in_channels=4, channels=(8, 8, 8, 8, 8))
+    checkpoint.write(network, windows, "hdformer-streamkp")
+    with np.load(clips) as whole:
+        np.savez(tmp_path / "short.npz", clip=whole["49_02"][:12])
+
+    def run(weights: Path, *options: str) -> str:
+        arguments = ["eval", "steadiness", "--model", str(weights), "--data", str(tmp_path / "short.npz"), *options]
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"})
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    report = json.loads(run(convolutions, "--json"))
+    assert (report["model"], report["rate_hz"], report["lookahead"]) == (str(convolutions), 30, None)
     for name in ROWS:
         assert list(report[name]) == list(FIGURES)
-    shown = CliRunner().invoke(app, [*arguments, "--min-cutoff", "2"], catch_exceptions=False, env={"COLUMNS": "200"})
-    assert "min_cutoff 2" in shown.stdout
-    assert "one-euro+bones" in shown.stdout
+    shown = run(windows, "--min-cutoff", "2", "--lookahead", "3")
+    for text in ("live with lookahead 3", "min_cutoff 2", "one-euro+bones", "per frame squared"):
+        assert text in " ".join(shown.split())
+    with pytest.raises(UsageError, match="leave it out"):
+        run(convolutions, "--lookahead", "3")
+    with pytest.raises(UsageError, match="below the 96 frames"):
+        run(windows, "--lookahead", "96")

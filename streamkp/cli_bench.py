@@ -10,13 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamkp.errors import ModelError, UsageError
+from streamkp.errors import UsageError
 from streamkp.graph.graph import Graph
+from streamkp.models import zoo
 
 bench_app = typer.Typer(
     help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.", no_args_is_help=True
 )
 
+_CONVOLUTIONS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 GraphName = Annotated[str, typer.Option("--graph", help="A graph file or the name of a ready-made graph.")]
 Clip = Annotated[str, typer.Option("--source", help="A video file, or sample:NAME.")]
@@ -78,24 +80,37 @@ def video(
 
 @bench_app.command()
 def lifter(
-    models: Annotated[list[str] | None, typer.Argument(help="Convolution networks; all that there are.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Convolution networks, hdformer-streamkp or a file like it; all.")
+    ] = None,
     people: Annotated[int, typer.Option(min=1, help="People in one call, beside one alone.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Repetitions of each form, taking turns.")] = 15,
     as_json: Json = False,
 ) -> None:
-    """What a new frame costs a lifter, frame by frame and by the whole window. Random weights: they change no speed."""
-    try:
+    """What a new frame costs a lifter: frame by frame and by the whole window, or by a window every so many frames."""
+    from streamkp.bench import hop
+
+    names = models or [*_CONVOLUTIONS, hop.MODEL]
+    whole = [name for name in names if name == hop.MODEL or name.endswith(".onnx")]
+    convolutions = [name for name in names if name not in whole]
+    if unknown := sorted(set(convolutions) - set(_CONVOLUTIONS)):
+        able = ", ".join([*_CONVOLUTIONS, hop.MODEL])
+        raise UsageError(f"{', '.join(unknown)} cannot be measured here; those that can: {able}")
+    figures: dict[str, Any] = {}
+    if convolutions:
+        zoo.require_torch(convolutions[0])
         from streamkp.bench import lifter as bench
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ModelError("the lifters run in torch, which is not installed: pip install 'streamkp[torch]'") from None
-    names = models or list(bench.MODELS)
-    if unknown := sorted(set(names) - set(bench.MODELS)):
-        raise UsageError(f"{', '.join(unknown)} has no incremental form; those that do: {', '.join(bench.MODELS)}")
-    figures = bench.run(names, people, threads, rounds)
-    typer.echo(json.dumps(figures)) if as_json else _print_lifters(figures)
+
+        figures |= bench.run(convolutions, people, threads, rounds)
+    hops = {name: hop.run(name, people, threads, rounds) for name in whole}
+    if as_json:
+        typer.echo(json.dumps(figures | hops))
+        return
+    if figures:
+        _print_lifters(figures)
+    if hops:
+        _print_hops(hops)
 
 
 def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
@@ -113,6 +128,16 @@ def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
     console.print(table)
     worst = max(of["difference"] for of in figures.values())
     console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False)
+
+
+def _print_hops(figures: dict[str, dict[str, Any]]) -> None:
+    hops = list(next(iter(figures.values()))["ms"][1])
+    title = "ms per person and frame of the lifter's own rate, by frames from one run of the network to the next"
+    table = Table("model", "frames", "people", *(f"hop {hop}" for hop in hops), title=title, title_justify="left")
+    for name, of in figures.items():
+        for people, ms in of["ms"].items():
+            table.add_row(name, str(of["frames"]), str(people), *(f"{ms[hop]:.2f}" for hop in hops))
+    Console().print(table)
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import onnx
+
+    from streamkp.models.hdformer import HDFormer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,3 +38,38 @@ def golden() -> Path:
 def assets() -> Path:
     """Real clips, images, weights and motion capture."""
     return _required(_shared() / "assets")
+
+
+@pytest.fixture(scope="session")
+def lifter_network() -> HDFormer:
+    """A small network of the kind of the shipped lifter, with random weights."""
+    import torch
+
+    from streamkp.models.hdformer import HDFormer
+
+    torch.manual_seed(0)
+    network = HDFormer(4, (8, 8, 8, 8, 8))
+    for name, parameter in network.named_parameters():
+        if name.endswith("bn.weight"):
+            torch.nn.init.uniform_(parameter, 0.5, 1)  # at the start of training the attention does nothing
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def lifter_graph(lifter_network: HDFormer) -> onnx.ModelProto:
+    """The same as ONNX; exporting takes half a minute."""
+    from streamkp.training import export
+
+    return export.exported(lifter_network)
+
+
+@pytest.fixture(scope="session")
+def lifter_onnx(
+    lifter_graph: onnx.ModelProto, lifter_network: HDFormer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same as a file, in single precision."""
+    from streamkp.training import export
+
+    path = tmp_path_factory.mktemp("lifter") / "lifter.onnx"
+    assert export.write(lifter_graph, lifter_network, path, half=False) <= 1e-4
+    return path

@@ -20,8 +20,6 @@ from streamkp.models.runtime_torch import open_run
 from streamkp.models.tpnet import TPNet
 from streamkp.models.videopose3d import VideoPose3D
 
-MODELS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")
-
 
 def run(models: Sequence[str], people: int, threads: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Figures by model, for one person and for `people` at once, on the CPU; the forms take turns in every round.

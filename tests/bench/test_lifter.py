@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from typer.testing import CliRunner
 
@@ -21,10 +22,23 @@ def test_what_a_new_frame_costs() -> None:
     assert figures["window_over_incremental_middle"] == ms["window"] / ms["middle"]
 
 
-def test_the_table_and_a_lifter_that_has_no_incremental_form() -> None:
+def test_the_table_and_a_lifter_that_is_not_measured() -> None:
     result = CliRunner().invoke(app, ["bench", "lifter", "videopose3d-27f", "--people", "1", "--rounds", "1"])
     assert result.exit_code == 0, result.output
     assert "random weights" in result.output
     refused = CliRunner().invoke(app, ["bench", "lifter", "hdformer"])
     assert refused.exit_code != 0
     assert "videopose3d-243f" in str(refused.exception)
+
+
+def test_how_often_the_shipped_lifter_runs(lifter_onnx: Path) -> None:
+    options = ["--people", "2", "--rounds", "1", "--threads", "1"]
+    result = CliRunner().invoke(app, ["bench", "lifter", str(lifter_onnx), *options, "--json"])
+    assert result.exit_code == 0, result.output
+    (figures,) = json.loads(result.output).values()
+    assert (figures["frames"], figures["rate_hz"]) == (96, 30)
+    assert set(figures["ms"]) == {"1", "2"}
+    assert set(figures["ms"]["2"]) == {"1", "2", "4"}
+    assert figures["hop_ratio"] == figures["ms"]["2"]["1"] / figures["ms"]["2"]["4"]
+    table = CliRunner().invoke(app, ["bench", "lifter", str(lifter_onnx), *options])
+    assert "hop 4" in table.output

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper
 
 from streamkp.errors import ModelError, UsageError
-from streamkp.models import catalog, checkpoint, onnx_weights, zoo
+from streamkp.models import catalog, checkpoint
 from streamkp.models.hdformer import HDFormer
 from streamkp.models.lifters import Lifter, open_lifter
 from streamkp.motion import person_view
@@ -26,33 +26,10 @@ from streamkp.motion.camera import Intrinsics, canonical_coordinates
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.stages.window import WindowStage
 from streamkp.testing import make_packet, open_stage
-from streamkp.training import export
 
 SIZE = (640, 480)
 CAMERA = Intrinsics((500.0, 510.0), (300.0, 260.0))
 BOX = np.zeros(4, np.float32)
-
-
-@pytest.fixture(scope="module")
-def network() -> HDFormer:
-    torch.manual_seed(0)
-    network = HDFormer(4, (8, 8, 8, 8, 8))
-    for name, parameter in network.named_parameters():
-        if name.endswith("bn.weight"):
-            torch.nn.init.uniform_(parameter, 0.5, 1)  # at the start of training the attention does nothing
-    return network.eval()
-
-
-@pytest.fixture(scope="module")
-def graph(network: HDFormer) -> onnx.ModelProto:
-    return export.exported(network)
-
-
-@pytest.fixture(scope="module")
-def file(graph: onnx.ModelProto, network: HDFormer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lifter") / "lifter.onnx"
-    assert export.write(graph, network, path, half=False) <= 1e-4
-    return path
 
 
 def walk(seed: int = 0, frames: int = 120) -> np.ndarray:
@@ -89,57 +66,23 @@ def expected(network: HDFormer, poses: np.ndarray, camera: Intrinsics, row: int)
     return out - out[:1]
 
 
-def test_one_file_for_both(network: HDFormer, file: Path) -> None:
-    weights = onnx_weights.read(file)
-    state = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    assert set(weights) == set(state)
-    for name, tensor in state.items():
-        np.testing.assert_array_equal(weights[name], tensor.numpy())
-    again = zoo.load("hdformer", file)
-    assert isinstance(again, HDFormer)
-    assert again.in_channels == 4
-
-
-def test_half_precision_keeps_the_statistics(
-    graph: onnx.ModelProto, network: HDFormer, file: Path, tmp_path: Path
-) -> None:
-    small = tmp_path / "half.onnx"
-    assert export.write(graph, network, small, half=True) <= 2e-3
-    assert small.stat().st_size < file.stat().st_size
-    assert [path.name for path in tmp_path.iterdir()] == ["half.onnx"]
-    weights = onnx_weights.read(small)
-    for name, tensor in zoo.load("hdformer", small).state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            assert weights[name].dtype == np.float32
-            exact = tensor.dim() < 2
-            np.testing.assert_allclose(weights[name], network.state_dict()[name], rtol=0 if exact else 1e-3, atol=1e-6)
-
-
-def test_a_file_that_gives_other_poses_is_not_written(graph: onnx.ModelProto, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    other = HDFormer(4, (8, 8, 8, 8, 8)).eval()
-    with pytest.raises(ValueError, match="the poses of the file differ by"):
-        export.write(graph, other, tmp_path / "lifter.onnx", half=True)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("runtime", ["auto", "torch"])
 @pytest.mark.parametrize("lookahead", [0, 5])
-def test_a_pose_of_the_window(network: HDFormer, file: Path, runtime: str, lookahead: int) -> None:
-    lifter = open_lifter(str(file), runtime=runtime, lookahead=lookahead, cameras={"cam": CAMERA}, threads=1)
+def test_a_pose_of_the_window(lifter_network: HDFormer, lifter_onnx: Path, runtime: str, lookahead: int) -> None:
+    lifter = open_lifter(str(lifter_onnx), runtime=runtime, lookahead=lookahead, cameras={"cam": CAMERA}, threads=1)
     assert (lifter.name, lifter.frames, lifter.rate, lifter.lookahead) == ("lifter.onnx", 96, 30.0, lookahead)
     poses = walk()
     *_, last = packets(poses)
     (pose,) = lift(lifter, last)
     assert (pose.skeleton, pose.space, pose.frame_seq, pose.root) == ("h36m17", "camera", 119 - lookahead, None)
-    np.testing.assert_allclose(pose.points, expected(network, poses[-96:], CAMERA, 95 - lookahead), atol=1e-4)
+    np.testing.assert_allclose(pose.points, expected(lifter_network, poses[-96:], CAMERA, 95 - lookahead), atol=1e-4)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
-def test_the_mirrored_person(network: HDFormer, file: Path, runtime: str) -> None:
+def test_the_mirrored_person(lifter_network: HDFormer, lifter_onnx: Path, runtime: str) -> None:
     poses = walk()
     *_, last = packets(poses)
-    lifter = open_lifter(str(file), runtime=runtime, flip=True, cameras={"cam": CAMERA}, threads=1)
+    lifter = open_lifter(str(lifter_onnx), runtime=runtime, flip=True, cameras={"cam": CAMERA}, threads=1)
     once = lift(lifter, last)[0].points
     order = list(person_view._MIRROR)
     turned = poses[:, order].copy()
@@ -147,12 +90,12 @@ def test_the_mirrored_person(network: HDFormer, file: Path, runtime: str) -> Non
     *_, mirrored = packets(turned)
     other = lift(lifter, mirrored)[0].points
     np.testing.assert_allclose(other[order] * (-1, 1, 1), once, atol=2e-4)
-    plain = open_lifter(str(file), runtime=runtime, cameras={"cam": CAMERA}, threads=1)
+    plain = open_lifter(str(lifter_onnx), runtime=runtime, cameras={"cam": CAMERA}, threads=1)
     assert np.abs(lift(plain, last)[0].points - once).max() > 1e-3
 
 
-def test_everybody_at_once_and_from_the_first_frame_on(file: Path) -> None:
-    lifter = open_lifter(str(file), threads=1)
+def test_everybody_at_once_and_from_the_first_frame_on(lifter_onnx: Path) -> None:
+    lifter = open_lifter(str(lifter_onnx), threads=1)
     people = [list(packets(walk(i, frames), f"cam{i}"))[-1] for i, frames in enumerate((1, 5, 130))]
     together = lift(lifter, *people)
     for packet, pose in zip(people, together, strict=True):
@@ -161,10 +104,10 @@ def test_everybody_at_once_and_from_the_first_frame_on(file: Path) -> None:
         np.testing.assert_allclose(pose.points, alone.points, atol=1e-4)
 
 
-def test_where_the_person_is(file: Path) -> None:
+def test_where_the_person_is(lifter_onnx: Path) -> None:
     poses = walk()
     *_, last = packets(poses)
-    lifter = open_lifter(str(file), trajectory=True, cameras={"cam": CAMERA}, threads=1)
+    lifter = open_lifter(str(lifter_onnx), trajectory=True, cameras={"cam": CAMERA}, threads=1)
     (pose,) = lift(lifter, last)
     assert pose.root is not None
     assert (pose.root.shape, pose.root.dtype) == ((3,), np.float32)
@@ -176,7 +119,7 @@ def test_where_the_person_is(file: Path) -> None:
     assert np.isfinite(pose.points).all()
 
 
-def test_without_torch(file: Path, tmp_path: Path) -> None:
+def test_without_torch(lifter_onnx: Path, tmp_path: Path) -> None:
     poses = tmp_path / "poses.npy"
     np.save(poses, walk())
     program = f"""
@@ -186,13 +129,13 @@ import numpy as np
 from streamkp.models.lifters import open_lifter
 from streamkp.packet import Person, PoseWindow
 from streamkp.testing import make_packet
-lifter = open_lifter({str(file)!r}, threads=1, memory={{}}, trajectory=True)
+lifter = open_lifter({str(lifter_onnx)!r}, threads=1, memory={{}}, trajectory=True)
 times = np.arange(96)
 window = PoseWindow("h36m17", np.load({str(poses)!r})[-96:], times, times, 96, *{SIZE!r})
 (pose,) = lifter.lift([(make_packet(), Person(1, "tracked", np.zeros(4, np.float32), 1.0, window=window))])
 print(pose.points.tolist())
 try:
-    open_lifter({str(file)!r}, runtime="torch")
+    open_lifter({str(lifter_onnx)!r}, runtime="torch")
 except Exception as error:
     print(error)
 """
@@ -200,24 +143,24 @@ except Exception as error:
     assert done.returncode == 0, done.stderr
     points, error = done.stdout.splitlines()
     *_, last = packets(np.load(poses))
-    (pose,) = lift(open_lifter(str(file), threads=1), last)
+    (pose,) = lift(open_lifter(str(lifter_onnx), threads=1), last)
     np.testing.assert_allclose(np.array(json.loads(points)), pose.points, atol=1e-5)
     assert "pip install 'streamkp[torch]'" in error
 
 
-def test_the_window_that_it_wants_is_told(file: Path) -> None:
+def test_the_window_that_it_wants_is_told(lifter_onnx: Path) -> None:
     person = Person(1, "tracked", BOX, 1.0, keypoints_2d=Keypoints2D("h36m17", np.ones((17, 3), np.float32)))
     with pytest.raises(UsageError, match=r"\{use: window, frames: 96, rate: 30, skeleton: h36m17\}"):
-        open_lifter(str(file), threads=1).lift([(make_packet(), person)])
+        open_lifter(str(lifter_onnx), threads=1).lift([(make_packet(), person)])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"lookahead": 96}, "at most 95"), ({"incremental": True}, "leave incremental out")],
 )
-def test_what_it_cannot_do(file: Path, options: dict[str, object], message: str) -> None:
+def test_what_it_cannot_do(lifter_onnx: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        open_lifter(str(file), **options)
+        open_lifter(str(lifter_onnx), **options)
 
 
 def test_another_network_in_onnx(tmp_path: Path) -> None:
@@ -234,8 +177,10 @@ def test_another_network_in_onnx(tmp_path: Path) -> None:
             open_lifter(str(tmp_path / "text.onnx"), runtime=runtime)
 
 
-def test_a_checkpoint_of_the_same_network_as_training_leaves_it(network: HDFormer, file: Path, tmp_path: Path) -> None:
-    checkpoint.write(network, tmp_path / "step.safetensors", "hdformer-streamkp")
+def test_a_checkpoint_of_the_same_network_as_training_leaves_it(
+    lifter_network: HDFormer, lifter_onnx: Path, tmp_path: Path
+) -> None:
+    checkpoint.write(lifter_network, tmp_path / "step.safetensors", "hdformer-streamkp")
     *_, last = packets(walk())
     for model, option in (
         (str(tmp_path / "step.safetensors"), None),
@@ -244,7 +189,7 @@ def test_a_checkpoint_of_the_same_network_as_training_leaves_it(network: HDForme
         lifter = open_lifter(model, checkpoint=option, runtime="torch", threads=1)
         assert lifter.rate == 30.0
         np.testing.assert_allclose(
-            lift(lifter, last)[0].points, lift(open_lifter(str(file), threads=1), last)[0].points, atol=1e-4
+            lift(lifter, last)[0].points, lift(open_lifter(str(lifter_onnx), threads=1), last)[0].points, atol=1e-4
         )
 
 

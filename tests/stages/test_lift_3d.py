@@ -87,6 +87,36 @@ def test_what_is_wrong_with_one_stream_costs_the_others_nothing(
     assert "lift has no result for frame 4 of stream bad: ModelError" in caplog.text
 
 
+def test_a_lifter_of_the_shipped_kind_with_a_hop(lifter_onnx: Path) -> None:
+    points = np.random.default_rng(0).uniform(0, 400, (20, 17, 3)).astype(np.float32)
+    points[..., 2] = 0.9
+
+    def walk(context: StreamContext) -> Iterator[Packet]:
+        for seq, pose in enumerate(points):
+            person = Person(1, "tracked", BOX, 0.9, keypoints_2d=Keypoints2D("h36m17", pose))
+            pts = round(seq * 1e9 / 30)
+            yield make_packet(context.stream, seq, pts=pts, persons=[person], tracks=frozenset({1}))
+
+    lift = {"use": Lift3D, "model": str(lifter_onnx), "lookahead": 1, "hop": 3, "trajectory": True, "threads": 1}
+    window = {"use": WindowStage, "frames": 96, "rate": 30}
+    engine, out = build({"window": window, "lift": lift}, {"a": walk, "b": walk})
+    engine.start()
+    engine.wait()
+    for stream in ("a", "b"):
+        poses = [person.keypoints_3d for p in out.packets if p.stream == stream for person in p.persons]
+        assert [pose.frame_seq for pose in poses if pose] == [0, 0, 0, *range(17)]
+        assert all(pose and pose.root is not None and np.isfinite(pose.points).all() for pose in poses)
+
+
+def test_hop_is_for_networks_of_whole_windows(tmp_path: Path) -> None:
+    file = tmp_path / "lifter.safetensors"
+    checkpoint.write(zoo.create("tpnet", channels=16, trajectory_channels=16, filter_widths=(3, 3)), file, "tpnet")
+    with pytest.raises(UsageError, match="hop is for HDFormer networks"):
+        open_stage(Lift3D, {"model": "tpnet", "checkpoint": str(file), "hop": 2})
+    with pytest.raises(ValueError, match="less than or equal to 48"):
+        open_stage(Lift3D, {"model": "hdformer-streamkp", "hop": 49})
+
+
 def test_a_file_that_does_not_exist_is_named() -> None:
     with pytest.raises(ModelError, match=r"cannot read the checkpoint nowhere\.pth"):
         open_stage(Lift3D, {"model": "tpnet", "checkpoint": "nowhere.pth"})

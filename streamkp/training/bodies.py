@@ -22,8 +22,9 @@ from streamkp.training.randomness import about, chance, rotations, wander
 Floats = NDArray[np.floating[Any]]
 
 MIRRORED = 0.5  # shares of the windows
-OTHER_UPPER_BODY, OTHER_ARM, BENT_LIMBS, TURNED_OVER = 0.25, 0.15, 0.5, 0.12
-LIMB_BEND = {"arm": 0.3, "leg": 0.15}  # radians, standard deviation
+OTHER_UPPER_BODY, OTHER_ARM, BENT_LIMBS, LEANING, TURNED_OVER = 0.25, 0.15, 0.5, 0.25, 0.08
+LIMB_BEND = {"arm": 0.35, "leg": 0.2}  # radians, standard deviation
+LEAN = 0.5
 SIZE, PART = 0.06, 0.08  # standard deviation of the logarithm of a length
 
 # Bones that grow together; left and right alike.
@@ -61,15 +62,17 @@ def mirror(motion: Floats, which: NDArray[np.bool_]) -> Floats:
 
 
 def turn_over(motion: Floats, random: np.random.Generator) -> Floats:
-    """Some of the batch lying, falling, turning cartwheels: turned about a level axis through the middle."""
+    """Some of the batch leaning, and some lying, falling or turning cartwheels: turned about a level axis."""
     batch, frames = motion.shape[:2]
-    start = random.uniform(-np.pi, np.pi, (batch, 1))
+    over = chance(random, TURNED_OVER / (LEANING + TURNED_OVER), batch)
+    start = np.where(over, random.uniform(-np.pi, np.pi, batch), LEAN * random.standard_normal(batch))
     turning = wander(random, (batch,), frames, 5) * random.choice([0.0, 0.3, 1.2], (batch, 1))
+    angles = start[:, None] + np.where(over, 1.0, 0.3)[:, None] * turning
     heading = about(1, random.uniform(0, 2 * np.pi, (batch, 1)))
-    turns = heading @ about(0, start + turning) @ np.swapaxes(heading, -1, -2)
+    turns = heading @ about(0, angles) @ np.swapaxes(heading, -1, -2)
     middle = motion[:, :, :1]
     turned = bones.turn(turns, motion - middle) + middle
-    return np.where(chance(random, TURNED_OVER, batch)[:, None, None, None], turned, motion)
+    return np.where(chance(random, LEANING + TURNED_OVER, batch)[:, None, None, None], turned, motion)
 
 
 def _exchange_upper_body(directions: Floats, other: NDArray[np.intp], which: NDArray[np.bool_]) -> Floats:

@@ -15,7 +15,7 @@ from streamkp.training import bodies, clips, conventions, estimators, invented, 
 Floats = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
-INVENTED = 0.2  # share of motions that nobody recorded
+INVENTED = 0.3  # share of motions that nobody recorded
 STARTS_LATE = 0.15  # share of windows in which the person has just come
 
 

@@ -22,9 +22,9 @@ SIZES = ((1920, 1080), (1280, 720), (640, 480), (1080, 1920), (1000, 1000), (144
 VIEW = (35.0, 85.0)  # degrees along the longer side
 DISTANCE = (1.8, 8.0)  # metres
 HEIGHT = (0.2, 2.6)  # metres above the floor
-CEILING, CEILING_HEIGHT = 0.1, (2.6, 4.5)
+CEILING, CEILING_HEIGHT = 0.3, (1.8, 4.5)
 OFF_AXIS = 0.6  # of half the view: how far from the middle the person may be
-ROLL = 4.0  # degrees, standard deviation
+ROLL, TILTED, TILT = 4.0, 0.35, 18.0  # degrees, standard deviation; share of cameras held askew, and theirs
 BY_HAND, TREMOR = 0.2, 1.5  # share, degrees
 NEAREST = 0.6  # metres
 KNOWN = 0.15  # share of the windows whose focal length is known
@@ -60,7 +60,7 @@ def look(motion: Floats, random: np.random.Generator) -> Views:
     position[:, 1] = motion[..., 1].min((1, 2)) + height
     axes = _toward(middle - position)
     aim = (half * OFF_AXIS)[:, None] * random.uniform(-1, 1, (batch, 2))
-    roll = np.radians(random.normal(scale=ROLL, size=batch))
+    roll = np.radians(np.where(chance(random, TILTED, batch), TILT, ROLL) * random.standard_normal(batch))
     axes = about(2, roll) @ about(0, aim[:, 1]) @ about(1, aim[:, 0]) @ axes
     tremor = np.radians(TREMOR) * chance(random, BY_HAND, batch)[:, None, None]
     shaken = tremor * wander(random, (batch, 2), frames, 8)

@@ -111,13 +111,15 @@ def _checked(name: str, lift: Offline) -> Offline:
 def _windows(network: WindowNetwork) -> Offline:
     """Windows side by side, as in the evaluation of HDFormer's authors; overlapping ones for the shipped network."""
     shipped = isinstance(network, PersonViewWindows)
+    margin = network.margin
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
+        points = pad_edges(points, margin, margin)
         if shipped:
             tiles = lifter_windows.middles(len(points), network.frames, STEP)
         else:
             tiles = plan_tiles(len(points), network.frames, network.frames)
-        return lifter_windows.spread(network, points, size, lens, tiles)
+        return lifter_windows.spread(network, points, size, lens, tiles)[margin : len(points) - margin]
 
     return lift
 

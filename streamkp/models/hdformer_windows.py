@@ -23,6 +23,7 @@ class PublishedWindows:
 
     frames = hdformer.FRAMES
     rate = H36M_RATE
+    margin = 0  # as its authors run it
 
     def __init__(
         self, run: Run, plane: Statistics, space: Statistics, *, flip: bool = True, trajectory: bool = False
@@ -49,6 +50,7 @@ class PersonViewWindows:
 
     frames = person_view.FRAMES
     rate = person_view.RATE
+    margin = 8
 
     def __init__(self, run: Run, *, flip: bool = False, trajectory: bool = False) -> None:
         self._run, self._flip, self._trajectory = run, flip, trajectory

@@ -56,8 +56,10 @@ def open_method(name: str, path: Path, choices: Choices) -> Method:
 
 
 def _hdformer(path: Path, choices: Choices) -> Method:
-    lookahead, hop = plan("hdformer", hdformer.FRAMES, choices)
-    return WholeWindows(open_windows(path, choices), lookahead=lookahead, hop=hop, memory=choices.memory)
+    plan("hdformer", hdformer.FRAMES, choices)  # what cannot be done is said before anything is read
+    windows = open_windows(path, choices)
+    lookahead, hop = plan("hdformer", windows.frames - windows.margin, choices)
+    return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)
 
 
 def open_windows(path: Path, choices: Choices) -> WindowNetwork:

@@ -36,5 +36,5 @@ def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
 
 def open_method(name: str, path: Path, choices: Choices) -> WholeWindows:
     """The lifter in an ONNX file; see `open_windows`. Raises `UsageError` for choices that it cannot fulfil."""
-    lookahead, hop = plan(name, person_view.FRAMES, choices)
+    lookahead, hop = plan(name, PersonViewWindows.frames - PersonViewWindows.margin, choices)
     return WholeWindows(open_windows(path, choices), lookahead=lookahead, hop=hop, memory=choices.memory)

@@ -166,5 +166,6 @@ def test_the_ready_made_graphs_on_a_real_clip(name: str, walk_clip: Path, assets
     for seq, pose in found:
         assert pose is not None
         assert (pose.skeleton, pose.points.shape, pose.root) == ("h36m17", (17, 3), None)
-        assert seq - 1 <= pose.frame_seq <= seq  # on a grid of 50 a second the newest row may be of the frame before
+        # On a grid of 50 a second the newest row may be of the frame before, and hdformer gives the row before it.
+        assert seq - 2 <= pose.frame_seq <= seq
         assert np.isfinite(pose.points).all()

@@ -211,6 +211,25 @@ def test_lifting_a_track_gives_what_the_reference_gives(weights: Callable[[str],
         assert pose.frame_seq == frame
 
 
+def test_lifting_a_track_with_a_lifter_of_the_shipped_kind(lifter_onnx: Path) -> None:
+    """At 60 Hz every second frame lies on its grid; the others are between their neighbours."""
+    from streamkp.packet import Keypoints2D, Person
+
+    points = np.random.default_rng(0).uniform(100, 400, (17, 3)) + np.arange(50)[:, None, None]
+    points[..., 2] = 0.9
+    packets = []
+    for seq, pose in enumerate(points.astype(np.float32)):
+        person = Person(1, "tracked", np.array((0, 0, 9, 9), np.float32), 1.0, Keypoints2D("h36m17", pose))
+        packets.append(make_packet(seq=seq, persons=[person], width=640, height=480, image=None))
+    lifter = TrackLifter(str(lifter_onnx), camera=None, threads=1)
+    lifter.lift(packets, np.round(np.arange(50) * 1e9 / 60).astype(np.int64))
+    poses = [packet.persons[0].keypoints_3d for packet in packets]
+    assert [pose.frame_seq for pose in poses if pose] == list(range(50))
+    stacked = np.stack([pose.points for pose in poses if pose])
+    assert np.isfinite(stacked).all()
+    np.testing.assert_allclose(stacked[1:-2:2], (stacked[:-2:2] + stacked[2::2])[: len(stacked[1:-2:2])] / 2, atol=1e-4)
+
+
 def test_whole_body_hands_and_faces(weights: Callable[[str], Path], photo: Path) -> None:
     """Synthetic weights: what is checked is what comes out for whom."""
     body = weights("hrnet_w48_wholebody133")

@@ -90,7 +90,8 @@ class WholeWindows:
             for n, i in enumerate(turn):
                 due = self._hop if passed[i] is not None else 1 + next(self._opened) % self._hop
                 root = None if roots is None else roots[n]
-                known[i], passed[i] = _Track(int(clips[i].pts[-1]), clips[i].points[-1], poses[n], root, due), 0
+                newest = clips[i].points[-1].copy()  # a view would keep the whole window
+                known[i], passed[i] = _Track(int(clips[i].pts[-1]), newest, poses[n], root, due), 0
         self._memory.update(zip((clip.track for clip in clips), known, strict=True))
         at = list(zip(known, passed, strict=True))
         return (

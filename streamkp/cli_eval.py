@@ -34,7 +34,7 @@ def lifter(
         Path,
         typer.Option(help="An .npz file: motion capture, VideoPose3D's Human3.6M files, or MPI-INF-3DHP's test set."),
     ],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights of one's own, .safetensors or .pth.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights of one's own: .onnx, .safetensors or .pth.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the cameras and the noise.")] = 0,
     lookahead: Annotated[
         str, typer.Option(metavar="K,...", help="Also live, each pose after K more frames: 0,2,5,15,48.")

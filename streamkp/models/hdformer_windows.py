@@ -50,7 +50,7 @@ class PersonViewWindows:
 
     frames = person_view.FRAMES
     rate = person_view.RATE
-    margin = 8
+    margin = person_view.MARGIN
 
     def __init__(self, run: Run, *, flip: bool = False, trajectory: bool = False) -> None:
         self._run, self._flip, self._trajectory = run, flip, trajectory

@@ -90,6 +90,17 @@ def start_late(
     return points[of, row], scores[of, row], np.arange(frames) >= first[:, None]
 
 
+def hold_newest(
+    points: Floats, scores: Floats, known: NDArray[np.bool_], rows: int, share: float, random: np.random.Generator
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Some windows as they are live: the newest pose is repeated `rows` times at the end, and those do not count."""
+    frames = scores.shape[1]
+    held = chance(random, share, len(points))
+    row = np.minimum(np.arange(frames), np.where(held, frames - 1 - rows, frames - 1)[:, None])
+    of = np.arange(len(points))[:, None]
+    return points[of, row], scores[of, row], known & (row == np.arange(frames))
+
+
 def _hold(points: Floats, stays: NDArray[np.bool_]) -> Floats:
     """Joints that stay [B, T, K] are where they were in the last frame in which they did not."""
     frames = points.shape[1]

@@ -21,10 +21,10 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from streamkp.errors import StreamkpError
+from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation import datasets
 from streamkp.evaluation.lifter import evaluate
-from streamkp.models.hdformer import HDFormer
+from streamkp.models.hdformer import FRAME_MULTIPLE, HDFormer
 from streamkp.motion import person_view
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
 from streamkp.motion.tiling import cut, join, plan_tiles
@@ -66,6 +66,9 @@ def train(
     check: Annotated[Path | None, typer.Option(help="Motion capture of other people, to see how well it does.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 9000,
     batch: Annotated[int, typer.Option(min=2, help="Windows of a step.")] = 16,
+    frames: Annotated[
+        int, typer.Option(min=16, max=96, help="Of a window, a multiple of 16: fewer cost less, to begin with.")
+    ] = person_view.FRAMES,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1.5e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 2,
@@ -74,6 +77,8 @@ def train(
     """Train HDFormer on motion capture seen by random cameras; two hours on two CPU cores, minutes on a GPU."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
+    if frames % FRAME_MULTIPLE:
+        raise UsageError(f"--frames {frames}: HDFormer takes a multiple of {FRAME_MULTIPLE}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     motions = [clip for path in data for clip in clips.read(path)]
     unseen = None if check is None else datasets.read(check, seed)
@@ -84,7 +89,10 @@ def train(
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
     first = _resume(out / "checkpoint.pt", parts, device)
     batches = DataLoader(
-        Batches(Synthesis(motions, seed, batch), first, steps), batch_size=None, num_workers=1, prefetch_factor=8
+        Batches(Synthesis(motions, seed, batch, frames), first, steps),
+        batch_size=None,
+        num_workers=1,
+        prefetch_factor=8,
     )
     bar = Progress(
         *Progress.get_default_columns()[:2],

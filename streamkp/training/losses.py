@@ -8,7 +8,7 @@ from torch import Tensor
 from streamkp.training.bones import PARENTS
 
 SHAPE, MOTION, BONES = 0.5, 2.0, 0.5  # weights beside the position's 1
-NEWEST, NEWEST_WEIGHT = 4, 4.0  # the last rows count more: a live system without look-ahead shows them
+NEWEST, NEWEST_WEIGHT = 4, 4.0  # the last that count, count more: a live system without look-ahead shows them
 
 
 def loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -18,8 +18,8 @@ def loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
         predicted, target: [B, 3, T, 17] in metres, root at the origin.
         known: [B, T], 1 for the rows that count, otherwise 0.
     """
-    weight = known.clone()
-    weight[:, -NEWEST:] *= NEWEST_WEIGHT
+    still_to_come = known.flip(1).cumsum(1).flip(1)
+    weight = torch.where(still_to_come <= NEWEST, NEWEST_WEIGHT, 1.0) * known
     position = _mean(_length(predicted - target), weight)
     along = (predicted * target).sum((1, 3), keepdim=True)
     squared = (predicted * predicted).sum((1, 3), keepdim=True)

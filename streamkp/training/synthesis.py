@@ -17,6 +17,7 @@ Float32 = NDArray[np.float32]
 
 INVENTED = 0.3  # share of motions that nobody recorded
 STARTS_LATE = 0.15  # share of windows in which the person has just come
+LIVE = 0.7  # share of windows that end as live ones do
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Synthesis:
         view = views.look(conventions.vary(motion, random), random)
         points, scores = estimators.disturb(view.canonical, view.pixel, random)
         points, scores, known = estimators.start_late(points, scores, STARTS_LATE, random)
+        points, scores, known = estimators.hold_newest(points, scores, known, person_view.MARGIN, LIVE, random)
         inputs, turns = person_view.network_inputs(points, scores)
         poses = np.einsum("bij,btkj->bitk", turns, view.poses)
         return Examples(inputs, poses.astype(np.float32), known.astype(np.float32))

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation import datasets
 from streamkp.evaluation.lifter import evaluate
+from streamkp.models import zoo
 from streamkp.models.hdformer import FRAME_MULTIPLE, HDFormer
 from streamkp.motion import person_view
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
@@ -64,6 +65,7 @@ def train(
     data: Annotated[list[Path], typer.Option(help="Motion capture, .npz of [T, 17, 3] in metres; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the log.")],
     check: Annotated[Path | None, typer.Option(help="Motion capture of other people, to see how well it does.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with, such as the shipped .onnx.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 9000,
     batch: Annotated[int, typer.Option(min=2, help="Windows of a step.")] = 16,
     frames: Annotated[
@@ -83,7 +85,7 @@ def train(
     motions = [clip for path in data for clip in clips.read(path)]
     unseen = None if check is None else datasets.read(check, seed)
     out.mkdir(parents=True, exist_ok=True)
-    network = HDFormer(person_view.CHANNELS, CHANNELS, dropout=0.0).to(device).train()
+    network = _network(start).to(device).train()
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING), use_buffers=True)  # type: ignore[no-untyped-call]
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01, fused=True)
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
@@ -124,6 +126,17 @@ def train(
                 recent.clear()
     torch.save(average.module.state_dict(), out / "lifter.pt")
     typer.echo(f"{out / 'lifter.pt'}: weights after {steps} steps; python -m streamkp.training.export writes the ONNX")
+
+
+def _network(start: Path | None) -> HDFormer:
+    if start is None:
+        return HDFormer(person_view.CHANNELS, CHANNELS, dropout=0.0)
+    network = cast(HDFormer, zoo.load("hdformer", start, dropout=0.0))
+    if network.in_channels != person_view.CHANNELS:
+        raise UsageError(
+            f"{start} reads {network.in_channels} channels, and this training makes {person_view.CHANNELS}"
+        )
+    return network
 
 
 def _resume(path: Path, parts: dict[str, Any], device: torch.device) -> int:

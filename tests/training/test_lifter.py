@@ -81,3 +81,12 @@ def test_a_network_that_learns_gets_better(data: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(lifter, "WARM_UP", 1)
     log = run(data, tmp_path / "run", 24, "--rate", "0.005")
     assert np.mean([line["loss"] for line in log[-3:]]) < 0.7 * log[0]["loss"]
+
+
+def test_it_starts_from_weights_of_before(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "first", 2)
+    before = torch.load(tmp_path / "first" / "lifter.pt", weights_only=True)
+    run(data, tmp_path / "second", 2, "--start", str(tmp_path / "first" / "lifter.pt"), "--rate", "1e-9")
+    after = torch.load(tmp_path / "second" / "lifter.pt", weights_only=True)
+    weight = "joint_regressor.weight"
+    assert torch.allclose(before[weight], after[weight], atol=1e-6)

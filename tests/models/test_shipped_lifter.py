@@ -1,0 +1,44 @@
+"""The lifter in the wheel: small, the same for OpenVINO and torch, and as accurate as its card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from streamkp.evaluation import datasets
+from streamkp.evaluation.lifter import evaluate
+from streamkp.evaluation.offline import open_offline
+from streamkp.models import hub, onnx_weights, zoo
+from streamkp.models.runtime_openvino import OpenVinoModel, OpenVinoRun
+
+NAME = "hdformer-streamkp"
+
+
+def test_the_file_is_small_and_whole() -> None:
+    path = hub.path(NAME)
+    assert path.stat().st_size < 10e6
+    weights = onnx_weights.read(path)
+    assert sum(array.size for array in weights.values()) > 1e6
+    assert all(np.isfinite(array).all() for array in weights.values())
+
+
+def test_torch_and_openvino_agree() -> None:
+    import torch
+
+    network = zoo.load("hdformer", hub.path(NAME)).eval()
+    windows = np.random.default_rng(0).normal(scale=0.5, size=(2, 4, 96, 17)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(windows)).numpy()
+    (poses,) = OpenVinoRun(OpenVinoModel(hub.path(NAME)).graph(), threads=1)(windows)
+    np.testing.assert_allclose(poses, expected, atol=2e-4)
+
+
+def test_accuracy_on_people_it_has_never_seen(assets: Path, tmp_path: Path) -> None:
+    with np.load(assets / "mocap" / "cmu17_test.npz") as clips:
+        every_fourth = {name: clips[name] for name in clips.files[::4]}
+    np.savez(tmp_path / "some.npz", **every_fourth)
+    opened = open_offline(NAME)
+    report = evaluate(datasets.read(tmp_path / "some.npz", 0), opened.lift, opened.skeleton, seed=0)
+    assert report["clean"]["p_mpjpe_mm"] < 82
+    assert report["noisy"]["p_mpjpe_mm"] < 85

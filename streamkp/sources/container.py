@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from streamkp.errors import SourceError
-from streamkp.sources.orientation import orientation, upright
+from streamkp.sources.orientation import UPRIGHT, orientation, upright
 from streamkp.sources.timeline import Picture
 
 NANO = 1_000_000_000
@@ -93,6 +93,7 @@ class Reader:
     def pictures(self) -> Iterator[Picture]:
         """Every frame that can be decoded, in order; what is damaged is counted and left out."""
         convert = VideoReformatter()
+        rotation, turn = None, UPRIGHT
         for packet in self._container.demux():
             if packet.dts is not None or packet.pts is not None:
                 self._follow(packet)
@@ -117,7 +118,11 @@ class Reader:
                 # One thread and one converter for all frames: the pixels of `to_ndarray(format="bgr24")`, without
                 # setting a converter and its threads up for each frame. Its rows may be padded.
                 bgr = convert.reformat(frame, format="bgr24", threads=1).to_ndarray()
-                image = upright(np.ascontiguousarray(bgr, dtype=np.uint8), orientation(frame))
+                if frame.rotation != rotation:
+                    # Not for every frame: PyAV ties a frame whose side data is asked for into a cycle, and its pixels
+                    # would wait for the garbage collector, which does not know how large they are.
+                    rotation, turn = frame.rotation, orientation(frame)
+                image = upright(np.ascontiguousarray(bgr, dtype=np.uint8), turn)
                 pts = None
                 if frame.pts is not None and frame.time_base is not None:
                     pts = int(frame.pts * NANO * frame.time_base)

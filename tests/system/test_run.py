@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import urllib.request
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def squat(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n, frame in enumerate(film.decode(video=0)):
             if n == FRAMES:
                 break
-            frame.pts = None
+            frame.pts, frame.time_base = n, Fraction(1, 30)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
     return path

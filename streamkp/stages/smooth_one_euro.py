@@ -7,13 +7,15 @@ from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.motion.one_euro import OneEuro
+from streamkp.motion.sides import Sides
 from streamkp.packet import Keypoints2D, Packet
 
 
 class SmoothOneEuro(MapStage):
     """Smooths the 2D keypoints of every track with a One-Euro filter; scores stay as they are.
 
-    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall.
+    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before the
+    filter, left and right that the network has exchanged for some frames are put right.
     """
 
     class Options(StageOptions):
@@ -23,12 +25,14 @@ class SmoothOneEuro(MapStage):
         )
         derivative_cutoff: float = Field(1.0, gt=0, description="Cut-off in Hz of the speed itself.")
         max_gap: float = Field(1.0, gt=0, description="Seconds without a sample after which a filter starts afresh.")
+        sides: bool = Field(True, description="Undo exchanges of left and right that last for less than a second.")
 
     options: Options
 
     def open(self) -> None:
         o = self.options
         self._filters = self.per_track(lambda: OneEuro(o.min_cutoff, o.beta, o.derivative_cutoff, o.max_gap))
+        self._sides = self.per_track(Sides)
 
     def process(self, packet: Packet) -> Packet:
         for person in packet.persons:
@@ -37,6 +41,8 @@ class SmoothOneEuro(MapStage):
             if keypoints is None or not size > 0:
                 continue
             points = keypoints.points.copy()
+            if self.options.sides:
+                points = self._sides[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
             smooth = self._filters[packet.stream, person.track]
             points[:, :2] = smooth(points[:, :2], packet.pts, size)
             person.keypoints_2d = Keypoints2D(keypoints.skeleton, points.astype(np.float32, copy=False))

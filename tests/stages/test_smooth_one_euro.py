@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamkp import skeletons
 from streamkp.motion.one_euro import OneEuro
 from streamkp.packet import Keypoints2D, Packet, Person
 from streamkp.stages.smooth_one_euro import SmoothOneEuro
@@ -21,7 +22,8 @@ def test_each_track_has_its_own_filter_and_scores_stay() -> None:
     rng = np.random.default_rng(0)
     poses = rng.uniform(0, 100, (6, 2, 17, 3))
     poses[..., 2] = rng.uniform(0, 1, (6, 2, 17))
-    got = run_stage(SmoothOneEuro, {}, [packet(i, person(1, p[0]), person(2, p[1])) for i, p in enumerate(poses)])
+    packets = [packet(i, person(1, p[0]), person(2, p[1])) for i, p in enumerate(poses)]
+    got = run_stage(SmoothOneEuro, {"sides": False}, packets)
     for k in range(2):
         alone = OneEuro()
         for i, out in enumerate(got):
@@ -49,10 +51,22 @@ def test_a_person_without_keypoints_or_size_passes() -> None:
     assert out.persons == [bare, flat]
 
 
-def test_keeps_one_filter_per_track() -> None:
+def test_keeps_one_state_of_each_kind_per_track() -> None:
     stage = open_stage(SmoothOneEuro)
     assert isinstance(stage, SmoothOneEuro)
     for i in range(5):
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="a"))
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="b"))
-    assert [set(state) for state in stage.context.states] == [{("a", 1), ("b", 1)}]
+    assert [set(state) for state in stage.context.states] == [{("a", 1), ("b", 1)}] * 2
+
+
+def test_exchanged_sides_are_put_right_unless_that_is_switched_off() -> None:
+    standing = np.ones((17, 3))
+    standing[:, :2] = np.linspace(100, 500, 17)[:, None]
+    standing[::2, 0] += 150  # the left is where the right is not
+    poses = [standing] * 3 + [standing[list(skeletons.get("coco17").mirror)]] * 3
+    for options, unchanged in (({}, True), ({"sides": False}, False)):
+        got = run_stage(SmoothOneEuro, options, [packet(i, person(1, pose)) for i, pose in enumerate(poses)])
+        last = got[-1].persons[0].keypoints_2d
+        assert last is not None
+        assert np.allclose(last.points, standing, atol=1e-3) == unchanged

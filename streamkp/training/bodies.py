@@ -22,8 +22,8 @@ from streamkp.training.randomness import about, chance, rotations, wander
 Floats = NDArray[np.floating[Any]]
 
 MIRRORED = 0.5  # shares of the windows
-OTHER_UPPER_BODY, OTHER_ARM, BENT_LIMBS, LEANING, TURNED_OVER = 0.25, 0.15, 0.5, 0.25, 0.08
-LIMB_BEND = {"arm": 0.35, "leg": 0.2}  # radians, standard deviation
+OTHER_UPPER_BODY, OTHER_ARM, BENT_LIMBS, LEANING, TURNED_OVER = 0.25, 0.15, 0.5, 0.25, 0.1
+LIMB_BEND = {"arm": 0.4, "leg": 0.3}  # radians, standard deviation
 LEAN = 0.5
 SIZE, PART = 0.06, 0.08  # standard deviation of the logarithm of a length
 

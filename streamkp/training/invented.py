@@ -26,9 +26,9 @@ _DEGREE = np.pi / 180
 # Degrees, lowest and highest. x: forward is positive (flexion); z: to the side; y: turn about the length.
 _RANGES = {
     "pelvis_x": (-30, 80), "pelvis_z": (-55, 55),
-    "spine_x": (-15, 40), "spine_y": (-30, 30), "spine_z": (-25, 25),
+    "spine_x": (-30, 40), "spine_y": (-30, 30), "spine_z": (-30, 30),
     "neck_x": (-35, 40), "neck_z": (-35, 35),
-    "hip_x": (-30, 110), "hip_z": (-15, 75), "hip_y": (-30, 35), "knee": (0, 130),
+    "hip_x": (-45, 120), "hip_z": (-15, 80), "hip_y": (-30, 35), "knee": (0, 130),
     "shoulder_x": (-45, 170), "shoulder_z": (-15, 150), "shoulder_y": (-60, 80), "elbow": (0, 140),
 }  # fmt: skip
 _TOWARD_REST = 1.6  # a power: most angles are far smaller than the largest

@@ -46,7 +46,8 @@ class Synthesis:
         view = views.look(conventions.vary(motion, random), random)
         points, scores = estimators.disturb(view.canonical, view.pixel, random)
         points, scores, known = estimators.start_late(points, scores, STARTS_LATE, random)
-        points, scores, known = estimators.hold_newest(points, scores, known, person_view.MARGIN, LIVE, random)
+        held = person_view.MARGIN * self._frames // person_view.FRAMES
+        points, scores, known = estimators.hold_newest(points, scores, known, held, LIVE, random)
         inputs, turns = person_view.network_inputs(points, scores)
         poses = np.einsum("bij,btkj->bitk", turns, view.poses)
         return Examples(inputs, poses.astype(np.float32), known.astype(np.float32))

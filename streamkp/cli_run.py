@@ -16,6 +16,7 @@ from streamkp.display import Display, summary
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
+from streamkp.memory import return_pictures
 from streamkp.uris import mask
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
@@ -46,6 +47,7 @@ def run(
         raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
     engine = Engine(spec)
     console = Console(stderr=True, quiet=quiet)
+    return_pictures()
     engine.start()
     stopped = _watch(engine, console, grace)
     summary(engine, console)

@@ -3,7 +3,8 @@
 The folder holds the newest checkpoint and the curve (`log.jsonl`); the same command again goes on from there. The
 examples of step i depend on the seed and i alone, so a run that was interrupted has seen what it would have seen. The
 learning rate rises, stays, and falls over the last fifth of the steps: with other `--steps` a run can be ended early
-or go on for longer.
+or go on for longer. Until it falls the windows are short, and there are three times as many of them: neighbouring
+frames teach much the same, and how to lift one pose takes the longest to learn.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation import datasets
 from streamkp.evaluation.lifter import evaluate
 from streamkp.models import zoo
-from streamkp.models.hdformer import FRAME_MULTIPLE, HDFormer
+from streamkp.models.hdformer import HDFormer
 from streamkp.motion import person_view
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
 from streamkp.motion.tiling import cut, join, plan_tiles
@@ -38,19 +39,21 @@ WARM_UP, COOL_DOWN = 300, 0.2  # steps; share of the steps
 AVERAGING = 0.998  # of the weights that are kept, from step to step
 LARGEST_GRADIENT = 1.0
 CHECK_EVERY = 1000  # steps
+SHORT_FRAMES, SHORT_WINDOWS = 16, 3  # of a window before the rate falls, and how many times as many windows
 
 
 class Batches(Dataset[tuple[torch.Tensor, ...]]):
-    """Examples of the steps from `first` on."""
+    """Examples of the steps from `first` on: of `short` windows, then of whole ones."""
 
-    def __init__(self, synthesis: Synthesis, first: int, steps: int) -> None:
-        self._synthesis, self._first, self._steps = synthesis, first, steps
+    def __init__(self, short: Synthesis, whole: Synthesis, first: int, steps: int) -> None:
+        self._short, self._whole, self._first, self._steps = short, whole, first, steps
 
     def __len__(self) -> int:
         return self._steps - self._first
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
-        made = self._synthesis[self._first + index]
+        step = self._first + index
+        made = (self._short if step < self._steps * (1 - COOL_DOWN) else self._whole)[step]
         return tuple(map(torch.from_numpy, (made.inputs, made.poses, made.known)))
 
 
@@ -66,11 +69,8 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the log.")],
     check: Annotated[Path | None, typer.Option(help="Motion capture of other people, to see how well it does.")] = None,
     start: Annotated[Path | None, typer.Option(help="Weights to begin with, such as the shipped .onnx.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 9000,
-    batch: Annotated[int, typer.Option(min=2, help="Windows of a step.")] = 16,
-    frames: Annotated[
-        int, typer.Option(min=16, max=96, help="Of a window, a multiple of 16: fewer cost less, to begin with.")
-    ] = person_view.FRAMES,
+    steps: Annotated[int, typer.Option(min=1)] = 14000,
+    batch: Annotated[int, typer.Option(min=2, help="Windows of 96 frames in a step; of short ones three times.")] = 16,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1.5e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 2,
@@ -79,8 +79,6 @@ def train(
     """Train HDFormer on motion capture seen by random cameras; two hours on two CPU cores, minutes on a GPU."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    if frames % FRAME_MULTIPLE:
-        raise UsageError(f"--frames {frames}: HDFormer takes a multiple of {FRAME_MULTIPLE}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     motions = [clip for path in data for clip in clips.read(path)]
     unseen = None if check is None else datasets.read(check, seed)
@@ -90,8 +88,9 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01, fused=True)
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
     first = _resume(out / "checkpoint.pt", parts, device)
+    short = Synthesis(motions, seed, SHORT_WINDOWS * batch, SHORT_FRAMES)
     batches = DataLoader(
-        Batches(Synthesis(motions, seed, batch, frames), first, steps),
+        Batches(short, Synthesis(motions, seed, batch), first, steps),
         batch_size=None,
         num_workers=1,
         prefetch_factor=8,

@@ -23,7 +23,7 @@ eval_app.command()(steadiness)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DETECTOR = "efficientdet-lite0"
 _LIVE = ("mpjpe_mm", "p_mpjpe_mm", "mpjve_mm")  # of the tables for lookahead and hop
-_LONGEST_WAIT = 87  # frames of a window after its first, without what is held
+_LONGEST_WAIT = 95  # frames of the longest window after its first
 LEAST_SCORE = 0.05  # of a detection; AP wants the doubtful ones too, ranked by their score
 
 
@@ -37,7 +37,7 @@ def lifter(
     checkpoint: Annotated[Path | None, typer.Option(help="Weights of one's own: .onnx, .safetensors or .pth.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the cameras and the noise.")] = 0,
     lookahead: Annotated[
-        str, typer.Option(metavar="K,...", help="Also live, each pose after K more frames: 0,2,5,15,48.")
+        str, typer.Option(metavar="K,...", help="Also live, each pose after K more frames: 0,2,5,15.")
     ] = "",
     hop: Annotated[
         str, typer.Option(metavar="N,...", help="Also live, the network run in every N-th frame only: 1,2,4.")

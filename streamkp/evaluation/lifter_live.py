@@ -40,10 +40,13 @@ def evaluate_live(
     The hops are without lookahead. The same frames count for everything: those that have all frames waited for
     behind them. The frames of the data are the rows of the windows, whatever its rate. `advance` as for `evaluate`.
 
-    Raises `UsageError` where no sequence is long enough, or the network gives but one pose of a window.
+    Raises `UsageError` where no sequence or no window is long enough, or the network gives but one pose of a window.
     """
     if lifter.windows is None:
         raise UsageError("--lookahead and --hop measure HDFormer networks only: leave them out")
+    if live.waits[-1] >= lifter.windows.frames:
+        most = lifter.windows.frames - 1
+        raise UsageError(f"a window of {most + 1} poses: --lookahead is at most {most} and --hop {most + 1}")
     counted = _counted(dataset, live.waits[-1])
     report: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for column in COLUMNS:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkp.models.whole_windows import WindowNetwork, newest_rows
+from streamkp.models.whole_windows import WindowNetwork
 from streamkp.models.window_lifters import Clip
 from streamkp.motion.camera import Intrinsics
 from streamkp.motion.tiling import Tile, cut, join, pad_edges
@@ -50,7 +50,7 @@ def live(
     for first in range(0, len(points), BATCH):
         ends = np.arange(first, min(first + BATCH, len(points)))
         clips = [_clip(padded[end : end + length], size, lens) for end in ends]
-        rows, _ = newest_rows(network, clips, length - 1 - furthest, length)
+        rows, _ = network.rows(clips, length - 1 - furthest, length)
         for k in lookaheads:
             seen = ends >= k
             out[k][ends[seen] - k] = rows[seen, furthest - k]

@@ -32,7 +32,6 @@ Floats = NDArray[np.floating[Any]]
 # axes, root at the origin
 Offline = Callable[[Floats, tuple[int, int], Intrinsics], Floats]
 
-STEP = 48  # frames from one window of the shipped lifter to the next
 THREADS = 2
 CHUNK = 2000  # frames of the convolutional networks at once
 _HIP = 0
@@ -111,15 +110,13 @@ def _checked(name: str, lift: Offline) -> Offline:
 def _windows(network: WindowNetwork) -> Offline:
     """Windows side by side, as in the evaluation of HDFormer's authors; overlapping ones for the shipped network."""
     shipped = isinstance(network, PersonViewWindows)
-    margin = network.margin
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
-        points = pad_edges(points, margin, margin)
         if shipped:
-            tiles = lifter_windows.middles(len(points), network.frames, STEP)
+            tiles = lifter_windows.middles(len(points), network.frames, network.frames // 2)
         else:
             tiles = plan_tiles(len(points), network.frames, network.frames)
-        return lifter_windows.spread(network, points, size, lens, tiles)[margin : len(points) - margin]
+        return lifter_windows.spread(network, points, size, lens, tiles)
 
     return lift
 

@@ -23,7 +23,6 @@ class PublishedWindows:
 
     frames = hdformer.FRAMES
     rate = H36M_RATE
-    margin = 0  # as its authors run it
 
     def __init__(
         self, run: Run, plane: Statistics, space: Statistics, *, flip: bool = True, trajectory: bool = False
@@ -50,9 +49,8 @@ class PersonViewWindows:
 
     frames = person_view.FRAMES
     rate = person_view.RATE
-    margin = person_view.MARGIN
 
-    def __init__(self, run: Run, *, flip: bool = False, trajectory: bool = False) -> None:
+    def __init__(self, run: Run, *, flip: bool = True, trajectory: bool = False) -> None:
         self._run, self._flip, self._trajectory = run, flip, trajectory
 
     def rows(self, clips: Sequence[Clip], start: int, stop: int) -> tuple[Floats, Floats | None]:

@@ -56,9 +56,8 @@ def open_method(name: str, path: Path, choices: Choices) -> Method:
 
 
 def _hdformer(path: Path, choices: Choices) -> Method:
-    plan("hdformer", hdformer.FRAMES, choices)  # what cannot be done is said before anything is read
     windows = open_windows(path, choices)
-    lookahead, hop = plan("hdformer", windows.frames - windows.margin, choices)
+    lookahead, hop = plan("hdformer", windows.frames, choices)
     return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)
 
 
@@ -70,7 +69,7 @@ def open_windows(path: Path, choices: Choices) -> WindowNetwork:
 
 
 def _person_view(network: HDFormer, path: Path, choices: Choices) -> WindowNetwork:
-    flip = bool(choices.flip)
+    flip = choices.flip is not False
     example = np.zeros((1 + flip, person_view.CHANNELS, person_view.FRAMES, 17), np.float32)
     run = _run(network, [example], path, choices, many_small=True)
     return PersonViewWindows(run, flip=flip, trajectory=choices.trajectory)

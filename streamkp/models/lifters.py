@@ -93,7 +93,7 @@ def open_lifter(
         checkpoint: a file to read instead of the catalog's, of the network that `model` names.
         threads: CPU threads. Those of torch are set for the whole process.
         device, runtime: see `streamkp.models.runtime_torch.open_run`.
-        flip: average with the mirrored pose; None as the network's reference does (hdformer does, the others do not).
+        flip: average with the mirrored pose; None as the network's reference does (HDFormer does, the others do not).
         causal: a convolution network was trained to see no later frames, which weights do not tell; None as the
             settings beside the checkpoint say, otherwise no.
         trajectory: give `Keypoints3D.root` too (TPNet, the semi-supervised VideoPose3D, and the HDFormer kind, whose

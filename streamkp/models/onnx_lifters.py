@@ -15,7 +15,7 @@ _JOINTS = 17
 
 
 def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
-    """The network in an ONNX file. Raises `ModelError` if it is not one from windows [B, 4, 96, 17] to [B, 3, 96, 17].
+    """The network in an ONNX file. Raises `ModelError` if it is not one from windows [B, 4, 16, 17] to [B, 3, 16, 17].
 
     What it reads and gives is told in `streamkp.motion.person_view`.
     """
@@ -25,10 +25,10 @@ def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
     if shapes != [(-1, person_view.CHANNELS, *window), (-1, 3, *window)]:
         found = " to ".join(str(list(shape)) for shape in shapes)
         raise ModelError(
-            f"{path} is not a lifter: it is a network from {found}, and one from [-1, {person_view.CHANNELS}, 96, 17] "
-            "to [-1, 3, 96, 17] is needed"
+            f"{path} is not a lifter: it is a network from {found}, and one from "
+            f"{[-1, person_view.CHANNELS, *window]} to {[-1, 3, *window]} is needed"
         )
-    flip = bool(choices.flip)
+    flip = choices.flip is not False
     fixed = [(1 + flip, person_view.CHANNELS, *window)]
     run = OpenVinoRun(model.graph(), threads=choices.threads, fixed=fixed)
     return PersonViewWindows(run, flip=flip, trajectory=choices.trajectory)
@@ -36,5 +36,5 @@ def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
 
 def open_method(name: str, path: Path, choices: Choices) -> WholeWindows:
     """The lifter in an ONNX file; see `open_windows`. Raises `UsageError` for choices that it cannot fulfil."""
-    lookahead, hop = plan(name, PersonViewWindows.frames - PersonViewWindows.margin, choices)
+    lookahead, hop = plan(name, PersonViewWindows.frames, choices)
     return WholeWindows(open_windows(path, choices), lookahead=lookahead, hop=hop, memory=choices.memory)

@@ -22,21 +22,14 @@ from streamkp.models.window_lifters import Clip, checked_lookahead
 
 Floats = NDArray[np.floating[Any]]
 
-MIDDLE = 48  # the lookahead in the middle of a window
-HOP_ON_CPU = 2  # a window costs about 10 ms of one core and person, of the 33 ms from one row to the next
-HOP_ON_CUDA = 1
+FRAMES_PER_HOP = 48  # on a CPU: a window of 96 poses costs some 10 ms of one core and person, one of 16 less than 2
 
 
 class WindowNetwork(Protocol):
-    """A network from `frames` poses to as many, at `rate` Hz.
-
-    Live, the newest pose stands for the last `margin` rows too: such a network is at its worst at the very end of its
-    window, where its convolutions find nothing.
-    """
+    """A network from `frames` poses to as many, at `rate` Hz."""
 
     frames: int
     rate: float
-    margin: int
 
     def rows(self, clips: Sequence[Clip], start: int, stop: int) -> tuple[Floats, Floats | None]:
         """Poses of the window's rows `start` to `stop`, [B, n, 17, 3], and where joint 0 is, [B, n, 3], if asked for.
@@ -52,13 +45,6 @@ class _Track:
     poses: Floats  # [hop, 17, 3], of which the first was handed out when the network ran
     roots: Floats | None  # [hop, 3]
     due: int  # rows after which it runs again
-
-
-def newest_rows(network: WindowNetwork, clips: Sequence[Clip], start: int, stop: int) -> tuple[Floats, Floats | None]:
-    """`network.rows` of live windows: the newest pose of `clips` is held for the network's margin."""
-    if network.margin:
-        clips = [clip.held(network.margin) for clip in clips]
-    return network.rows(clips, start - network.margin, stop - network.margin)
 
 
 class WholeWindows:
@@ -80,13 +66,13 @@ class WholeWindows:
         """See `Method`; with memory each track at most once."""
         start = self.frames - 1 - self.lookahead
         if self._memory is None:
-            poses, roots = newest_rows(self._network, clips, start, start + 1)
+            poses, roots = self._network.rows(clips, start, start + 1)
             return poses[:, 0], None if roots is None else roots[:, 0]
         known = [self._memory.pop(clip.track, None) for clip in clips]  # they come back when all went well
         passed = [None if k is None else clip.rows_after(k.pts, k.newest) for clip, k in zip(clips, known, strict=True)]
         turn = [i for i, rows in enumerate(passed) if rows is None or rows >= known[i].due]
         if turn:
-            poses, roots = newest_rows(self._network, [clips[i] for i in turn], start, start + self._hop)
+            poses, roots = self._network.rows([clips[i] for i in turn], start, start + self._hop)
             for n, i in enumerate(turn):
                 due = self._hop if passed[i] is not None else 1 + next(self._opened) % self._hop
                 root = None if roots is None else roots[n]
@@ -101,8 +87,9 @@ class WholeWindows:
 
 
 def plan(name: str, frames: int, choices: Choices) -> tuple[int, int]:
-    """Lookahead and hop for a network of `frames` frames without its margin. `UsageError` for what it cannot do."""
+    """Lookahead and hop for a network of `frames` frames. `UsageError` for what it cannot do."""
     if choices.incremental:
         raise UsageError(f"{name} strides in time and needs whole windows: leave incremental out")
-    hop = 1 if choices.memory is None else choices.hop or (HOP_ON_CUDA if choices.cuda else HOP_ON_CPU)
-    return checked_lookahead(name, choices.lookahead, MIDDLE, frames - hop), hop
+    measured = 1 if choices.cuda else max(1, frames // FRAMES_PER_HOP)
+    hop = 1 if choices.memory is None else choices.hop or measured
+    return checked_lookahead(name, choices.lookahead, frames // 2, frames - hop), hop

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,11 +44,6 @@ class Clip:
     camera: Intrinsics
     track: tuple[str, int]
     pts: NDArray[np.int64]
-
-    def held(self, rows: int) -> Clip:
-        """The same with the newest pose `rows` times more, in place of the oldest ones."""
-        points, scores = (pad_edges(values[rows:], 0, rows) for values in (self.points, self.scores))
-        return replace(self, points=points, scores=scores)
 
     def rows_after(self, pts: int, pose: Floats) -> int | None:
         """How many poses follow the one at `pts` that is `pose` [17, 2]; None where there is no such one."""

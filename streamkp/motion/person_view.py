@@ -17,10 +17,9 @@ from streamkp import skeletons
 
 Floats = NDArray[np.floating[Any]]
 
-FRAMES = 96
+FRAMES = 16  # longer windows cost more and were no better, least of all in fast turns: see docs/hdformer-streamkp.md
 RATE = 30.0  # frames per second of the motion capture that it is trained on
 CHANNELS = 4  # x, y, score, logarithm of the person's size
-MARGIN = 8  # rows at the end of a live window that repeat its newest pose: the network is at its worst at its very end
 NEAREST = 0.2  # what lies further off the virtual axis than atan(1 / NEAREST) is taken to lie there
 SMALLEST = 1e-4  # of a person's size, in focal lengths
 _MIRROR = list(skeletons.get("h36m17").mirror)

@@ -44,7 +44,7 @@ class Lift3D(BatchStage):
             {}, description="Intrinsics by stream; a camera not named is taken to see 53 degrees along its longer side."
         )
         flip: bool | None = Field(
-            None, description="Average with the mirrored pose; null: as the network's authors do (hdformer: true)."
+            None, description="Average with the mirrored pose; null: as the network's authors do (HDFormer: true)."
         )
         causal: bool | None = Field(
             None, description="A convolution network trained without later frames; null: as configuration.json says."

@@ -25,7 +25,8 @@ MIRRORED = 0.5  # shares of the windows
 OTHER_UPPER_BODY, OTHER_ARM, BENT_LIMBS, LEANING, TURNED_OVER = 0.25, 0.15, 0.5, 0.25, 0.1
 LIMB_BEND = {"arm": 0.4, "leg": 0.3}  # radians, standard deviation
 LEAN = 0.5
-SIZE, PART = 0.06, 0.08  # standard deviation of the logarithm of a length
+SIZE, PART = 0.06, 0.1  # standard deviation of the logarithm of a length
+BUILD = 0.14  # radians, standard deviation: where a body has its shoulders, hips and neck
 
 # Bones that grow together; left and right alike.
 _PARTS = (
@@ -50,6 +51,7 @@ def vary(motion: Floats, random: np.random.Generator) -> Floats:
     directions = _exchange_upper_body(directions, other, chance(random, OTHER_UPPER_BODY, batch))
     for side in ("left", "right"):
         directions = _exchange_arm(directions, random.permutation(batch), side, chance(random, OTHER_ARM, batch))
+    directions = build(directions, random)
     directions = _bend(directions, random, chance(random, BENT_LIMBS, batch))
     scale = _scales(batch, random)
     return bones.join(motion[..., 0, :] * scale.mean((1, 2))[:, None, None], directions * lengths * scale[:, None])
@@ -66,7 +68,7 @@ def turn_over(motion: Floats, random: np.random.Generator) -> Floats:
     batch, frames = motion.shape[:2]
     over = chance(random, TURNED_OVER / (LEANING + TURNED_OVER), batch)
     start = np.where(over, random.uniform(-np.pi, np.pi, batch), LEAN * random.standard_normal(batch))
-    turning = wander(random, (batch,), frames, 5) * random.choice([0.0, 0.3, 1.2], (batch, 1))
+    turning = wander(random, (batch,), frames, 24.0) * random.choice([0.0, 0.5, 2.0], (batch, 1))
     angles = start[:, None] + np.where(over, 1.0, 0.3)[:, None] * turning
     heading = about(1, random.uniform(0, 2 * np.pi, (batch, 1)))
     turns = heading @ about(0, angles) @ np.swapaxes(heading, -1, -2)
@@ -88,12 +90,33 @@ def _exchange_arm(directions: Floats, other: NDArray[np.intp], side: str, which:
     return _replaced(directions, bones.ARM[side], bones.turn(change, directions[other][..., bones.ARM[side], :]), which)
 
 
+def build(directions: Floats, random: np.random.Generator) -> Floats:
+    """The bones of the trunk turned by as much throughout a window, left and right alike.
+
+    People differ in this, and so do the skeletons that motion capture puts into them.
+    """
+    out = directions.copy()
+    for frame, middle, side in (
+        (bones.pelvis_frame(directions), ("spine",), "hip"),
+        (bones.chest_frame(directions), ("thorax", "neck_nose", "head"), "shoulder"),
+    ):
+        turns = BUILD * random.standard_normal((len(directions), 1, len(middle) + 1, 3))
+        turns[:, :, :-1, 1:] /= 3  # what is in the middle of a body leans forward or back
+        left = turns[:, :, -1:]
+        right = left * (1, -1, -1) + 0.2 * BUILD * random.standard_normal(left.shape)
+        which = bones.bones_to(*middle, f"left_{side}", f"right_{side}")
+        inside = directions[..., which, :] @ frame  # in the axes of the pelvis or chest
+        turned = (rotations(np.concatenate([turns, right], 2)) @ inside[..., None])[..., 0]
+        out[..., which, :] = bones.turn(frame, turned)
+    return out
+
+
 def _bend(directions: Floats, random: np.random.Generator, which: NDArray[np.bool_]) -> Floats:
     batch, frames = directions.shape[:2]
     for limb, parts in (("arm", bones.ARM), ("leg", bones.LEG)):
         for side in ("left", "right"):
             steady = random.standard_normal((batch, 1, 3))
-            vectors = LIMB_BEND[limb] * (steady + 0.5 * wander(random, (batch, 3), frames, 4))
+            vectors = LIMB_BEND[limb] * (steady + 0.5 * wander(random, (batch, 3), frames, 30.0))
             bent = bones.turn(rotations(vectors), directions[..., parts[side], :])
             directions = _replaced(directions, parts[side], bent, which)
     return directions

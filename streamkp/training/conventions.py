@@ -40,7 +40,7 @@ def face(motion: Floats, random: np.random.Generator) -> Floats:
     out = _trunk(motion)
     neck, head = motion[..., JOINT["neck_nose"], :], motion[..., JOINT["head"], :]
     across = motion[..., JOINT["left_shoulder"], :] - motion[..., JOINT["right_shoulder"], :]
-    looks = HEAD_TURN * (random.standard_normal((batch, 1, 2)) + wander(random, (batch, 2), frames, 5)) / np.sqrt(2)
+    looks = HEAD_TURN * (random.standard_normal((batch, 1, 2)) + wander(random, (batch, 2), frames, 24.0)) / np.sqrt(2)
     axes = bones.frame(across, head - neck) @ about(1, looks[..., 0]) @ about(0, 0.6 * looks[..., 1])
     for joint, (mean, deviation) in (("neck_nose", NOSE), ("head", EYES)):
         forward, up = random.normal(mean, deviation, (batch, 2)).T

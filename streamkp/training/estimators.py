@@ -48,12 +48,12 @@ def disturb(points: Floats, pixel: Floats, random: np.random.Generator) -> tuple
         return out
 
     off = amount(TREMBLES)[..., None] * random.standard_normal(points.shape)
-    off += amount(WANDERS)[..., None] * wander(random, (batch, joints, 2), frames, int(random.integers(5, 25)))
+    off += amount(WANDERS)[..., None] * wander(random, (batch, joints, 2), frames, random.uniform(4, 20))
     off += amount(SITS_OFF)[..., None] * random.standard_normal((batch, 1, joints, 2))
 
     lost = episodes(random, (batch, joints), frames, LOST * float(random.uniform(0, 2)), STAYS_LOST)
     lost[:, :, _BELOW_HIPS] |= chance(random, CROPPED, batch)[:, None, None]
-    far = WANDERS_WHEN_LOST * wander(random, (batch, joints, 2), frames, 10)
+    far = WANDERS_WHEN_LOST * wander(random, (batch, joints, 2), frames, 10.0)
     off += lost[..., None] * far
 
     seen = points + size[:, None, None, None] * off
@@ -88,17 +88,6 @@ def start_late(
     row = np.maximum(np.arange(frames), first[:, None])
     of = np.arange(batch)[:, None]
     return points[of, row], scores[of, row], np.arange(frames) >= first[:, None]
-
-
-def hold_newest(
-    points: Floats, scores: Floats, known: NDArray[np.bool_], rows: int, share: float, random: np.random.Generator
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Some windows as they are live: the newest pose is repeated `rows` times at the end, and those do not count."""
-    frames = scores.shape[1]
-    held = chance(random, share, len(points))
-    row = np.minimum(np.arange(frames), np.where(held, frames - 1 - rows, frames - 1)[:, None])
-    of = np.arange(len(points))[:, None]
-    return points[of, row], scores[of, row], known & (row == np.arange(frames))
 
 
 def _hold(points: Floats, stays: NDArray[np.bool_]) -> Floats:

@@ -33,7 +33,7 @@ SAME = {False: 1e-4, True: 2e-3}  # by which the file may differ from the networ
 def export(network: HDFormer, path: Path, *, half: bool = True) -> float:
     """Write `network` to `path`, whole or not at all, and return by how much the file's poses differ, at most.
 
-    Input `x` [B, channels, 96, 17], output `poses` [B, 3, 96, 17] metres, any B. With `half` the matrices are stored
+    Input `x` [B, channels, 16, 17], output `poses` [B, 3, 16, 17] metres, any B. With `half` the matrices are stored
     in half precision; vectors, among them the statistics of the batch norms, stay exact. Raises `ValueError` if the
     file gives other poses than the network, which includes weights that half precision cannot hold.
     """

@@ -31,12 +31,15 @@ _RANGES = {
     "hip_x": (-45, 120), "hip_z": (-15, 80), "hip_y": (-30, 35), "knee": (0, 130),
     "shoulder_x": (-45, 170), "shoulder_z": (-15, 150), "shoulder_y": (-60, 80), "elbow": (0, 140),
 }  # fmt: skip
+_TRANSITION = (12.0, 40.0)  # frames from one drawn pose to the next
 _TOWARD_REST = 1.6  # a power: most angles are far smaller than the largest
 
 
 def invent(count: int, frames: int, random: np.random.Generator) -> Floats:
     """`count` motions [count, frames, 17, 3] in metres, y up, standing at the origin's height."""
-    knots = int(random.integers(3, 9))
+    at = random.uniform(0, 1) + np.arange(frames) / random.uniform(*_TRANSITION)
+    before, knots = at.astype(int), int(at[-1]) + 2
+    share_of_next = (1 - np.cos(np.pi * (at - before))) / 2
 
     def angle(name: str) -> Floats:
         """[count, frames] in radians: eased from one drawn angle to the next."""
@@ -45,10 +48,7 @@ def invent(count: int, frames: int, random: np.random.Generator) -> Floats:
         drawn = np.where(random.random((count, knots)) < -low / (high - low), low * share, high * share)
         held = random.random((count, 1)) < 0.3
         drawn = np.where(held, drawn[:, :1], drawn) * _DEGREE
-        at = np.linspace(0, knots - 1, frames)
-        before = np.minimum(at.astype(int), knots - 2)
-        share = (1 - np.cos(np.pi * (at - before))) / 2
-        out: Floats = drawn[:, before] * (1 - share) + drawn[:, before + 1] * share
+        out: Floats = drawn[:, before] * (1 - share_of_next) + drawn[:, before + 1] * share_of_next
         return out
 
     def bend(name: str, axes: str = "xyz") -> Floats:

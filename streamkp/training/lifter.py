@@ -2,9 +2,8 @@
 
 The folder holds the newest checkpoint and the curve (`log.jsonl`); the same command again goes on from there. The
 examples of step i depend on the seed and i alone, so a run that was interrupted has seen what it would have seen. The
-learning rate rises, stays, and falls over the last fifth of the steps: with other `--steps` a run can be ended early
-or go on for longer. Until it falls the windows are short, and there are three times as many of them: neighbouring
-frames teach much the same, and how to lift one pose takes the longest to learn.
+learning rate rises, stays, and falls over the last part of the steps: with other `--steps` a run can be ended early
+or go on for longer.
 """
 
 from __future__ import annotations
@@ -35,25 +34,23 @@ from streamkp.training.losses import loss
 from streamkp.training.synthesis import Synthesis
 
 CHANNELS = (16, 32, 64, 96, 128)
-WARM_UP, COOL_DOWN = 300, 0.2  # steps; share of the steps
+WARM_UP, COOL_DOWN = 300, 0.25  # steps; share of the steps
 AVERAGING = 0.998  # of the weights that are kept, from step to step
 LARGEST_GRADIENT = 1.0
 CHECK_EVERY = 1000  # steps
-SHORT_FRAMES, SHORT_WINDOWS = 16, 3  # of a window before the rate falls, and how many times as many windows
 
 
 class Batches(Dataset[tuple[torch.Tensor, ...]]):
-    """Examples of the steps from `first` on: of `short` windows, then of whole ones."""
+    """Examples of the steps from `first` on."""
 
-    def __init__(self, short: Synthesis, whole: Synthesis, first: int, steps: int) -> None:
-        self._short, self._whole, self._first, self._steps = short, whole, first, steps
+    def __init__(self, synthesis: Synthesis, first: int, steps: int) -> None:
+        self._synthesis, self._first, self._steps = synthesis, first, steps
 
     def __len__(self) -> int:
         return self._steps - self._first
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
-        step = self._first + index
-        made = (self._short if step < self._steps * (1 - COOL_DOWN) else self._whole)[step]
+        made = self._synthesis[self._first + index]
         return tuple(map(torch.from_numpy, (made.inputs, made.poses, made.known)))
 
 
@@ -70,7 +67,7 @@ def train(
     check: Annotated[Path | None, typer.Option(help="Motion capture of other people, to see how well it does.")] = None,
     start: Annotated[Path | None, typer.Option(help="Weights to begin with, such as the shipped .onnx.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 14000,
-    batch: Annotated[int, typer.Option(min=2, help="Windows of 96 frames in a step; of short ones three times.")] = 16,
+    batch: Annotated[int, typer.Option(min=2, help="Windows in a step.")] = 48,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1.5e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 2,
@@ -88,13 +85,8 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01, fused=True)
     parts: dict[str, Any] = {"network": network, "average": average, "optimiser": optimiser}
     first = _resume(out / "checkpoint.pt", parts, device)
-    short = Synthesis(motions, seed, SHORT_WINDOWS * batch, SHORT_FRAMES)
-    batches = DataLoader(
-        Batches(short, Synthesis(motions, seed, batch), first, steps),
-        batch_size=None,
-        num_workers=1,
-        prefetch_factor=8,
-    )
+    examples = Batches(Synthesis(motions, seed, batch), first, steps)
+    batches = DataLoader(examples, batch_size=None, num_workers=1, prefetch_factor=8)
     bar = Progress(
         *Progress.get_default_columns()[:2],
         MofNCompleteColumn(),

@@ -12,11 +12,14 @@ from scipy.spatial.transform import Rotation
 Floats = NDArray[np.floating[Any]]
 
 
-def wander(random: np.random.Generator, shape: tuple[int, ...], frames: int, knots: int) -> Floats:
-    """Smooth noise of unit variance [B, frames, ...] for `shape` [B, ...]: a spline through `knots` random values."""
-    values = random.standard_normal((knots, *shape))
-    spline = CubicSpline(np.linspace(0, frames - 1, knots), values, axis=0, bc_type="natural")
-    return np.moveaxis(spline(np.arange(frames)), 0, 1)
+def wander(random: np.random.Generator, shape: tuple[int, ...], frames: int, spacing: float) -> Floats:
+    """Smooth noise of unit variance [B, frames, ...] for `shape` [B, ...]: a spline through random values `spacing`
+    frames apart, the first of them somewhat before the first frame.
+    """
+    at = random.uniform(0, 1) + np.arange(frames) / spacing
+    values = random.standard_normal((int(at[-1]) + 2, *shape))
+    spline = CubicSpline(np.arange(len(values)), values, axis=0, bc_type="natural")
+    return np.moveaxis(spline(at), 0, 1)
 
 
 def chance(random: np.random.Generator, share: float, batch: int) -> NDArray[np.bool_]:

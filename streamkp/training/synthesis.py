@@ -16,8 +16,8 @@ Floats = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
 INVENTED = 0.3  # share of motions that nobody recorded
+BEFORE = 12  # frames before a window, for filters and losses that began before it
 STARTS_LATE = 0.15  # share of windows in which the person has just come
-LIVE = 0.7  # share of windows that end as live ones do
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,14 @@ class Synthesis:
 
     def __getitem__(self, index: int) -> Examples:
         random = np.random.default_rng((self._seed, index))
-        new = round(INVENTED * self._batch)
-        recorded = clips.sample(self._motions, self._batch - new, self._frames, random)
-        motion = np.concatenate([recorded, invented.invent(new, self._frames, random)])
+        new, frames = round(INVENTED * self._batch), BEFORE + self._frames
+        recorded = clips.sample(self._motions, self._batch - new, frames, random)
+        motion = np.concatenate([recorded, invented.invent(new, frames, random)])
         motion = bodies.turn_over(bodies.vary(motion, random), random)
         view = views.look(conventions.vary(motion, random), random)
         points, scores = estimators.disturb(view.canonical, view.pixel, random)
+        points, scores = points[:, BEFORE:], scores[:, BEFORE:]
         points, scores, known = estimators.start_late(points, scores, STARTS_LATE, random)
-        held = person_view.MARGIN * self._frames // person_view.FRAMES
-        points, scores, known = estimators.hold_newest(points, scores, known, held, LIVE, random)
         inputs, turns = person_view.network_inputs(points, scores)
-        poses = np.einsum("bij,btkj->bitk", turns, view.poses)
+        poses = np.einsum("bij,btkj->bitk", turns, view.poses[:, BEFORE:])
         return Examples(inputs, poses.astype(np.float32), known.astype(np.float32))

@@ -63,7 +63,7 @@ def look(motion: Floats, random: np.random.Generator) -> Views:
     roll = np.radians(np.where(chance(random, TILTED, batch), TILT, ROLL) * random.standard_normal(batch))
     axes = about(2, roll) @ about(0, aim[:, 1]) @ about(1, aim[:, 0]) @ axes
     tremor = np.radians(TREMOR) * chance(random, BY_HAND, batch)[:, None, None]
-    shaken = tremor * wander(random, (batch, 2), frames, 8)
+    shaken = tremor * wander(random, (batch, 2), frames, 12.0)
     axes = about(0, shaken[..., 0]) @ about(1, shaken[..., 1]) @ axes[:, None]
     seen = bones.turn(axes, motion - position[:, None, None])
     nearest = seen[..., 2].min((1, 2))

@@ -142,9 +142,10 @@ def test_lookahead_and_hop(short: Path, shipped: Path) -> None:
 
 def test_lookahead_that_cannot_be_measured(short: Path, shipped: Path, small: Path) -> None:
     for model, option, message in (
-        (shipped, "1,x", "whole numbers from 0 to 87"),
-        (shipped, "88", "whole numbers from 0 to 87"),
-        (shipped, "40", "no sequence of short has a frame to be measured with 40 frames after it"),
+        (shipped, "1,x", "whole numbers from 0 to 95"),
+        (shipped, "96", "whole numbers from 0 to 95"),
+        (shipped, "15", "no sequence of short has a frame to be measured with 15 frames after it"),
+        (shipped, "16", "at most 15 and --hop 16"),
         (small, "1", "leave them out"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -21,7 +21,6 @@ class Clerk:
 
     frames = FRAMES
     rate = 30.0
-    margin = 0
 
     def rows(self, clips: Sequence[Clip], start: int, stop: int) -> tuple[np.ndarray, None]:
         frames = np.stack([clip.points[:, 0, 0] for clip in clips])

@@ -163,5 +163,5 @@ def test_the_command(clips: Path, tmp_path: Path) -> None:
         assert text in " ".join(shown.split())
     with pytest.raises(UsageError, match="leave it out"):
         run(convolutions, "--lookahead", "3")
-    with pytest.raises(UsageError, match="below the 96 frames"):
-        run(windows, "--lookahead", "96")
+    with pytest.raises(UsageError, match="below the 16 frames"):
+        run(windows, "--lookahead", "16")

@@ -42,7 +42,7 @@ def walk(seed: int = 0, frames: int = 120) -> np.ndarray:
 
 def packets(poses: np.ndarray, stream: str = "cam", rate: float = 30.0, **window: object) -> Iterator[Packet]:
     """A packet for each pose of one person, seen `rate` times a second, with its window of 30 Hz."""
-    stage = open_stage(WindowStage, {"frames": 96, "rate": 30, **window})
+    stage = open_stage(WindowStage, {"frames": 40, "rate": 30, **window})
     assert isinstance(stage, WindowStage)
     for seq, pose in enumerate(poses):
         person = Person(1, "tracked", BOX, 1.0, keypoints_2d=Keypoints2D("h36m17", pose))
@@ -57,8 +57,7 @@ def lift(lifter: Lifter, *frames: Packet) -> list[Keypoints3D]:
 
 
 def expected(network: HDFormer, poses: np.ndarray, camera: Intrinsics, row: int) -> np.ndarray:
-    """What the network gives for row `row` of the last 96 poses [96, 17, 3], the newest being held for 8 rows."""
-    poses, row = np.concatenate([poses[8:], poses[-1:].repeat(8, 0)]), row - 8
+    """What the network gives for row `row` of the last 16 poses [16, 17, 3]."""
     canonical = canonical_coordinates(poses[None, ..., :2].astype(np.float64), camera)
     inputs, turns = person_view.network_inputs(canonical, poses[None, ..., 2])
     with torch.no_grad():
@@ -70,20 +69,22 @@ def expected(network: HDFormer, poses: np.ndarray, camera: Intrinsics, row: int)
 @pytest.mark.parametrize("runtime", ["auto", "torch"])
 @pytest.mark.parametrize("lookahead", [0, 5])
 def test_a_pose_of_the_window(lifter_network: HDFormer, lifter_onnx: Path, runtime: str, lookahead: int) -> None:
-    lifter = open_lifter(str(lifter_onnx), runtime=runtime, lookahead=lookahead, cameras={"cam": CAMERA}, threads=1)
-    assert (lifter.name, lifter.frames, lifter.rate, lifter.lookahead) == ("lifter.onnx", 96, 30.0, lookahead)
+    lifter = open_lifter(
+        str(lifter_onnx), runtime=runtime, lookahead=lookahead, flip=False, cameras={"cam": CAMERA}, threads=1
+    )
+    assert (lifter.name, lifter.frames, lifter.rate, lifter.lookahead) == ("lifter.onnx", 16, 30.0, lookahead)
     poses = walk()
     *_, last = packets(poses)
     (pose,) = lift(lifter, last)
     assert (pose.skeleton, pose.space, pose.frame_seq, pose.root) == ("h36m17", "camera", 119 - lookahead, None)
-    np.testing.assert_allclose(pose.points, expected(lifter_network, poses[-96:], CAMERA, 95 - lookahead), atol=1e-4)
+    np.testing.assert_allclose(pose.points, expected(lifter_network, poses[-16:], CAMERA, 15 - lookahead), atol=1e-4)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_the_mirrored_person(lifter_network: HDFormer, lifter_onnx: Path, runtime: str) -> None:
     poses = walk()
     *_, last = packets(poses)
-    lifter = open_lifter(str(lifter_onnx), runtime=runtime, flip=True, cameras={"cam": CAMERA}, threads=1)
+    lifter = open_lifter(str(lifter_onnx), runtime=runtime, cameras={"cam": CAMERA}, threads=1)
     once = lift(lifter, last)[0].points
     order = list(person_view._MIRROR)
     turned = poses[:, order].copy()
@@ -91,7 +92,7 @@ def test_the_mirrored_person(lifter_network: HDFormer, lifter_onnx: Path, runtim
     *_, mirrored = packets(turned)
     other = lift(lifter, mirrored)[0].points
     np.testing.assert_allclose(other[order] * (-1, 1, 1), once, atol=2e-4)
-    plain = open_lifter(str(lifter_onnx), runtime=runtime, cameras={"cam": CAMERA}, threads=1)
+    plain = open_lifter(str(lifter_onnx), runtime=runtime, flip=False, cameras={"cam": CAMERA}, threads=1)
     assert np.abs(lift(plain, last)[0].points - once).max() > 1e-3
 
 
@@ -131,8 +132,8 @@ from streamkp.models.lifters import open_lifter
 from streamkp.packet import Person, PoseWindow
 from streamkp.testing import make_packet
 lifter = open_lifter({str(lifter_onnx)!r}, threads=1, hop=1, memory={{}}, trajectory=True)
-times = np.arange(96)
-window = PoseWindow("h36m17", np.load({str(poses)!r})[-96:], times, times, 96, *{SIZE!r})
+times = np.arange(16)
+window = PoseWindow("h36m17", np.load({str(poses)!r})[-16:], times, times, 16, *{SIZE!r})
 (pose,) = lifter.lift([(make_packet(), Person(1, "tracked", np.zeros(4, np.float32), 1.0, window=window))])
 print(pose.points.tolist())
 try:
@@ -151,13 +152,13 @@ except Exception as error:
 
 def test_the_window_that_it_wants_is_told(lifter_onnx: Path) -> None:
     person = Person(1, "tracked", BOX, 1.0, keypoints_2d=Keypoints2D("h36m17", np.ones((17, 3), np.float32)))
-    with pytest.raises(UsageError, match=r"\{use: window, frames: 96, rate: 30, skeleton: h36m17\}"):
+    with pytest.raises(UsageError, match=r"\{use: window, frames: 16, rate: 30, skeleton: h36m17\}"):
         open_lifter(str(lifter_onnx), threads=1).lift([(make_packet(), person)])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"lookahead": 88}, "at most 87"), ({"incremental": True}, "leave incremental out")],
+    [({"lookahead": 16}, "at most 15"), ({"incremental": True}, "leave incremental out")],
 )
 def test_what_it_cannot_do(lifter_onnx: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -196,5 +197,5 @@ def test_a_checkpoint_of_the_same_network_as_training_leaves_it(
 
 def test_the_catalog_knows_the_shipped_one() -> None:
     row = catalog.get("hdformer-streamkp")
-    assert (row.task, row.skeleton, row.frames, row.licence) == ("body-3d-keypoints", "h36m17", 96, "Apache-2.0")
+    assert (row.task, row.skeleton, row.frames, row.licence) == ("body-3d-keypoints", "h36m17", 16, "Apache-2.0")
     assert row.files[0].bundled is not None

@@ -27,7 +27,7 @@ def test_torch_and_openvino_agree() -> None:
     import torch
 
     network = zoo.load("hdformer", hub.path(NAME)).eval()
-    windows = np.random.default_rng(0).normal(scale=0.5, size=(2, 4, 96, 17)).astype(np.float32)
+    windows = np.random.default_rng(0).normal(scale=0.5, size=(2, 4, 16, 17)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(windows)).numpy()
     (poses,) = OpenVinoRun(OpenVinoModel(hub.path(NAME)).graph(), threads=1)(windows)

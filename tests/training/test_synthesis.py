@@ -84,6 +84,22 @@ def test_bodies_differ_and_stay_the_same_over_time(random: np.random.Generator, 
     np.testing.assert_allclose(left, right, atol=1e-9)
 
 
+def test_a_build_is_the_same_throughout_and_leaves_the_limbs(random: np.random.Generator, motion: np.ndarray) -> None:
+    directions, _ = bones.split(motion)
+    built = bodies.build(directions, random)
+    trunk = bones.bones_to("left_hip", "right_hip", "spine", "thorax", "neck_nose", "head")
+    trunk += bones.bones_to("left_shoulder", "right_shoulder")
+    limbs = [bone for bone in range(bones.BONES) if bone not in trunk]
+    np.testing.assert_array_equal(built[..., limbs, :], directions[..., limbs, :])
+    angles = np.arccos(np.clip((built * directions).sum(-1), -1, 1))[..., trunk]
+    assert 0.02 < angles.mean() < 0.4
+    for side in ("left_hip", "right_hip"):  # they are still in the axes of the pelvis as it was
+        bone = bones.bones_to(side)[0]
+        inside = np.einsum("btji,btj->bti", bones.pelvis_frame(directions), built[..., bone, :])
+        before = np.einsum("btji,btj->bti", bones.pelvis_frame(directions), directions[..., bone, :])
+        assert np.ptp(inside, axis=1).max() <= np.ptp(before, axis=1).max() + 1e-6
+
+
 def test_mirror_twice_is_nothing(motion: np.ndarray) -> None:
     every = np.ones(len(motion), bool)
     np.testing.assert_array_equal(bodies.mirror(bodies.mirror(motion, every), every), motion)
@@ -152,22 +168,9 @@ def test_a_late_start_repeats_the_oldest_pose(random: np.random.Generator) -> No
         assert (score[: first + 1] == score[first]).all()
 
 
-def test_live_windows_end_with_their_newest_pose(random: np.random.Generator) -> None:
-    points, scores = random.normal(size=(40, FRAMES, 17, 2)), random.random((40, FRAMES, 17))
-    held, held_scores, known = estimators.hold_newest(points, scores, np.ones((40, FRAMES), bool), 8, 0.5, random)
-    live = ~known[:, -1]
-    assert 0 < live.mean() < 1
-    assert known[:, : FRAMES - 8].all()
-    assert not known[live, FRAMES - 8 :].any()
-    np.testing.assert_array_equal(held[:, : FRAMES - 8], points[:, : FRAMES - 8])
-    assert (held[live, FRAMES - 9 :] == points[live, FRAMES - 9][:, None]).all()
-    assert (held_scores[live, FRAMES - 9 :] == scores[live, FRAMES - 9][:, None]).all()
-    np.testing.assert_array_equal(held[~live], points[~live])
-
-
 @given(st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_wandering_is_smooth(batch: int, seed: int) -> None:
-    path = wander(np.random.default_rng(seed), (batch, 2), 60, 5)
+    path = wander(np.random.default_rng(seed), (batch, 2), 60, 12.0)
     assert path.shape == (batch, 60, 2)
     steps = np.abs(np.diff(path, axis=1))
     assert np.abs(np.diff(path, n=2, axis=1)).max() <= steps.max() + 1e-9
@@ -219,4 +222,4 @@ def test_examples_are_inputs_and_answers(motion: np.ndarray) -> None:
         assert np.corrcoef(made.inputs[:, axis, :, 1:].ravel(), made.poses[:, axis, :, 1:].ravel())[0, 1] > 0.7
     assert set(np.unique(made.known)) <= {0.0, 1.0}
     changes = np.abs(np.diff(made.known, axis=1)).sum(1)
-    assert (changes <= 2).all()  # the person comes, and what is held begins
+    assert (changes <= 1).all()  # the person comes

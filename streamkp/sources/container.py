@@ -119,9 +119,9 @@ class Reader:
                 # setting a converter and its threads up for each frame. Its rows may be padded.
                 bgr = convert.reformat(frame, format="bgr24", threads=1).to_ndarray()
                 if frame.rotation != rotation:
-                    # Not for every frame: PyAV ties a frame whose side data is asked for into a cycle, and its pixels
-                    # would wait for the garbage collector, which does not know how large they are.
-                    rotation, turn = frame.rotation, orientation(frame)
+                    # Of a tiny copy and not for every frame: PyAV ties a frame whose side data is asked for into a
+                    # cycle, and its pixels would wait for the garbage collector, to which it is a small thing.
+                    rotation, turn = frame.rotation, orientation(frame.reformat(width=16, height=16))
                 image = upright(np.ascontiguousarray(bgr, dtype=np.uint8), turn)
                 pts = None
                 if frame.pts is not None and frame.time_base is not None:

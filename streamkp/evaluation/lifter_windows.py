@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,26 @@ Floats = NDArray[np.floating[Any]]
 BATCH = 16  # windows at once
 
 
-def middles(frames: int, length: int, step: int) -> list[Tile]:
-    """Windows of `length` frames every `step` frames; every frame is taken from that whose middle is nearest."""
-    last = max(frames - length, 0)
-    starts = [*range(0, last, step), last]
-    bounds = [0, *((one + next_one + length) // 2 for one, next_one in pairwise(starts)), frames]
-    return [Tile(start, *limits) for start, limits in zip(starts, pairwise(bounds), strict=True)]
-
-
 def spread(
     network: WindowNetwork, points: Floats, size: tuple[int, int], lens: Intrinsics, tiles: Sequence[Tile]
 ) -> Floats:
     """Poses [T, 17, 3] of a sequence [T, 17, 3] (pixels, score), each frame from the window that `tiles` says."""
-    clips = [_clip(window, size, lens) for window in cut(points, tiles, network.frames)]
-    batches = [network.rows(clips[i : i + BATCH], 0, network.frames)[0] for i in range(0, len(clips), BATCH)]
-    return join(np.concatenate(batches), tiles)
+    return join(_rows(network, cut(points, tiles, network.frames), size, lens), tiles)
+
+
+def blend(network: WindowNetwork, points: Floats, size: tuple[int, int], lens: Intrinsics, step: int) -> Floats:
+    """Poses [T, 17, 3] of a sequence [T, 17, 3] from windows every `step` frames: of each frame the mean of what the
+    windows around it give, weighted by how far it is from their ends.
+    """
+    length = network.frames
+    last = max(len(points) - length, 0)
+    tiles = [Tile(start, 0, length) for start in (*range(0, last, step), last)]
+    weights = np.sin(np.pi * (np.arange(length) + 0.5) / length)[:, None, None]
+    poses, total = np.zeros((last + length, 17, 3)), np.zeros((last + length, 1, 1))
+    for tile, window in zip(tiles, _rows(network, cut(points, tiles, length), size, lens), strict=True):
+        poses[tile.start : tile.start + length] += weights * window
+        total[tile.start : tile.start + length] += weights
+    return (poses / total)[: len(points)]
 
 
 def live(
@@ -61,6 +65,13 @@ def hopped(poses: dict[int, Floats], hop: int) -> Floats:
     """Of `live` poses at lookaheads 0 to `hop` - 1: those that runs of the network in every `hop`-th frame give."""
     # A frame waits until the network runs.
     return np.stack([poses[-frame % hop][frame] for frame in range(len(poses[0]))])
+
+
+def _rows(network: WindowNetwork, windows: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
+    """[N, length, 17, 3] -> the same shape."""
+    clips = [_clip(window, size, lens) for window in windows]
+    batches = [network.rows(clips[i : i + BATCH], 0, network.frames)[0] for i in range(0, len(clips), BATCH)]
+    return np.concatenate(batches)
 
 
 def _clip(window: Floats, size: tuple[int, int], lens: Intrinsics) -> Clip:

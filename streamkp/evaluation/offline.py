@@ -113,9 +113,8 @@ def _windows(network: WindowNetwork) -> Offline:
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
         if shipped:
-            tiles = lifter_windows.middles(len(points), network.frames, network.frames // 2)
-        else:
-            tiles = plan_tiles(len(points), network.frames, network.frames)
+            return lifter_windows.blend(network, points, size, lens, network.frames // 2)
+        tiles = plan_tiles(len(points), network.frames, network.frames)
         return lifter_windows.spread(network, points, size, lens, tiles)
 
     return lift

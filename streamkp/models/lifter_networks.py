@@ -56,6 +56,7 @@ def open_method(name: str, path: Path, choices: Choices) -> Method:
 
 
 def _hdformer(path: Path, choices: Choices) -> Method:
+    plan("hdformer", hdformer.FRAMES, choices)  # what no such network can do is said before anything is read
     windows = open_windows(path, choices)
     lookahead, hop = plan("hdformer", windows.frames, choices)
     return WholeWindows(windows, lookahead=lookahead, hop=hop, memory=choices.memory)

@@ -292,10 +292,16 @@ def test_a_video_does_not_replace_its_input(body2d: Pipeline, squat: Path) -> No
         body2d(squat, output_video=squat)
 
 
-def test_a_lifter_that_the_2d_network_cannot_feed(weights: Callable[[str], Path], photo: Path) -> None:
+@pytest.mark.parametrize(
+    ("lifter", "message"),
+    [(None, "no conversion of keypoints from face106 to h36m17"), ("blazepose-world", "gives none")],
+)
+def test_a_lifter_that_the_2d_network_cannot_feed(
+    weights: Callable[[str], Path], photo: Path, lifter: str | None, message: str
+) -> None:
     with (
-        streamkp.pipeline("body-3d-keypoints", pose2d=str(weights("easycv_face106"))) as run,
-        pytest.raises(UsageError, match="gives none"),
+        streamkp.pipeline("body-3d-keypoints", lifter, pose2d=str(weights("easycv_face106"))) as run,
+        pytest.raises(UsageError, match=message),
     ):
         run(photo)
 

@@ -31,13 +31,18 @@ _RANGES = {
     "hip_x": (-45, 120), "hip_z": (-15, 80), "hip_y": (-30, 35), "knee": (0, 130),
     "shoulder_x": (-45, 170), "shoulder_z": (-15, 150), "shoulder_y": (-60, 80), "elbow": (0, 140),
 }  # fmt: skip
-_TRANSITION = (12.0, 40.0)  # frames from one drawn pose to the next
+TRANSITION = (12.0, 40.0)  # frames from one drawn pose to the next
 _TOWARD_REST = 1.6  # a power: most angles are far smaller than the largest
 
 
-def invent(count: int, frames: int, random: np.random.Generator) -> Floats:
-    """`count` motions [count, frames, 17, 3] in metres, y up, standing at the origin's height."""
-    at = random.uniform(0, 1) + np.arange(frames) / random.uniform(*_TRANSITION)
+def invent(
+    count: int, frames: int, random: np.random.Generator, transition: tuple[float, float] = TRANSITION
+) -> Floats:
+    """`count` motions [count, frames, 17, 3] in metres, y up, standing at the origin's height.
+
+    `transition`: shortest and longest time from one drawn pose to the next, in frames.
+    """
+    at = random.uniform(0, 1) + np.arange(frames) / random.uniform(*transition)
     before, knots = at.astype(int), int(at[-1]) + 2
     share_of_next = (1 - np.cos(np.pi * (at - before))) / 2
 

@@ -22,7 +22,7 @@ from streamkp.models.window_lifters import Clip, checked_lookahead
 
 Floats = NDArray[np.floating[Any]]
 
-FRAMES_PER_HOP = 48  # on a CPU: a window of 96 poses costs some 10 ms of one core and person, one of 16 less than 2
+FRAMES_PER_HOP = 48  # on a CPU: a window of 96 poses costs some 15 ms of one core, one of 16 and its mirror image 8
 
 
 class WindowNetwork(Protocol):

@@ -40,5 +40,5 @@ def test_accuracy_on_people_it_has_never_seen(assets: Path, tmp_path: Path) -> N
     np.savez(tmp_path / "some.npz", **every_fourth)
     opened = open_offline(NAME)
     report = evaluate(datasets.read(tmp_path / "some.npz", 0), opened.lift, opened.skeleton, seed=0)
-    assert report["clean"]["p_mpjpe_mm"] < 59
-    assert report["noisy"]["p_mpjpe_mm"] < 64
+    assert report["clean"]["p_mpjpe_mm"] < 64
+    assert report["noisy"]["p_mpjpe_mm"] < 69

@@ -66,7 +66,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the log.")],
     check: Annotated[Path | None, typer.Option(help="Motion capture of other people, to see how well it does.")] = None,
     start: Annotated[Path | None, typer.Option(help="Weights to begin with, such as the shipped .onnx.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 14000,
+    steps: Annotated[int, typer.Option(min=1)] = 10000,
     batch: Annotated[int, typer.Option(min=2, help="Windows in a step.")] = 48,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 1.5e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,

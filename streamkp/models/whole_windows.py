@@ -22,7 +22,9 @@ from streamkp.models.window_lifters import Clip, checked_lookahead
 
 Floats = NDArray[np.floating[Any]]
 
-FRAMES_PER_HOP = 48  # on a CPU: a window of 96 poses costs some 15 ms of one core, one of 16 and its mirror image 8
+# On a CPU long windows are read in every second row: one of 96 poses costs some 15 ms of a core, one of 16 with its
+# mirror image 8, and a row lasts 33 ms or less.
+FRAMES_PER_HOP = 48
 
 
 class WindowNetwork(Protocol):

@@ -91,7 +91,7 @@ def _exchange_arm(directions: Floats, other: NDArray[np.intp], side: str, which:
 
 
 def build(directions: Floats, random: np.random.Generator) -> Floats:
-    """The bones of the trunk turned by as much throughout a window, left and right alike.
+    """Bone directions [B, T, 16, 3], those of the trunk turned by as much throughout a window, left and right alike.
 
     People differ in this, and so do the skeletons that motion capture puts into them.
     """

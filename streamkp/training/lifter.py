@@ -22,13 +22,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from streamkp.errors import StreamkpError, UsageError
-from streamkp.evaluation import datasets
-from streamkp.evaluation.lifter import evaluate
+from streamkp.evaluation.lift import datasets
+from streamkp.evaluation.lift.lifter import evaluate
 from streamkp.models import zoo
-from streamkp.models.hdformer import HDFormer
+from streamkp.models.networks.hdformer import HDFormer
 from streamkp.motion import person_view
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
-from streamkp.motion.tiling import cut, join, plan_tiles
+from streamkp.motion.sliding_window import cut, join, plan_tiles
 from streamkp.training import clips
 from streamkp.training.losses import loss
 from streamkp.training.synthesis import Synthesis

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from streamkp.errors import StreamkpError, UsageError
@@ -35,6 +36,7 @@ AVERAGING = 0.999  # of the weights that are kept, from step to step
 LARGEST_GRADIENT = 1.0
 HEADS = (1.0, 0.2, 0.2)  # weights of the poses that wait for so many rows as `LOOKAHEADS` says
 SETTLING, UNSETTLED = 40, 0.3  # rows after a person comes, and their weight beside that of later rows
+WEIGHTS = "lifter.safetensors"  # the file of the averaged weights
 LOG_EVERY = 50  # steps
 
 
@@ -113,7 +115,7 @@ def train(
             line[path.stem] = check.measure(averaged(network, average), datasets.read(path, 0), device)
             typer.echo(f"{path.stem}: {json.dumps(line[path.stem])}")
         print(json.dumps(line), file=log, flush=True)
-    typer.echo(f"{out / 'lifter.safetensors'}: weights after {step} steps")
+    typer.echo(f"{out / WEIGHTS}: weights after {step} steps")
 
 
 def learning_rate(step: int, progress: float, highest: float) -> float:
@@ -209,8 +211,9 @@ def _resume(
         return {"step": 0, "seconds": 0.0}
     saved: dict[str, Any] = torch.load(path, map_location=random.device, weights_only=True)
     network.load_state_dict(saved["network"])
-    for weight, value in zip(average, saved["average"], strict=True):
-        weight.copy_(value)
+    averages = load_file(path.with_name(WEIGHTS))
+    for (name, _), weight in zip(network.named_parameters(), average, strict=True):
+        weight.copy_(averages[name])
     for optimiser, content in zip(optimisers, saved["optimisers"], strict=True):
         optimiser.load_state_dict(content)
     random.restore(saved["random"])
@@ -225,20 +228,17 @@ def _save(
     random: Random,
     state: dict[str, float],
 ) -> None:
-    """The checkpoint, and the averaged weights by themselves; an interruption leaves the old file or the new one."""
-    from safetensors.torch import save_file
-
+    """The averaged weights, and what else it takes to go on; an interruption leaves whole files."""
     parts = {
         "network": network.state_dict(),
-        "average": average,
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "random": random.state(),
     }
     beside = out / "writing"
+    save_file({name: value.contiguous() for name, value in averaged(network, average).state_dict().items()}, beside)
+    os.replace(beside, out / WEIGHTS)
     torch.save(state | parts, beside)
     os.replace(beside, out / "checkpoint.pt")
-    save_file({name: value.contiguous() for name, value in averaged(network, average).state_dict().items()}, beside)
-    os.replace(beside, out / "lifter.safetensors")
 
 
 def main() -> None:

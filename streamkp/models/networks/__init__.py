@@ -1,1 +1,1 @@
-"""Networks in torch."""
+"""Architectures in torch."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamkp.evaluation import datasets
-from streamkp.evaluation.lifter import COLUMNS, MILLIMETRES, score, seen
+from streamkp.evaluation.lift import datasets
+from streamkp.evaluation.lift.lifter import COLUMNS, MILLIMETRES, score, seen
 from streamkp.models.networks.tcn import LOOKAHEADS, TemporalNetwork
 from streamkp.motion import metrics, track_view
 from streamkp.motion.camera import canonical_coordinates

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from streamkp.errors import StreamkpError, UsageError
-from streamkp.evaluation import datasets
+from streamkp.evaluation.lift import datasets
 from streamkp.models.networks.tcn import LOOKAHEADS, TemporalNetwork
 from streamkp.motion import track_view
 from streamkp.training import check, clips

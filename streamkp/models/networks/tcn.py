@@ -12,14 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamkp.models.lift.tcn import DILATIONS, EPSILON, JOINTS, LOOKAHEADS, NUMBERS, TAPS
 from streamkp.motion.track_view import FEATURES
-
-JOINTS = 17
-NUMBERS = 4  # of a joint: x, y, z, and the logarithm of the spread
-LOOKAHEADS = (0, 2, 5)  # rows that a pose may wait for, one head for each
-DILATIONS = (0, 1, 3, 9, 27, 0)  # rows apart that the three taps of a layer are; 0: it reads one row
-TAPS = 3
-EPSILON = 1e-6
 
 
 class TemporalNetwork(nn.Module):
@@ -29,10 +23,10 @@ class TemporalNetwork(nn.Module):
     Before the first row that row is repeated.
     """
 
-    def __init__(self, channels: int = 256, hidden: int = 320, dilations: tuple[int, ...] = DILATIONS) -> None:
+    def __init__(self, channels: int = 256, hidden: int = 320) -> None:
         super().__init__()
         self.stem = nn.Linear(FEATURES, channels)
-        self.layers = nn.ModuleList(Layer(channels, hidden, dilation) for dilation in dilations)
+        self.layers = nn.ModuleList(Layer(channels, hidden, dilation) for dilation in DILATIONS)
         self.head = nn.Linear(channels, len(LOOKAHEADS) * JOINTS * NUMBERS)
         nn.init.normal_(self.head.weight, std=0.01)
 

@@ -45,7 +45,14 @@ _PART_OF = tuple(next(i for i, part in enumerate(_PARTS) if bone in part) for bo
 # Shares of the weight of a body near each joint: Winter, "Biomechanics and Motor Control of Human Movement", rounded.
 _WEIGHT = {"hip": 0.1, "spine": 0.18, "thorax": 0.18, "head": 0.08} | {
     f"{side}_{joint}": weight
-    for joint, weight in {"hip": 0.06, "knee": 0.08, "ankle": 0.04, "shoulder": 0.02, "elbow": 0.02, "wrist": 0.01}.items()
+    for joint, weight in {
+        "hip": 0.06,
+        "knee": 0.08,
+        "ankle": 0.04,
+        "shoulder": 0.02,
+        "elbow": 0.02,
+        "wrist": 0.01,
+    }.items()
     for side in ("left", "right")
 }
 _STANDS_ON = tuple(JOINT[f"{side}_{end}"] for end in ("ankle", "wrist") for side in ("left", "right"))
@@ -132,7 +139,9 @@ def build(directions: Tensor, random: Random) -> Tensor:
     return out
 
 
-def _exchange(directions: Tensor, random: Random, share: float, part: tuple[int, ...], frame: Callable[[Tensor], Tensor]) -> Tensor:
+def _exchange(
+    directions: Tensor, random: Random, share: float, part: tuple[int, ...], frame: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Some with that part of the body of others, as it is to the frame that it hangs on."""
     other, here = random.others(len(directions)), frame(directions)
     inside = bones.turn(here[other].transpose(-1, -2), bones.of(directions[other], part))

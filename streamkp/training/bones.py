@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from streamkp import skeletons
-from streamkp.motion.track_view import turn as turn
+from streamkp.motion import track_view
 from streamkp.training.randomness import constant
 
 _H36M17 = skeletons.get("h36m17")
@@ -73,6 +73,13 @@ def chest_frame(directions: Tensor) -> Tensor:
     return frame(left - right, thorax)
 
 
+def turn(rotations: Tensor, vectors: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] applied to vectors [..., N, 3]."""
+    out: Tensor = track_view.turn(rotations, vectors)
+    return out
+
+
 def unit(vectors: Tensor) -> Tensor:
     """Vectors [..., 3] at length 1."""
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    out: Tensor = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    return out

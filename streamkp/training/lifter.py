@@ -57,7 +57,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     save_every: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 1.0,
-    compiled: Annotated[bool, typer.Option(help="Compile the network on a GPU.")] = True,
+    compiled: Annotated[
+        bool, typer.Option(help="On a GPU, compile the network and record the making of examples.")
+    ] = True,
 ) -> None:
     """Train the lifter on motion capture seen by random cameras."""
     began = time.monotonic()
@@ -67,7 +69,7 @@ def train(
     gpu = device.type == "cuda"
     batch = batch or (768 if gpu else 32)
     random = Random(seed, device)
-    examples = Source(_clips(data, device), batch, frames, random, graph=gpu)
+    examples = Source(_clips(data, device), batch, frames, random, graph=gpu and compiled)
     network = TemporalNetwork(channels, hidden).to(device)
     average = [weight.detach().clone() for weight in network.parameters()]
     optimisers = _optimisers(network, rate)
@@ -111,11 +113,10 @@ def train(
                     save()
                     saved = time.monotonic()
         save()
-        line = {"step": step, "seconds": round(seconds(), 1)}
         for path in checks or []:
-            line[path.stem] = check.measure(averaged(network, average), datasets.read(path, 0), device)
-            typer.echo(f"{path.stem}: {json.dumps(line[path.stem])}")
-        print(json.dumps(line), file=log, flush=True)
+            figures = check.measure(averaged(network, average), datasets.read(path, 0), device)
+            typer.echo(f"{path.stem}: {json.dumps(figures)}")
+            print(json.dumps({"step": step, path.stem: figures}), file=log, flush=True)
     typer.echo(f"{out / WEIGHTS}: weights after {step} steps")
 
 
@@ -125,7 +126,7 @@ def learning_rate(step: int, progress: float, highest: float) -> float:
 
 
 class Source:
-    """Batch after batch of examples; on a GPU made by a recorded CUDA graph, for there are hundreds of small kernels."""
+    """Batches of examples; with `graph` made by a recorded CUDA graph, for they are hundreds of small kernels."""
 
     def __init__(self, motions: clips.Clips, batch: int, frames: int, random: Random, *, graph: bool) -> None:
         self._make: Callable[[], Examples] = lambda: make(motions, batch, frames, random)

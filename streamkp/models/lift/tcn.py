@@ -52,7 +52,7 @@ class TemporalSteps:
     """New rows of any tracks to their poses."""
 
     def __init__(self, weights: Mapping[str, Float32], lookahead: int = 0) -> None:
-        """`weights`: the state of the network in torch. Raises `UsageError` for a look-ahead that it has no head for."""
+        """`weights`: of the network in torch. Raises `UsageError` for a look-ahead that it has no head for."""
         if lookahead not in LOOKAHEADS:
             able = ", ".join(map(str, LOOKAHEADS))
             raise UsageError(f"this lifter cannot look {lookahead} rows ahead: lookahead must be one of {able}")
@@ -66,7 +66,9 @@ class TemporalSteps:
         of = slice(first, first + JOINTS * NUMBERS)
         self._head = np.ascontiguousarray(matrix[:, of]), bias[of]
 
-    def step(self, tracks: Sequence[Track], points: Sequence[Floats], scores: Sequence[Floats]) -> tuple[Floats, Floats]:
+    def step(
+        self, tracks: Sequence[Track], points: Sequence[Floats], scores: Sequence[Floats]
+    ) -> tuple[Floats, Floats]:
         """Go on with any tracks, each named once, by at least one new row each, oldest first.
 
         A new `Track` begins as if its first row had always been there.
@@ -83,7 +85,9 @@ class TemporalSteps:
         for row in range(max(map(len, points))):
             now = [k for k, new in enumerate(points) if row < len(new)]
             columns, seen = self._advance(
-                [tracks[k] for k in now], np.stack([points[k][row] for k in now]), np.stack([scores[k][row] for k in now])
+                [tracks[k] for k in now],
+                np.stack([points[k][row] for k in now]),
+                np.stack([scores[k][row] for k in now]),
             )
             last = [i for i, k in enumerate(now) if row + 1 == len(points[k])]
             if last:

@@ -37,7 +37,8 @@ class TemporalNetwork(nn.Module):
             x = x + layer(x)
         with torch.autocast(rows.device.type, enabled=False):
             y = self.head(normalised(x.float()))
-        return y.unflatten(-1, (len(LOOKAHEADS), JOINTS, NUMBERS))
+        out: Tensor = y.reshape(*y.shape[:-1], len(LOOKAHEADS), JOINTS, NUMBERS)
+        return out
 
 
 class Layer(nn.Module):

@@ -57,7 +57,7 @@ def measure(network: TemporalNetwork, data: datasets.Dataset, device: torch.devi
 
 @torch.inference_mode()
 def lift(network: TemporalNetwork, points: Floats, scores: Floats, device: torch.device) -> tuple[Floats, Floats]:
-    """Canonical points [T, 17, 2] and scores [T, 17] to poses [T, heads, 17, 3], camera axes, and sigma [T, heads, 17]."""
+    """Canonical points [T, 17, 2], scores [T, 17] to poses [T, heads, 17, 3], camera axes, and sigma [T, heads, 17]."""
     mean = track_view.trailing_mean(track_view.summary(points, scores, np)[None], np)[0]
     rows, turns = track_view.see(points, scores, mean, np)
     out = network(torch.from_numpy(rows[None].astype(np.float32)).to(device))[0].cpu().numpy()

@@ -57,9 +57,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     save_every: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 1.0,
-    compiled: Annotated[
-        bool, typer.Option(help="On a GPU, compile and record what a step does.")
-    ] = True,
+    compiled: Annotated[bool, typer.Option(help="On a GPU, compile and record what a step does.")] = True,
 ) -> None:
     """Train the lifter on motion capture seen by random cameras."""
     began = time.monotonic()

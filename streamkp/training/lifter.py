@@ -195,7 +195,7 @@ def _clips(data: list[str], device: torch.device) -> clips.Clips:
 
 def averaged(network: TemporalNetwork, average: list[Tensor]) -> TemporalNetwork:
     """A network of the same shape with the averaged weights."""
-    first = network.layers[0].enter  # type: ignore[union-attr]
+    first = network.layers[0].enter
     out = TemporalNetwork(first.in_features, first.out_features).to(average[0].device)  # type: ignore[arg-type,union-attr]
     with torch.no_grad():
         for weight, value in zip(out.parameters(), average, strict=True):

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from streamkp.errors import UsageError
-from streamkp.graph.graph import Graph
 from streamkp.models import zoo
 
 bench_app = typer.Typer(
@@ -71,11 +70,57 @@ def video(
         peer_python=peer_python,
     )
     if profile:
-        from streamkp.bench import parts
+        from streamkp.bench import graphs, parts
 
-        spec = Graph.from_yaml(graph, overrides=overrides or []).validate()
+        spec = graphs.validated(graph, overrides or [])
         figures["profile_ms"] = parts.run(spec, clip, figures["cpu_ms_per_frame"])
     typer.echo(json.dumps(figures)) if as_json else _print(figures)
+
+
+@bench_app.command()
+def fleet(
+    graph: GraphName = "rtsp-fleet",
+    source: Clip = "sample:walk",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
+    rate: Annotated[float | None, typer.Option(min=1, help="Frames a second of each stream; the clip's own.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,
+    p95: Annotated[float, typer.Option("--p95", min=1, help="Most milliseconds from capture to sink.")] = 150.0,
+    dropped: Annotated[float, typer.Option(min=0, help="Most dropped frames, percent.")] = 1.0,
+    most: Annotated[int, typer.Option(min=1, help="Stop at this many streams.")] = 256,
+    as_json: Json = False,
+) -> None:
+    """How many live cameras this machine carries, and what gives out first; streams are added until it does."""
+    from streamkp.bench import fleet as bench
+    from streamkp.sources.decode import local_file
+
+    console = Console(stderr=as_json)
+    if not as_json:
+        console.print("streams  frames/s   p50 ms   p95 ms  dropped %  cores", highlight=False)
+
+    def show(step: bench.Step) -> None:
+        if not as_json:
+            console.print(
+                f"{step.streams:7}  {step.fps:8.1f} {step.p50_ms:8.1f} {step.p95_ms:8.1f}  {100 * step.dropped:9.2f}"
+                f"  {step.cpu_cores:5.2f}",
+                highlight=False,
+            )
+
+    figures = bench.run(
+        graph,
+        local_file(source, source),
+        overrides=overrides or [],
+        rate=rate,
+        seconds=seconds,
+        limits=bench.Limits(p95, dropped / 100),
+        most=most,
+        progress=show,
+    )
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    console.print(f"carried: {figures['carried']} streams of {graph}", highlight=False)
+    if figures["first_limit"]:
+        console.print(f"one more: {figures['first_limit']}", highlight=False)
 
 
 @bench_app.command()

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from streamkp.graph.clock import Clock
+from streamkp.graph.feedback import Feedback as Feedback
 from streamkp.packet import Packet
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
@@ -57,24 +58,6 @@ class PerTrack(dict[tuple[str, int], S], Generic[S]):
     def __missing__(self, key: tuple[str, int]) -> S:
         value = self[key] = self._factory()
         return value
-
-
-class Feedback:
-    """The edge that goes against the flow: one value per stream, the latest wins, neither side ever waits."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
-
-    def send(self, stream: str, value: Any) -> None:
-        """Leave `value` for the upstream stage, replacing one that it has not taken yet."""
-        with self._lock:
-            self._values[stream] = value
-
-    def take(self, stream: str) -> Any | None:
-        """The value left for this stream since the last call, or None."""
-        with self._lock:
-            return self._values.pop(stream, None)
 
 
 class EngineView(Protocol):

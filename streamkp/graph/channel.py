@@ -8,7 +8,8 @@ its policy says:
     drop-newest  the new packet is dropped
     latest       as drop-oldest, with room for one packet only (live)
 
-A `holds` function keeps packets back from the consumer until somebody calls `wake`. Waiters are woken by the call that lets them go on; nothing polls.
+A `holds` function keeps packets back from the consumer until `wake` is called. Waiters are woken by the call that lets
+them go on; nothing polls.
 """
 
 from __future__ import annotations

@@ -171,8 +171,9 @@ def test_a_batch_takes_one_packet_of_each_live_stream_without_waiting() -> None:
             yield make_packet(context.stream, seq)
         barrier.wait(WAIT)
 
-    batch = {"use": Pairs, "sizes": sizes, "batch": {"size": 8, "wait_ms": 1000}, "queue": {"size": 64}}
-    engine, out = build({"pairs": batch}, {"x": script, "y": script}, clock=clock, live=True)
+    gather = {"size": 8, "wait_ms": 1000, "mix_files": True}
+    batch = {"use": Pairs, "sizes": sizes, "batch": gather, "queue": {"size": 64}}
+    engine, out = build({"pairs": batch}, {"x": script, "y": script}, clock=clock)
     engine.start()
     barrier.wait(WAIT)
     while not engine.wait(0.0):
@@ -184,7 +185,7 @@ def test_a_batch_takes_one_packet_of_each_live_stream_without_waiting() -> None:
 @pytest.mark.parametrize("mix", [False, True])
 def test_a_batch_does_not_mix_files_unless_told_to(mix: bool) -> None:
     """Networks give other last digits in batches of another size, and which frames meet is a matter of timing."""
-    entered, opened, held = gate()
+    _, opened, held = gate()
     sizes: list[list[tuple[str, int]]] = []
     delivered = threading.Barrier(3)
 

@@ -146,7 +146,11 @@ class Engine:
                 thread.join(left)
                 if thread.is_alive():
                     return False
-        self.state = "stopped"
+        with self._lock:
+            judge, self.state = self.state in ("running", "draining"), "stopped"
+        if judge and not self.errors:
+            sinks = [stage.name for stage in self.spec.stages if stage.cls.kind == "sink"]
+            self.errors += report.outcome(self.figures(), self.spec.source.name, sinks)
         return True
 
     def __enter__(self) -> Self:
@@ -232,6 +236,11 @@ class Engine:
         """No sink has been taken out of use."""
         return not self._failed_sinks
 
+    def failed_streams(self) -> dict[str, str]:
+        """The streams that have failed, each with its reason."""
+        streams = [(name, feed.stream) for name, feed in list(self._feeds.items())]
+        return {name: stream.reason or "" for name, stream in streams if stream.status == "failed"}
+
     def ready(self) -> bool:
         """The graph runs and at least one stream delivers."""
         return self.state == "running" and any(f.stream.status == "live" for f in list(self._feeds.values()))
@@ -268,6 +277,8 @@ class Engine:
         """A stream's thread has delivered its last packet."""
         if error is not None:
             self.report(error)
+            stream.reason = str(error)
+            log.error("stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended")
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)

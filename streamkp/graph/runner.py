@@ -241,6 +241,8 @@ class StageRunner:
             self._failed([packet], error, meters)
             return None
         self._count([packet], started, cpu, meters)
+        if out is None and not isinstance(self.stage, Sink):
+            meter.nothing += 1
         if isinstance(self.stage, Sink):
             meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
         return out
@@ -253,6 +255,8 @@ class StageRunner:
             self._failed(packets, error, meters)
             return ()
         self._count(packets, started, cpu, meters)
+        for packet in packets:
+            meters[packet.stream].nothing += all(packet is not passed for passed in out)
         return out
 
     def _admit(self, packet: Packet, meters: dict[str, Meter]) -> bool:
@@ -295,7 +299,7 @@ class StageRunner:
         meters = self.meters[0]
         if (meter := meters.get(packet.stream)) is None:
             meter = meters[packet.stream] = Meter()
-        meter.errors += 1
+        meter.failed_in_part += 1
         self._errors.add(packet, error, "has no result for frame")
 
     def _forget_ended_tracks(self, packet: Packet) -> None:

@@ -72,6 +72,9 @@ class EngineView(Protocol):
     def healthy(self) -> bool:
         """No stage has failed."""
 
+    def failed_streams(self) -> dict[str, str]:
+        """The streams that have failed, each with its reason."""
+
     def ready(self) -> bool:
         """Every stage is open and at least one stream delivers."""
 
@@ -202,6 +205,7 @@ class StreamContext:
         self.realtime = realtime  # play a file at its own speed
         self.log = logging.getLogger("streamkp.source")
         self.status: StreamStatus = "connecting"
+        self.reason: str | None = None  # why it failed
         self.duration: int | None = None  # nanoseconds, where the source knows it
         self.frames_total: int | None = None  # an estimate, where the source knows it
         self.on_status: Callable[[StreamContext], None] = lambda _: None

@@ -71,8 +71,8 @@ class SwapFilter:
         layout = skeletons.get(skeleton)
         left = [i for i, other in enumerate(layout.mirror) if i < other]
         member = np.array([[bool(group.search(layout.joints[i])) for i in left] for group in _GROUPS], bool)
-        member = member.reshape(len(_GROUPS), len(left)) & (np.cumsum(member.reshape(len(_GROUPS), -1), 0) == 1)
-        known = member.any(0)
+        member = member.reshape(len(_GROUPS), len(left))
+        known: NDArray[np.bool_] = np.asarray(member.any(0))
         self._skeleton = skeleton
         self._pairs = np.array([(i, layout.mirror[i]) for i in left], np.intp).reshape(-1, 2)[known]
         self._member = member[:, known]
@@ -83,7 +83,7 @@ class SwapFilter:
 
     def _of_pairs(self, groups: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """What holds for each group, for each pair."""
-        out: NDArray[np.bool_] = (self._member & groups[:, None]).any(0)
+        out: NDArray[np.bool_] = np.asarray((self._member & groups[:, None]).any(0))
         return out
 
     def _decide(self, said: Float64, gap: float, size: float) -> None:

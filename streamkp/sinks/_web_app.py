@@ -189,7 +189,10 @@ class WebApp:
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
         ready = self._engine is not None and self._engine.ready()
-        return web.Response(text="ok\n" if ready else "no stream delivers yet\n", status=200 if ready else 503)
+        text = "ok" if ready else "no stream delivers"
+        if self._engine is not None and (failed := len(self._engine.failed_streams())):
+            text += f"; {failed} failed, /stats says why"
+        return web.Response(text=f"{text}\n", status=200 if ready else 503)
 
     async def _skeletons(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({s.name: {"joints": s.joints, "bones": s.bones} for s in SKELETONS.values()})

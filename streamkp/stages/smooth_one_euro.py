@@ -43,9 +43,7 @@ class SmoothOneEuro(MapStage):
                 return given
             if "swap_filter" in given:
                 raise ValueError("sides is the old name of swap_filter: give swap_filter alone")
-            log.warning(
-                "smooth-one-euro: the option sides is called swap_filter now; the old name goes with the next release"
-            )
+            log.warning("smooth-one-euro: sides is called swap_filter now; the next release takes no other name")
             return {"swap_filter" if key == "sides" else key: value for key, value in given.items()}
 
     options: Options

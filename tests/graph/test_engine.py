@@ -497,6 +497,101 @@ def test_feedback_of_a_file_is_answered_a_fixed_number_of_frames_later(queue: in
     assert out.seqs("a") == list(range(200))
 
 
+@pytest.mark.parametrize("streams", [["x"], ["x", "y"]])
+def test_a_stage_that_fails_on_every_frame_fails_the_run(streams: list[str]) -> None:
+    class Failing(Pass):
+        def process(self, packet: Packet) -> Packet:
+            if packet.stream == "x":
+                raise ValueError("always")
+            return packet
+
+    engine, out = build({"bad": {"use": Failing}}, {name: count_to(20) for name in streams})
+    engine.start()
+    finish(engine)
+    (error,) = engine.errors
+    assert str(error) == "stage bad failed on every frame of stream x (20 frames); the log says why"
+    assert error.exit_code == 1
+    assert {packet.stream for packet in out.packets} == set(streams) - {"x"}
+
+
+def test_a_stage_that_costs_every_frame_a_part_of_its_results_fails_the_run() -> None:
+    class InPart(Pass):
+        def process(self, packet: Packet) -> Packet:
+            self.context.failed(packet, ValueError("no result"))
+            return packet
+
+    engine, out = build({"bad": {"use": InPart}}, {"cam": count_to(20)})
+    engine.start()
+    finish(engine)
+    assert "bad failed on every frame of stream cam" in str(engine.errors[0])
+    assert out.seqs() == list(range(20))
+
+
+def test_a_run_of_which_an_output_got_nothing_has_failed() -> None:
+    """Such as a plugin that forgets to return the packet."""
+
+    class Swallow(BatchStage):
+        def process(self, batch: list[Packet]) -> list[Packet]:
+            return []
+
+    for stage in ({"use": Losing, "which": lambda seq: seq % 2 == 0}, {"use": Swallow}):
+        engine, out = build({"eats": stage}, {"cam": lambda c: (make_packet(seq=seq) for seq in range(0, 40, 2))})
+        engine.start()
+        finish(engine)
+        assert out.packets == []
+        assert engine.stats()["stages"]["eats"]["cam"]["dropped"]["nothing"] == 20
+        (error,) = engine.errors
+        assert str(error) == (
+            "collect got nothing of stream cam, of which 20 frames were read (stage eats: 20 nothing returned)"
+        )
+
+
+def test_lost_frames_are_told_but_no_failure_while_others_arrive() -> None:
+    losing = {"use": Losing, "which": lambda seq: seq > 0}
+    engine, out = build({"losing": losing}, {"cam": count_to(21)})
+    engine.start()
+    finish(engine)
+    assert engine.errors == []
+    assert out.seqs() == [0]
+    (row,) = [row for row in engine.figures() if row.stage == "losing"]
+    assert row.losses() == "10 errors, 10 nothing returned"
+
+
+def test_a_run_that_is_stopped_at_once_has_not_failed() -> None:
+    entered, opened, held = gate()
+    engine, out = build({"gate": held}, {"cam": endless})
+    engine.start()
+    assert entered.acquire(timeout=WAIT)
+    engine.stop()
+    opened.release(100)
+    finish(engine)
+    assert (out.packets, engine.errors) == ([], [])
+
+
+def test_a_stream_that_fails_says_so_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    failed, go_on = threading.Event(), threading.Event()
+
+    def breaks(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(context.stream)
+        context.on_status = lambda stream: failed.set()
+        raise SourceError("the cable is out")
+
+    def waits(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(context.stream)
+        assert go_on.wait(WAIT)
+
+    engine, _ = build({}, {"bad": breaks, "good": waits})
+    engine.start()
+    assert failed.wait(WAIT)
+    assert "stream bad failed: the cable is out" in caplog.text
+    assert engine.failed_streams() == {"bad": "the cable is out"}
+    streams = engine.stats()["streams"]
+    assert (streams["bad"]["status"], streams["bad"]["reason"]) == ("failed", "the cable is out")
+    assert streams["good"]["reason"] is None
+    go_on.set()
+    finish(engine)
+
+
 @pytest.mark.parametrize(
     "which",
     [lambda seq: True, lambda seq: seq % 3 > 0, lambda seq: 20 <= seq < 60],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
@@ -62,7 +62,7 @@ class Engine:
         self._active: set[str] = set()  # streams whose thread has not ended
         self._leaving: dict[str, int] = {}  # ended streams -> stages that have yet to see their end
         self._removed: set[str] = set()
-        self._live = 0
+        self._delivering = self._delivering_live = 0
         self._runners: list[StageRunner] = []
         self._joins: list[JoinRunner] = []
         self._channels: list[Channel[Packet]] = []
@@ -146,7 +146,11 @@ class Engine:
                 thread.join(left)
                 if thread.is_alive():
                     return False
-        self.state = "stopped"
+        with self._lock:
+            judge, self.state = self.state in ("running", "draining"), "stopped"
+        if judge and not self.errors:
+            sinks = [stage.name for stage in self.spec.stages if stage.cls.kind == "sink"]
+            self.errors += report.outcome(self.figures(), self.spec.source.name, sinks)
         return True
 
     def __enter__(self) -> Self:
@@ -232,6 +236,11 @@ class Engine:
         """No sink has been taken out of use."""
         return not self._failed_sinks
 
+    def failed_streams(self) -> dict[str, str]:
+        """The streams that have failed, each with its reason."""
+        streams = [(name, feed.stream) for name, feed in list(self._feeds.items())]
+        return {name: stream.reason or "" for name, stream in streams if stream.status == "failed"}
+
     def ready(self) -> bool:
         """The graph runs and at least one stream delivers."""
         return self.state == "running" and any(f.stream.status == "live" for f in list(self._feeds.values()))
@@ -245,9 +254,9 @@ class Engine:
 
     # -- what runners ask (see runner.Host) ---------------------------------------------------------------------
 
-    def live_streams(self) -> int:
-        """How many streams deliver now."""
-        return self._live
+    def delivering(self, *, files: bool) -> int:
+        """How many streams deliver now, with or without files."""
+        return self._delivering if files else self._delivering_live
 
     def report(self, error: StreamkpError) -> None:
         """Keep an error that decides the outcome of the run."""
@@ -268,6 +277,8 @@ class Engine:
         """A stream's thread has delivered its last packet."""
         if error is not None:
             self.report(error)
+            stream.reason = str(error)
+            log.error("stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended")
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)
@@ -295,14 +306,18 @@ class Engine:
     def _assemble(self) -> Iterator[Stage]:
         """Make all stages and the channels between them; yields each stage in the order of the graph."""
         contexts = {stage.name: StageContext(stage.name, self.clock) for stage in self.spec.stages}
+        crossing: dict[str, list[Feedback]] = {stage.name: [] for stage in self.spec.stages}
         for sender, taker in self.spec.feedback():
-            contexts[sender].feedback_out = contexts[taker].feedback_in = Feedback()
+            feedback = Feedback(synchronous=lambda stream: not self.is_live(stream))
+            contexts[sender].feedback_out = contexts[taker].feedback_in = feedback
+            for name in self.spec.between(taker, sender):
+                crossing[name].append(feedback)
         edges: dict[str, list[Edge]] = {stage.name: [] for stage in self.spec.stages}
         stages: list[tuple[StageSpec, Stage, Channel[Packet] | None]] = []
         for each in self.spec.stages:
             contexts[each.name].engine = self
             stage = each.cls(each.options, contexts[each.name])
-            stages.append((each, stage, self._inbox(each, edges)))
+            stages.append((each, stage, self._inbox(each, edges, contexts[each.name].feedback_in, crossing)))
         for each, stage, inbox in stages:
             outputs = Outputs(edges[each.name])
             if inbox is None:
@@ -313,25 +328,48 @@ class Engine:
                 StageRunner(
                     stage, inbox, outputs, self,
                     workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
+                    mix_files=batch.mix_files, asked_on_the_way=crossing[each.name],
                 )
             )  # fmt: skip
         for _, stage, _ in stages:
             yield stage
 
-    def _inbox(self, each: StageSpec, edges: dict[str, list[Edge]]) -> Channel[Packet] | None:
+    def _inbox(
+        self,
+        each: StageSpec,
+        edges: dict[str, list[Edge]],
+        feedback: Feedback | None,
+        crossing: dict[str, list[Feedback]],
+    ) -> Channel[Packet] | None:
         if not each.inputs:
             return None
-        inbox = self._channel(each)
+        # A packet that a full channel drops leaves a stage waiting, where it lies between the ends of a feedback edge.
+        waiting = [f for f in crossing[each.name] if f is not feedback]
+
+        def lost(packet: Packet) -> None:
+            for crossed in waiting:
+                crossed.done(packet)
+
+        inbox = self._channel(each, holds=None if feedback is None else feedback.holds, lost=lost if waiting else None)
+        if feedback is not None:
+            feedback.on_progress = inbox.wake
         if len(each.inputs) == 1:
             edges[each.inputs[0]].append(Edge(inbox))
             return inbox
-        meeting = self._channel(each, producers=len(each.inputs))
+        meeting = self._channel(each, producers=len(each.inputs), lost=lost if waiting else None)
         for branch, name in enumerate(each.inputs):
             edges[name].append(Edge(meeting, branch))
         self._joins.append(JoinRunner(each.name, len(each.inputs), meeting, Outputs([Edge(inbox)])))
         return inbox
 
-    def _channel(self, each: StageSpec, producers: int = 1) -> Channel[Packet]:
+    def _channel(
+        self,
+        each: StageSpec,
+        producers: int = 1,
+        *,
+        holds: Callable[[Packet], bool] | None = None,
+        lost: Callable[[Packet], None] | None = None,
+    ) -> Channel[Packet]:
         queue = each.settings.queue
         # Live streams drop where it costs least: before the first stage. Only sinks may fall behind on their own;
         # between stages packets wait, so that work already done on a frame is not thrown away.
@@ -344,7 +382,7 @@ class Engine:
                 return queue.full
             return "drop-oldest" if sheds and self.is_live(key.rpartition("/")[2]) else "block"
 
-        channel: Channel[Packet] = Channel(size, policy, self.clock, producers)
+        channel: Channel[Packet] = Channel(size, policy, self.clock, producers, holds=holds, lost=lost)
         self._channels.append(channel)
         return channel
 
@@ -384,7 +422,8 @@ class Engine:
             runner.forget_figures(stream)
 
     def _count_live(self, _: StreamContext) -> None:
-        self._live = sum(feed.stream.status == "live" for feed in list(self._feeds.values()))
+        now = [feed.stream for feed in list(self._feeds.values()) if feed.stream.status == "live"]
+        self._delivering, self._delivering_live = len(now), sum(stream.live for stream in now)
 
     def _spawn(self, name: str, target: Any) -> None:
         def body() -> None:

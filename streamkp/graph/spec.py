@@ -38,6 +38,11 @@ class BatchSpec(_Strict):
 
     size: int = Field(16, ge=1, le=1024, description="Most packets in one batch.")
     wait_ms: float = Field(4.0, ge=0, le=1000, description="Longest wait for further streams after the first.")
+    mix_files: bool = Field(
+        False,
+        description="Batch the frames of several files too: faster on a GPU, but the last digits of the results then "
+        "depend on which frames met in a batch.",
+    )
 
 
 class StreamSpec(_Strict):
@@ -95,6 +100,18 @@ class GraphSpec:
     def source(self) -> StageSpec:
         """The stage that makes the packets."""
         return self.stages[0]
+
+    def between(self, first: str, last: str) -> list[str]:
+        """The stages on the ways from `first` to `last`, both of them included."""
+        below, inputs = {first}, {stage.name: stage.inputs for stage in self.stages}
+        for stage in self.stages:
+            if below & set(stage.inputs):
+                below.add(stage.name)
+        above, level = {last}, [last]
+        while level:
+            level = [name for each in level for name in inputs[each] if name not in above]
+            above.update(level)
+        return [stage.name for stage in self.stages if stage.name in below & above]
 
     def feedback(self) -> list[tuple[str, str]]:
         """The edges against the flow, as (from, to): each sender to the nearest stage above that takes it."""

@@ -44,7 +44,7 @@ class DetectPerson(MapStage):
         if packet.image is None:
             return packet
         feedback = self.context.feedback_in
-        asked = feedback is not None and bool(feedback.take(packet.stream))
+        asked = feedback is not None and bool(feedback.take(packet))
         if asked or self._frames_left[packet.stream] == 0:
             (found,) = self._detector.detect([packet.image])
             packet.detections = _best(found, self.options.max_persons)

@@ -122,6 +122,19 @@ class Channel(Generic[T]):
             self._await_ready()
             return self._take()
 
+    def poll(self) -> T | End | None:
+        """The next packet, or `END`, as `get`, without waiting; None while there is none.
+
+        Raises:
+            Closed: as `get`.
+        """
+        with self._lock:
+            if self._ready and not self._aborted:
+                return self._take()[1]
+            if self._closed:
+                raise Closed
+            return None
+
     def get_batch(self, size: int, wait: float, expected: Callable[[], int]) -> list[tuple[str, T | End]]:
         """At most one packet of each lane, up to `size`; waits for the first, then at most `wait` seconds more.
 

@@ -91,7 +91,6 @@ class ResultStream:
 
     def __init__(self, plan: Graph) -> None:
         self._run = _Run(plan)
-        self._guard: AsyncGenerator[None, None] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -104,19 +103,13 @@ class ResultStream:
             StreamkpError: a stage cannot be opened, or (after the last result) a source or stage failed.
             UsageError: it was started in another process or on another event loop.
         """
-        if self._guard is None:
-            # An asynchronous generator, for event loops finish those properly that were left behind; it must not
-            # know this object, which could then never be left behind.
-            self._guard = _guard(self._run)
-            await anext(self._guard)
-            weakref.finalize(self, self._run.stop)
+        if not self._run.guarded:
+            await self._run.guard_it()
+            weakref.finalize(self, self._run.leave).atexit = False
         return await self._run.next()
 
     async def aclose(self) -> None:
         """End the graph, and return when all of its threads have ended; results that were not taken are lost."""
-        self._run.closed = True
-        if self._guard is not None:
-            await self._guard.aclose()
         await self._run.close()
 
     async def __aenter__(self) -> Self:
@@ -128,15 +121,11 @@ class ResultStream:
         await self.aclose()
 
 
-async def _guard(run: _Run) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await run.close()
+_held: set[_Run] = set()  # runs whose threads have not ended, also those whose caller has left without a word
 
 
 class _Run:
-    """One run of a graph for one event loop. All but `stop` and `_wake` belong to that loop's thread."""
+    """One run of a graph for one event loop. All but `stop`, `leave` and `_wake` belong to that loop's thread."""
 
     def __init__(self, plan: Graph) -> None:
         self._channel: Channel[Packet] = Channel(DEPTH, self._policy)
@@ -147,24 +136,43 @@ class _Run:
         self._something = asyncio.Event()
         self._started: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._over = False
+        self._guard: AsyncGenerator[None, None] | None = None
         self._threads: list[threading.Thread] = []
-        self.closed = False
+        self._over = False
+        self._stopped = False
+        self._closed = False
+
+    @property
+    def guarded(self) -> bool:
+        return self._guard is not None
+
+    async def guard_it(self) -> None:
+        """Have the event loop close this run when the loop itself ends, as it does with asynchronous generators."""
+
+        async def guard() -> AsyncGenerator[None, None]:
+            try:
+                yield
+            finally:
+                await self.close()
+
+        self._guard = guard()
+        await anext(self._guard)
 
     async def next(self) -> Packet:
         self._check_place()
-        if self._over or self.closed:
+        if self._over or self._closed:
             raise StopAsyncIteration
         if self._started is None:
             stop_at_exit(self)
-            self._started = self._in_thread("streamkp-start", self._engine.start)
-        try:
-            await asyncio.shield(self._started)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._over = True
-            raise
+            _held.add(self)
+            self._started = self._in_thread("streamkp-start", self._start)
+        if not self._started.done():
+            try:
+                await asyncio.shield(self._started)
+            except Exception:  # a stage cannot be opened
+                self._over = True
+                self._finish()
+                raise
         while True:
             self._something.clear()
             try:
@@ -177,42 +185,63 @@ class _Run:
                 return item
         await self._join()
         self._over = True
-        if self._engine.errors and not self.closed:
+        if self._engine.errors and not self._closed:
             raise self._engine.errors[0]
         raise StopAsyncIteration
 
     async def close(self) -> None:
-        self.closed = True
-        if self._started is None or self._over or os.getpid() != self._process:
+        self._closed = True
+        if self._started is None or os.getpid() != self._process:
             return
-        self._over = True
         with suppress(Exception):  # what kept it from starting was told to who asked for a result
             await self._unhurried(self._started)
         self.stop()
         self._something.set()
         await self._join()
 
+    def leave(self) -> None:
+        """The caller has left without a word: end in the background."""
+        self.stop()
+        if os.getpid() == self._process and self in _held:
+            thread = threading.Thread(target=self._wait_for_end, name="streamkp-end")
+            self._threads.append(thread)
+            thread.start()
+
     def stop(self) -> None:
         """Let go of everything without waiting for it; from any thread."""
         if os.getpid() == self._process:  # in a forked child there is nothing to stop, and locks may be held for ever
+            self._stopped = True
             self._channel.abort()
             self._engine.stop()
 
     async def _join(self) -> None:
         if self._ended is None:
-            self._ended = self._in_thread("streamkp-end", self._engine.wait)
+            self._ended = self._in_thread("streamkp-end", self._wait_for_end)
         await self._unhurried(self._ended)
-        for thread in self._threads:  # they have nothing left to do
+        self._finish()
+
+    def _finish(self) -> None:
+        self._wait_for_end()
+        for thread in list(self._threads):
             thread.join()
+
+    def _wait_for_end(self) -> None:
+        self._engine.wait()
+        _held.discard(self)
+
+    def _start(self) -> None:
+        self._engine.start()
+        if self._stopped:  # meanwhile
+            self._engine.stop()
 
     async def _unhurried(self, future: asyncio.Future[Any]) -> None:
         """Wait for the future; a caller who is cancelled while the graph ends does not leave threads behind."""
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
-            if self.closed:
+            if self._closed:
                 self.stop()
-                self._engine.wait()
+                self._finish()
             raise
 
     def _in_thread(self, name: str, work: Callable[[], object]) -> asyncio.Future[None]:

@@ -22,7 +22,7 @@ from streamkp.pipelines import drawing, results
 from streamkp.pipelines.footage import FRAME_RATE, Clip, clip_of
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.pipelines.results import Finder, Persons, Result
-from streamkp.pipelines.session import Progress, Session
+from streamkp.pipelines.session import Progress, Session, inherited
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ class Pipeline:
         self._lifter: TrackLifter | None = None
         self._view = view
         self._turn = threading.Lock()
+        self._process = os.getpid()
 
     def __call__(
         self,
@@ -209,6 +210,7 @@ class Pipeline:
         video = None if output_video is None else Path(output_video)
         if video is not None:
             drawing.check(clip, video)
+        self._check_process()
         with self._turn:
             packets = self._packets(clip, progress)
         times = results.seconds(packets)
@@ -222,6 +224,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Let go of the models."""
+        self._check_process()
         with self._turn:
             self._session.close()
             if self._lifter is not None:
@@ -235,6 +238,16 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_process(self) -> None:
+        """After a fork the threads of the parent are missing, and its locks may be held for ever: load models anew."""
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            self._turn = threading.Lock()
+            self._session.after_fork()
+            if self._lifter is not None:
+                inherited.append(self._lifter)
+                self._lifter = None
 
     def _packets(self, clip: Clip, progress: Progress | None) -> list[Packet]:
         if self._lifter_options is not None and self._lifter is None:  # before the work on the clip, not after it

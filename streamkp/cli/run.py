@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -14,9 +15,11 @@ from rich.console import Console
 
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_pictures
+from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
+from streamkp.graph.spec import ControlSpec
 from streamkp.uris import mask
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
@@ -32,10 +35,16 @@ def run(
     render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     grace: Annotated[float, typer.Option(help="Seconds to finish what is on its way when told to stop.")] = 5.0,
+    control: Annotated[
+        str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
-    plan = Graph.from_yaml(graph, overrides=overrides or ())
+    changes = list(overrides or ())
+    if control is not None:
+        changes.append("control=off" if control == "off" else f"control.port={control}")
+    plan = Graph.from_yaml(graph, overrides=changes)
     if source:
         plan.only_streams(_stream_names(source))
     if record is not None:
@@ -48,13 +57,25 @@ def run(
     engine = Engine(spec)
     console = Console(stderr=True, quiet=quiet)
     return_pictures()
-    engine.start()
-    stopped = _watch(engine, console, grace)
+    with _control(engine, console):
+        engine.start()
+        stopped = _watch(engine, console, grace)
     summary(engine, console)
     if engine.errors:
         raise _worst(engine.errors)
     if stopped == "cut":
         raise typer.Exit(130)
+
+
+def _control(engine: Engine, console: Console) -> AbstractContextManager[object]:
+    """The run's control server, unless it is switched off or a stage of the graph serves the same."""
+    spec = engine.spec
+    served = any(stage.cls.serves_control for stage in spec.stages)
+    if spec.control == "off" or (spec.control is None and served):
+        return nullcontext()
+    server = ControlServer(engine, spec.control or ControlSpec())
+    console.print(f"health, metrics and statistics are at {server.start()}", highlight=False)
+    return server
 
 
 def _watch(engine: Engine, console: Console, grace: float) -> str:

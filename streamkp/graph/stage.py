@@ -128,6 +128,7 @@ class Stage:
     # plugin makes up. `gives` None: not declared, it may add anything.
     needs: ClassVar[Collection[str]] = ()
     gives: ClassVar[Collection[str] | None] = None
+    serves_control: ClassVar[bool] = False  # its own HTTP server has health, metrics and statistics of the run
 
     class Options(StageOptions):
         """No options."""

@@ -21,6 +21,9 @@ class DetectPerson(MapStage):
     expensive = True
     takes_feedback = True
 
+    needs = ("image",)
+    gives = ("detections",)
+
     class Options(StageOptions):
         model: str = Field("efficientdet-lite0", description="Catalog name or file of the detector.")
         every: int = Field(10, ge=1, description="Frames from one detection to the next.")

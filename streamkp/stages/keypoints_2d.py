@@ -51,6 +51,9 @@ class Keypoints2DStage(BatchStage):
 
     sends_feedback: ClassVar[bool] = True
 
+    needs = ("image",)
+    gives = ("keypoints_2d",)
+
     class Options(StageOptions):
         model: str = Field("blazepose-full", description="2D pose network: catalog name or file.")
         checkpoint: str | None = Field(None, description="File with other weights for a torch network of the catalog.")

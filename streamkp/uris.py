@@ -57,7 +57,7 @@ def mask_address(address: str) -> str:
     return (found[0] + _hidden(address[found.end() :], _IN_ADDRESS)).translate(_CONTROL)
 
 
-_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))}
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 
 
 def _hidden(rest: str, value_end: re.Pattern[str]) -> str:

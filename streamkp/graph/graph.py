@@ -136,9 +136,7 @@ class Graph:
         reader, spec = self._reader, None
         problems = list(reader.problems)
         try:
-            spec = validate(
-                self._data, base=self._base, origin=reader.origin, file=self._file, plugins=plugins
-            )
+            spec = validate(self._data, base=self._base, origin=reader.origin, file=self._file, plugins=plugins)
         except GraphError as error:
             told = {problem.where for problem in problems}
             problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems if p.where not in told]

@@ -28,9 +28,9 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def refuse_inputs(what: str, outputs: Iterable[Path], inputs: Mapping[str, Path]) -> None:
-    """Raise `UsageError` where an output is one of the inputs; `what` writes, and `inputs` are by what people call them.
+    """Raise `UsageError` where an output is one of the inputs.
 
-    Writing begins by emptying the file, so this is to be asked before anything is opened.
+    `what` is who writes, and `inputs` are by what people call them. Writing begins by emptying the file, so this is to be asked before anything is opened.
     """
     for output in outputs:
         for name, path in inputs.items():
@@ -52,7 +52,14 @@ def clashes(
             text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
             if text and len(text) < 4096 and not any(Path(text) == path for path in written):
                 inputs.setdefault(f"the file of stages.{stage.name}.{name}", Path(text).expanduser())
+    written_by: list[tuple[StageSpec, Path]] = []
     for stage in stages:
+        mine = stage.cls.outputs(stage.options, tuple(streams))
+        for other, path in written_by:
+            if any(same_file(path, each) for each in mine):
+                yield stage, f"would write to {path}, as stage {other.name} does: choose another path"
+                break
+        written_by += [(stage, path) for path in mine if not path.is_char_device()]
         try:
             refuse_inputs("it", stage.cls.outputs(stage.options, tuple(streams)), inputs)
         except UsageError as error:

@@ -7,9 +7,10 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import streamkp
 from streamkp.cli.bench import bench_app
@@ -31,8 +32,34 @@ Exit codes: 0 done; 1 other error; 2 wrong graph, option or set-up; 3 a video so
 cannot be fetched; 5 a result could not be written or published; 130 and 143 interrupted before the end.
 """
 
+
+class _Commands(TyperGroup):
+    """The commands; what is wrong with the arguments is told with their credentials hidden."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command; ends with `SystemExit`, or returns the exit code if not `standalone_mode`."""
+        standalone = extra.pop("standalone_mode", True)
+        extra["standalone_mode"] = False
+        try:
+            done = super().main(*args, **extra)
+            code = done if isinstance(done, int) else 0
+        except StreamkpError:
+            raise
+        except Exception as error:
+            if not (hasattr(error, "show") and hasattr(error, "exit_code")):  # click's own, or typer's copy of it
+                raise
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = mask(message)  # type: ignore[attr-defined]
+            error.show()
+            code = int(error.exit_code)
+        if standalone:
+            sys.exit(code)
+        return code
+
+
 app = typer.Typer(
     name="streamkp",
+    cls=_Commands,
     help="Live video into human keypoints, 2D and 3D, for many cameras at once.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -105,7 +132,8 @@ def main() -> None:
 def _run() -> int:
     try:
         with checked_output():
-            return _command()
+            app()
+            return 0
     except ReaderGone:
         return 0
     except StreamkpError as error:
@@ -116,22 +144,6 @@ def _run() -> int:
     except Exception:
         # A defect of ours; also its traceback may hold an address with a password.
         return _complain(f"this should not have happened\n{traceback.format_exc()}", 1)
-
-
-def _command() -> int:
-    """The command's exit code; its usage errors are shown with what was typed masked."""
-    try:
-        code = app(standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except StreamkpError:
-        raise
-    except Exception as error:
-        if not (hasattr(error, "show") and hasattr(error, "exit_code")):  # click's own, or typer's copy of it
-            raise
-        if isinstance(message := getattr(error, "message", None), str):
-            error.message = mask(message)  # type: ignore[attr-defined]
-        error.show()
-        return int(error.exit_code)
 
 
 def _complain(text: str, code: int) -> int:

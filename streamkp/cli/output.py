@@ -45,8 +45,10 @@ def checked_output() -> Iterator[None]:
         io.BufferedWriter(raw), encoding=before.encoding, errors="replace", line_buffering=before.isatty()
     )
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except (ReaderGone, OutputError):
         with suppress(OSError):  # nothing more is to be written, neither here nor when the interpreter ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)

@@ -77,6 +77,8 @@ class Graph:
         Raises:
             UsageError: a variable is not set.
         """
+        # What was wrong with those that are replaced does not matter any more.
+        self._reader.problems = [p for p in self._reader.problems if p.where.partition(".")[0] != "streams"]
         self._data["streams"] = {name: {"uri": self._reader.address(uri)} for name, uri in streams.items()}
         return self
 

@@ -30,7 +30,8 @@ def same_file(one: Path, other: Path) -> bool:
 def refuse_inputs(what: str, outputs: Iterable[Path], inputs: Mapping[str, Path]) -> None:
     """Raise `UsageError` where an output is one of the inputs.
 
-    `what` is who writes, and `inputs` are by what people call them. Writing begins by emptying the file, so this is to be asked before anything is opened.
+    `what` is who writes, and `inputs` are by what people call them. Writing begins by emptying the file, so this is to
+    be asked before anything is opened.
     """
     for output in outputs:
         for name, path in inputs.items():

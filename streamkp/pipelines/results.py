@@ -147,8 +147,7 @@ def of_rows(packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[i
 
 def valid(keypoints: FloatArray) -> NDArray[np.bool_]:
     """Which of the poses (T, K, C) are there: bool (T,)."""
-    there: NDArray[np.bool_] = np.isfinite(keypoints).all(axis=(1, 2))
-    return there
+    return np.asarray(np.isfinite(keypoints).all(axis=(1, 2)), np.bool_)
 
 
 def seconds(packets: Sequence[Packet]) -> NDArray[np.int64]:

@@ -17,7 +17,5 @@ def refuse_existing(stage: str, path: Path, overwrite: bool) -> None:
             f"{stage}: {path} exists; choose another path, or replace it with --overwrite (`overwrite: true` in a "
             "graph file)"
         )
-    if path.is_dir():
-        raise UsageError(f"{stage}: {path} is a folder, not a file")
     if not path.parent.is_dir():
         raise UsageError(f"{stage}: {path} cannot be written: there is no folder {path.parent}")

@@ -39,21 +39,9 @@ def unmet(stages: Sequence[StageSpec]) -> Iterator[tuple[StageSpec, str]]:
 def idle(stages: Sequence[StageSpec]) -> Iterator[tuple[StageSpec, str]]:
     """Each stage whose work reaches nobody, and why; such a graph runs, but hardly as it was meant."""
     read = {name for stage in stages for name in stage.inputs}
-    below: dict[str, set[str]] = {stage.name: set() for stage in stages}
-    for stage in reversed(stages):
-        for name in stage.inputs:
-            if name in below:
-                below[name] |= below[stage.name] | {stage.name}
-    by_name = {stage.name: stage for stage in stages}
     for stage in stages:
         if stage.cls.kind != "sink" and stage.name not in read:
             yield stage, "no stage reads what it gives: it works for nobody"
-            continue
-        readers = [by_name[name] for name in below[stage.name]]
-        if stage.cls.gives is not None and "window" in stage.cls.gives and readers:
-            wanted = any(r.cls.gives is None or "window" in r.cls.requires(r.options) for r in readers)
-            if not wanted and all(r.cls.gives is not None for r in readers):
-                yield stage, "no stage below reads windows"
 
 
 def _missing(stage: StageSpec, what: str) -> str:

@@ -14,7 +14,9 @@ from streamkp.errors import UsageError
 from streamkp.models import zoo
 
 bench_app = typer.Typer(
-    help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.", no_args_is_help=True
+    help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 _CONVOLUTIONS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")

@@ -6,6 +6,7 @@ The few candidates of each frame come back in one copy; decoding and suppression
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from streamkp.models.networks.tflite import TFLiteNetwork
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.cuda import Input, TorchNetwork
+from streamkp.runtimes.cuda import Input, Pending, TorchNetwork
 from streamkp.vision import blazepose, efficientdet
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, letterbox, region_matrices
 
@@ -102,6 +103,24 @@ class BlazePoseDetector:
         return Detections(blazepose.body_boxes(found, width, height), best, found)
 
 
+@dataclass
+class Begun:
+    """Detections on their way."""
+
+    family: EfficientDet | BlazePoseDetector
+    frames: Sequence[DeviceImage]
+    scales: FloatArray
+    pending: Pending
+
+    def result(self) -> list[Detections]:
+        """The people of each frame, best first; waits. Raises `ModelError` if the network gave NaN."""
+        out = self.pending.result()
+        return [
+            self.family.decode(out["rows"][i], out["scores"][i], out["anchors"][i], float(self.scales[i]), frame)
+            for i, frame in enumerate(self.frames)
+        ]
+
+
 class DetectorOnDevice:
     """A `PersonDetector` whose images may be on the device already."""
 
@@ -137,20 +156,17 @@ class DetectorOnDevice:
         found: list[Detections] = []
         while len(found) < len(frames):
             try:
-                found += self._detect(frames[len(found) : len(found) + self.network.buckets[-1]])
+                found += self.begin(frames[len(found) : len(found) + self.network.buckets[-1]]).result()
             except torch.OutOfMemoryError:
                 self.network.shrink()
         return found
 
-    def _detect(self, frames: Sequence[DeviceImage]) -> list[Detections]:
+    def begin(self, frames: Sequence[DeviceImage]) -> Begun:
+        """Start on at most the largest batch of frames; the results are asked for later."""
         pixels = self.network.inputs(len(frames))["pixels"]
         with self.network.stream(), torch.no_grad():
             scales = self._family.fill(frames, pixels)
-        out = self.network.launch(len(frames)).result()
-        return [
-            self._family.decode(out["rows"][i], out["scores"][i], out["anchors"][i], float(scales[i]), frame)
-            for i, frame in enumerate(frames)
-        ]
+        return Begun(self._family, frames, scales, self.network.launch(len(frames)))
 
     def close(self) -> None:
         """Let go of the network."""

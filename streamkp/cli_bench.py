@@ -176,7 +176,6 @@ def gpu(
     batches: Annotated[str, typer.Option(help="Batch sizes to measure.")] = "1,2,4,8,16,32,64,128,256",
     streams: Annotated[str, typer.Option(help="Numbers of cameras to try.")] = "1,8,16,32,48,64,96,128,192",
     size: Annotated[str, typer.Option(help="Pictures of the cameras.")] = "1280x720",
-    models: Annotated[Path | None, typer.Option(help="A folder with the model files, in place of the cache.")] = None,
     part: Annotated[list[str] | None, typer.Option(help="Only this part (repeatable).")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Try torch.compile too, which takes minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line as each part is done.")] = False,
@@ -184,20 +183,22 @@ def gpu(
     """What a GPU gives: parity with the CPU, rates by batch beside the card's ceilings, live streams end to end."""
     zoo.require_torch("bench gpu")
     from streamkp.bench import gpu as bench
-    from streamkp.bench.gpu_files import clip, model_files
+    from streamkp.models import hub
 
     width, _, height = size.partition("x")
     try:
         numbers = [sorted({int(n) for n in text.split(",")}) for text in (batches, streams)]
         pixels = int(width), int(height)
     except ValueError:
-        raise UsageError("--batches and --streams are numbers with commas between them, --size is like 1280x720") from None
+        raise UsageError(
+            "--batches and --streams are numbers with commas between them, --size is like 1280x720"
+        ) from None
     if min(*pixels, *numbers[0], *numbers[1]) < 1 or pixels[0] % 2 or pixels[1] % 2:
         raise UsageError("--batches and --streams are at least 1, the two numbers of --size even")
     options = bench.Options(
-        models=model_files(models),
+        models={name: hub.path(name) for name in bench.MODELS},
         device=device,
-        source=clip(source),
+        source=_clip(source),
         seconds=minutes * 60,
         batches=numbers[0],
         precision=precision,
@@ -212,6 +213,16 @@ def gpu(
         typer.echo(json.dumps(figures) if as_json else _indented(figures))
     if failed:
         raise typer.Exit(1)
+
+
+def _clip(source: str | None) -> Path | None:
+    if source is None or not source.startswith("sample:"):
+        if source is not None and not Path(source).is_file():
+            raise UsageError(f"there is no file {source}; --source is a clip, an image, or sample:NAME")
+        return Path(source) if source else None
+    from streamkp.models import hub
+
+    return hub.sample(source.removeprefix("sample:"))
 
 
 def _indented(figures: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ from streamkp.vision.device_image import (
     region_matrices,
 )
 
+MODELS = ("blazepose-full", "blazepose-detector", "efficientdet-lite0")
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WIDTH, HEIGHT = 1280, 720
 WINDOW = 96  # frames that HDFormer reads
@@ -152,7 +153,9 @@ class _Bench:
         precisions = ("f32", "tf32", "f16", "bf16") if self.on_gpu else ("f32", "bf16")
         regions = self._regions(8)
         people = [(self.frames[i % len(self.frames)], region) for i, region in enumerate(regions)]
-        reference = BlazePoseOnDevice("cpu", self.o.models["blazepose-full"], device="cpu", precision="f32", buckets=(4,))
+        reference = BlazePoseOnDevice(
+            "cpu", self.o.models["blazepose-full"], device="cpu", precision="f32", buckets=(4,)
+        )
         wanted = reference.estimate(people)
         for precision in precisions:
             ours = BlazePoseOnDevice(

@@ -113,7 +113,11 @@ def streams(
             poses = estimator.estimate(crops)
             done = time.perf_counter()
             for frame, pose in zip(fresh, poses, strict=True):
-                if pose.presence > 0.5 and np.isfinite(pose.next_region).all() and 32 < pose.next_region[2] < 4 * height:
+                if (
+                    pose.presence > 0.5
+                    and np.isfinite(pose.next_region).all()
+                    and 32 < pose.next_region[2] < 4 * height
+                ):
                     regions[frame.camera] = pose.next_region
                 else:
                     regions.pop(frame.camera, None)

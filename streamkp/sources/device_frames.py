@@ -47,7 +47,9 @@ def to_device(frame: av.VideoFrame, uploader: Uploader) -> DeviceImage:
     if frame.format.name in ("yuv420p", "yuvj420p") and even:
         return uploader.planes([_plane(p, p.width) for p in frame.planes], "i420", colours)
     if frame.format.name == "nv12" and even:
-        return uploader.planes([_plane(frame.planes[0], frame.width), _plane(frame.planes[1], frame.width)], "nv12", colours)
+        return uploader.planes(
+            [_plane(frame.planes[0], frame.width), _plane(frame.planes[1], frame.width)], "nv12", colours
+        )
     return uploader.bgr(np.ascontiguousarray(frame.to_ndarray(format="bgr24"), np.uint8))
 
 

@@ -175,7 +175,9 @@ class _Rounded(nn.Module):
 def _step(graph: TFLiteGraph, operator: Operator) -> nn.Module:
     if operator.kind not in _BUILDERS:
         able = ", ".join(sorted(_BUILDERS))
-        raise ModelError(f"{graph.path} uses the operator {operator.kind}, which torch does not run here; it runs {able}")
+        raise ModelError(
+            f"{graph.path} uses the operator {operator.kind}, which torch does not run here; it runs {able}"
+        )
     if len(operator.outputs) != 1:
         raise ModelError(f"{graph.path}: {operator.kind} with {len(operator.outputs)} outputs cannot be run in torch")
     step = _BUILDERS[operator.kind](graph, operator)
@@ -207,7 +209,9 @@ def _activation(graph: TFLiteGraph, operator: Operator) -> Step:
         _RELU6: F.relu6,
     }
     if kind not in known:
-        raise ModelError(f"{graph.path}: {operator.kind} has an activation of kind {kind}, which torch does not run here")
+        raise ModelError(
+            f"{graph.path}: {operator.kind} has an activation of kind {kind}, which torch does not run here"
+        )
     return known[kind]
 
 

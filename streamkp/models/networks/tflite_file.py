@@ -127,7 +127,9 @@ def read(path: Path) -> TFLiteGraph:
     try:
         import tflite
     except ModuleNotFoundError:
-        raise ModelError(f"reading {path.name} into torch needs the tflite package: pip install 'streamkp[torch]'") from None
+        raise ModelError(
+            f"reading {path.name} into torch needs the tflite package: pip install 'streamkp[torch]'"
+        ) from None
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file")
     if path.stat().st_size > _MAX_BYTES:
@@ -240,7 +242,9 @@ def _dense(flat: Array, shape: tuple[int, ...], sparsity: Any, schema: Any) -> A
             segments, indices = _vector(of, "ArraySegments", schema), _vector(of, "ArrayIndices", schema)
             first, last = segments[place], segments[place + 1]
             counts = last - first
-            next_place = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+            next_place = (
+                np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+            )
             here = indices[next_place]
         coordinates = [np.repeat(c, counts) for c in coordinates] + [here]
         place = next_place

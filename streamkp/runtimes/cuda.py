@@ -60,9 +60,12 @@ class TorchNetwork:
         precision: str = "f32",
         buckets: Sequence[int] = BUCKETS,
         graphs: bool = True,
+        tuned: bool = True,
         compiled: bool = False,
     ) -> None:
-        """`graphs`: record CUDA graphs (no effect on a CPU). `compiled`: fuse by torch.compile, which takes minutes."""
+        """`graphs`: record CUDA graphs. `tuned`: try which of cuDNN's kernels is fastest, for some seconds at the
+        start. Neither has an effect on a CPU. `compiled`: fuse by torch.compile, which takes minutes.
+        """
         if precision not in PRECISIONS:
             raise ModelError(f"precision {precision!r} is not known; it is one of {', '.join(PRECISIONS)}")
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -70,7 +73,7 @@ class TorchNetwork:
         self.name, self.device, self.precision = name, device, precision
         self._on_gpu = device.startswith("cuda")
         self._inputs, self._outputs = dict(inputs), tuple(outputs)
-        self._dtype = PRECISIONS[precision]
+        self._dtype, self._tuned = PRECISIONS[precision], tuned
         module = module.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
         self._module: Callable[..., tuple[Tensor, ...]] = torch.compile(module, dynamic=False) if compiled else module
         self._stream = torch.cuda.Stream(device) if self._on_gpu else None
@@ -114,7 +117,7 @@ class TorchNetwork:
                 bucket.graph.replay()
                 packed = bucket.packed
             else:
-                with _arithmetic(self.precision):
+                with self._arithmetic():
                     packed = self._packed(bucket.inputs)
             assert packed is not None
             bucket.host[:samples].copy_(packed[:samples], non_blocking=True)
@@ -193,6 +196,20 @@ class TorchNetwork:
         outputs = self._module(*given)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """Full float32 unless tf32 is asked for, which torch would otherwise use in convolutions."""
+        if not self._on_gpu:
+            yield
+            return
+        cudnn, matmul, short = torch.backends.cudnn, torch.backends.cuda.matmul, self.precision != "f32"
+        before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = self._tuned, short, short
+        try:
+            yield
+        finally:
+            cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
+
     def _prepare(self, bucket: int) -> None:
         """Record the graph of one batch size; if it does not fit, that of half the size, and so on."""
         while bucket and bucket not in self._prepared:
@@ -210,7 +227,7 @@ class TorchNetwork:
             name: torch.zeros((size, *of.shape), dtype=of.dtype, device=self.device)
             for name, of in self._inputs.items()
         }
-        with _RECORDING, torch.no_grad(), _arithmetic(self.precision):
+        with _RECORDING, torch.no_grad(), self._arithmetic():
             with self.stream():
                 for _ in range(_WARM_UP if self._on_gpu else 1):
                     outputs = self._forward(inputs)
@@ -268,18 +285,6 @@ class Pending:
             found[name] = rows[:, start : start + size].reshape(len(rows), *shape)
             start += size
         return found
-
-
-@contextmanager
-def _arithmetic(precision: str) -> Iterator[None]:
-    """Full float32 unless tf32 is asked for, which torch would otherwise use in convolutions; kernels by trial."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, precision != "f32", precision != "f32"
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def _closed(*_: Tensor) -> tuple[Tensor, ...]:

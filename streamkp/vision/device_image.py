@@ -294,8 +294,8 @@ def _letterbox(bytes_: Tensor, table: Tensor, out: Tensor, fill: int) -> None:
 _AFFINE, _LETTERBOX = _affine, _letterbox
 
 
-def compile_kernels() -> None:
-    """Fuse the cropping into one kernel each by torch.compile, at its first use; needs Triton."""
+def compile_kernels(on: bool = True) -> None:
+    """Fuse the cropping into one kernel each by torch.compile, at its first use; needs Triton. `on=False`: as before."""
     global _AFFINE, _LETTERBOX
-    _AFFINE = torch.compile(_affine, dynamic=True)
-    _LETTERBOX = torch.compile(_letterbox, dynamic=True)
+    _AFFINE = torch.compile(_affine, dynamic=True) if on else _affine
+    _LETTERBOX = torch.compile(_letterbox, dynamic=True) if on else _letterbox

@@ -133,6 +133,7 @@ class DetectorOnDevice:
         precision: str = "f16",
         buckets: Sequence[int] = BUCKETS,
         graphs: bool = True,
+        tuned: bool = True,
         compiled: bool = False,
     ) -> None:
         """Raises `ModelError` if `device` and `precision` cannot be had."""
@@ -147,6 +148,7 @@ class DetectorOnDevice:
             precision=precision,
             buckets=buckets,
             graphs=graphs,
+            tuned=tuned,
             compiled=compiled,
         )
 

@@ -5,7 +5,8 @@ in torch's channels-last memory here, which are the same bytes. There is no cont
 the device, so a module can be captured in a CUDA graph or compiled.
 
 Quantised networks compute in real numbers that are rounded to the file's integer grid after every operator, as
-OpenVINO does; results differ from integer arithmetic where a sum falls between two integers.
+OpenVINO does; results differ from integer arithmetic where a sum falls between two integers. In half precisions,
+whose own rounding is of the same size, they are only kept within the range of the grid.
 """
 
 from __future__ import annotations
@@ -166,10 +167,10 @@ class _Rounded(nn.Module):
         self._low, self._high = grid.low, grid.high
 
     def forward(self, *x: Tensor) -> Tensor:
-        y = self.step(*x)
-        if y.dtype == torch.bfloat16:  # eight bits of it cannot count to 255 above the zero point
-            y = y.float()
-        return torch.fake_quantize_per_tensor_affine(y, self._scale, self._zero, self._low, self._high).to(x[0].dtype)
+        y: Tensor = self.step(*x)
+        if y.dtype != torch.float32:
+            return y.clamp((self._low - self._zero) * self._scale, (self._high - self._zero) * self._scale)
+        return torch.fake_quantize_per_tensor_affine(y, self._scale, self._zero, self._low, self._high)
 
 
 def _step(graph: TFLiteGraph, operator: Operator) -> nn.Module:

@@ -84,6 +84,7 @@ class BlazePoseOnDevice:
         precision: str = "f16",
         buckets: Sequence[int] = BUCKETS,
         graphs: bool = True,
+        tuned: bool = True,
         compiled: bool = False,
     ) -> None:
         """Raises `ModelError` if the file is not this network, or `device` and `precision` cannot be had."""
@@ -100,6 +101,7 @@ class BlazePoseOnDevice:
             precision=precision,
             buckets=buckets,
             graphs=graphs,
+            tuned=tuned,
             compiled=compiled,
         )
 

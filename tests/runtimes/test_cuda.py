@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from streamkp.errors import ModelError
 from streamkp.runtimes.cuda import Input, TorchNetwork
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]),
-]  # fmt: skip
+CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 INPUTS = {"image": Input((8, 8, 3), torch.uint8), "shift": Input((1,))}
 
 
@@ -141,14 +139,15 @@ def test_networks_of_two_threads_do_not_mix(device: str) -> None:
     """One is opened, which records graphs, while the other runs."""
     first = _open(device)
     given = [_given(n) for n in (1, 2, 3, 4)]
+    wanted = [_wanted(x)[0] for x in given]
     wrong: list[str] = []
     stop = threading.Event()
 
     def work() -> None:
         try:
             while not stop.is_set():
-                for x in given:
-                    if not np.allclose(first(x)["map"], _wanted(x)[0], atol=1e-5):
+                for x, want in zip(given, wanted, strict=True):
+                    if not np.allclose(first(x)["map"], want, atol=1e-5):
                         wrong.append("differs")
         except Exception as error:
             wrong.append(repr(error))
@@ -157,8 +156,8 @@ def test_networks_of_two_threads_do_not_mix(device: str) -> None:
     thread.start()
     try:
         second = _open(device)
-        for x in given:
-            np.testing.assert_allclose(second(x)["map"], _wanted(x)[0], atol=1e-5)
+        for x, want in zip(given, wanted, strict=True):
+            np.testing.assert_allclose(second(x)["map"], want, atol=1e-5)
     finally:
         stop.set()
         thread.join()

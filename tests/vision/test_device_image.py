@@ -10,10 +10,10 @@ from streamkp.vision.crop import crop
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, letterbox, region_matrices, yuv_to_rgb
 from streamkp.vision.letterbox import letterbox_corner
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]),
-]  # fmt: skip
+CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+# The range that streamkp asks for; from 5 on warpAffine no longer rounds places to 1/32 pixel.
+OPENCV_4 = pytest.mark.skipif(int(cv2.__version__.split(".")[0]) > 4, reason="another arithmetic than OpenCV 4")
 
 
 def _picture(width: int, height: int, seed: int = 0) -> Image:
@@ -32,6 +32,7 @@ def _regions(count: int) -> np.ndarray:
     )
 
 
+@OPENCV_4
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("border", "black"), [(cv2.BORDER_REPLICATE, False), (cv2.BORDER_CONSTANT, True)])
 def test_crops_of_many_frames_are_those_of_opencv(device: str, border: int, black: bool) -> None:
@@ -85,7 +86,29 @@ def test_yuv_frames_become_the_same_colours(device: str, layout: str) -> None:
     wanted = np.empty((40, 40, 3), np.uint8)
     for i, region in enumerate(regions):
         crop(converted, region, wanted)
-        assert np.abs(out[i].cpu().numpy()[..., ::-1].astype(int) - wanted).max() <= 2
+        difference = np.abs(out[i].cpu().numpy()[..., ::-1].astype(int) - wanted)
+        assert difference.max() <= 4
+        assert difference.mean() <= 0.5
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("black", [False, True])
+def test_the_gpu_gives_the_pixels_of_the_cpu(black: bool) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        uploader = Uploader(device)
+        images = [uploader.bgr(picture) for picture in PICTURES] + [uploader.planes(_yuv(PICTURES[0], "i420"), "i420")]
+        crops = torch.zeros((30, 48, 40, 3), dtype=torch.uint8, device=device)
+        which = [i % 4 for i in range(30)]
+        crop_affine(images, which, region_matrices(_regions(30), 40, 48), crops, black_outside=black)
+        boxes = torch.zeros((4, 64, 64, 3), dtype=torch.uint8, device=device)
+        letterbox(images, boxes, fill=9)
+        found.append(torch.cat([crops.cpu().flatten(), boxes.cpu().flatten()]).int())
+    difference = (found[0] - found[1]).abs()
+    # Sines of the last digit differently rounded may move a place by 1/32 pixel; so few, and so little.
+    assert (difference > 0).float().mean() <= 1e-3
+    assert difference.max() <= 8
 
 
 @pytest.mark.parametrize("device", DEVICES)

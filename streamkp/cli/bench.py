@@ -230,7 +230,7 @@ def gpu(
     """What a GPU gives: parity with the CPU, rates by batch beside the card's ceilings, live streams end to end."""
     zoo.require_torch("bench gpu")
     from streamkp.bench import gpu as bench
-    from streamkp.models import hub
+    from streamkp.hub import store
 
     width, _, height = size.partition("x")
     try:
@@ -243,7 +243,7 @@ def gpu(
     if min(*pixels, *numbers[0], *numbers[1]) < 1 or pixels[0] % 2 or pixels[1] % 2:
         raise UsageError("--batches and --streams are at least 1, the two numbers of --size even")
     options = bench.Options(
-        models={name: hub.path(name) for name in bench.MODELS},
+        models={name: store.path(name) for name in bench.MODELS},
         device=device,
         source=_clip(source),
         seconds=minutes * 60,
@@ -267,9 +267,9 @@ def _clip(source: str | None) -> Path | None:
         if source is not None and not Path(source).is_file():
             raise UsageError(f"there is no file {source}; --source is a clip, an image, or sample:NAME")
         return Path(source) if source else None
-    from streamkp.models import hub
+    from streamkp.hub import store
 
-    return hub.sample(source.removeprefix("sample:"))
+    return store.sample(source.removeprefix("sample:"))
 
 
 def _indented(figures: dict[str, Any]) -> str:

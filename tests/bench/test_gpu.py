@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from streamkp.cli_bench import bench_app
 from typer.testing import CliRunner
 
 from streamkp.bench import gpu
-from streamkp.cli_bench import bench_app
-from streamkp.models import hub
+from streamkp.hub import store
 
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -19,9 +19,9 @@ CUDA = pytest.param(
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, Path]:
-    if missing := [name for name in gpu.MODELS if not hub.is_cached(name)]:
+    if missing := [name for name in gpu.MODELS if not store.is_cached(name)]:
         pytest.skip(f"needs {missing[0]} in the cache: streamkp models pull {missing[0]}")
-    return {name: hub.path(name) for name in gpu.MODELS}
+    return {name: store.path(name) for name in gpu.MODELS}
 
 
 def _run(device: str, models: dict[str, Path], parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:

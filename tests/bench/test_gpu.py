@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from streamkp.cli_bench import bench_app
+from streamkp.cli.bench import bench_app
 from typer.testing import CliRunner
 
 from streamkp.bench import gpu

@@ -104,6 +104,10 @@ class Reader:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._container.close()
 
+    def close(self) -> None:
+        """Let go of the source."""
+        self._container.close()
+
     @property
     def duration(self) -> int | None:
         """Announced length in ns, over all streams; a guess unless `measured`; None where it is unknown."""

@@ -31,7 +31,7 @@ TURNS: dict[Rotate, Orientation] = {  # degrees clockwise
     180: Orientation(False, mirror_x=True, mirror_y=True),
     270: Orientation(True, mirror_x=False, mirror_y=True),
 }
-_UNKNOWN_TYPES = range(max(each.value for each in Type) + 1, 48)  # of side data, to PyAV
+_UNKNOWN_TYPES = range(len(Type), 48)  # of side data, to PyAV
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:

@@ -131,7 +131,8 @@ class Timeline:
         before_width, before_height = self._size
         alike = abs(width * before_height - before_width * height) <= SAME_SHAPE * before_width * height
         if alike and width <= before_width:
-            return cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+            enlarged: Image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR), np.uint8)
+            return enlarged
         self._size = width, height
         self._epoch += 1
         return image

@@ -192,8 +192,9 @@ class Pipeline:
 
             For a film these are lists of T such arrays where all persons are asked for, and arrays (T, ...) where it
             is the main one, with NaN in frames in which this person is not seen (hands and faces: lists either way).
-            Besides: `incomplete`, where a film could not be read to its end: the reason; `timestamps`, T of hh:mm:ss.mmm (films and 3D); `tracks`, the ids that link the persons of one
-            frame to those of the next (all persons); `skeleton`, the joint layout; `output_video` where asked for.
+            Besides: `timestamps`, T of hh:mm:ss.mmm (films and 3D); `incomplete`, the reason why a film could not be
+            read to its end, where that is so; `tracks`, the ids that link the persons of one frame to those of the
+            next (all persons); `skeleton`, the joint layout; `output_video` where asked for.
 
         Raises:
             UsageError: the input is of no known kind, or a camera.

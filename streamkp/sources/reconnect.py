@@ -70,7 +70,7 @@ def keep_connected(
         if not timeline.frames and not wait_for_source:
             raise failure
         pause = max(wait, REFUSED_WAIT) if isinstance(failure, AccessRefused) else wait
-        pause *= 1 + JITTER * random.random()  # noqa: S311
+        pause *= 1 + JITTER * random.random()
         gone = (stream.clock.monotonic() - lost_at) / NANO
         if give_up_after is not None and gone + wait > give_up_after:
             raise SourceError(f"{failure}; gave up {gone:.0f} s after the last frame")

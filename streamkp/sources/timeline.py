@@ -171,7 +171,9 @@ class Timeline:
                 self._stamped = True
                 self._pace.keeps(stamp, now)
             return stamp or 0
-        invented = last + max(NUDGE, since if self._usual is None else min(since, 2 * self._usual))
+        # In a burst, too, a frame lies between its neighbours.
+        usual = self._usual
+        invented = last + max(NUDGE, since if usual is None else min(max(since, usual // 2), 2 * usual))
         if stamp is None:
             return last + max(NUDGE, since)
         pts = self._judged(stamp, last, since, invented)

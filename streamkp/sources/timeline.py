@@ -266,6 +266,7 @@ class BestEffort:
         self._last_dts: int | None = None
         self._distance: int | None = None  # from dts to pts
         self._fixed = True
+        self._step = 0  # between the last two decoding times
 
     def packet(self, pts: int | None, dts: int | None) -> None:
         """Take in a packet, before it is decoded."""
@@ -279,6 +280,12 @@ class BestEffort:
     def time(self, pts: int | None, dts: int | None, reorders: bool) -> int | None:
         """The time of the next frame out of the decoder, in the unit of `pts` and `dts`; None where neither tells."""
         if reorders and self._fixed and self._distance is not None:
+            # The last frames come out of the decoder without a packet, and so without a decoding time.
+            if dts is None and self._last_dts is not None:
+                dts = self._last_dts + self._step
+            if dts is not None:
+                self._step = dts - self._last_dts if self._last_dts is not None else 0
+                self._last_dts = dts
             return dts
         if dts is not None:
             self._faulty_dts += self._last_dts is not None and dts <= self._last_dts

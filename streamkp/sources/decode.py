@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,8 +16,8 @@ from streamkp.errors import SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import Packet
 from streamkp.sources.camera import camera_session
-from streamkp.sources.container import Reader
-from streamkp.sources.network import SCHEMES, Transport, is_web, looks_like_file, open_network, session
+from streamkp.sources.container import MULTIPART, Reader
+from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.reconnect import NotLive, keep_connected
 from streamkp.sources.timeline import Picture, Timeline
@@ -101,12 +102,13 @@ class Decode(Source):
 
     def _connected(self, stream: StreamContext, timeline: Timeline) -> Iterator[Packet]:
         guess = self.is_live(stream.uri)
+        endings: list[Ending] = []
         asked = stream.live != guess  # the graph file says `live:`, which holds whatever the server says
         try:
             yield from keep_connected(
                 stream,
                 timeline,
-                lambda: self._connect(stream, timeline, asked),
+                lambda: self._connect(stream, timeline, asked, endings),
                 max_wait=self.options.reconnect_max_wait,
                 give_up_after=self.options.give_up_after,
                 wait_for_source=guess and self._waits(),
@@ -122,7 +124,9 @@ class Decode(Source):
         engine = self.context.engine
         return engine is not None and len(engine.stats()["streams"]) > 1
 
-    def _connect(self, stream: StreamContext, timeline: Timeline, asked: bool) -> Iterator[Picture]:
+    def _connect(
+        self, stream: StreamContext, timeline: Timeline, asked: bool, endings: list[Ending]
+    ) -> Iterator[Picture]:
         if (camera := _camera(stream.uri)) is not None:
             return camera_session(stream, camera, self.options.timeout, self.options.rotate)
         reader = self._open_network(stream)
@@ -132,7 +136,10 @@ class Decode(Source):
             self._found_live(stream, reader)
             stream.live = stream.live if asked else True
         timeline.paced = reader.format not in ("hls", "dash")
-        return session(stream, reader, self.options.timeout)
+        pictures = session(stream, reader, self.options.timeout)
+        if is_web(stream.uri) and reader.format not in (MULTIPART, "hls", "dash"):
+            return _until_repeated(stream, pictures, endings)
+        return pictures
 
     def _found_live(self, stream: StreamContext, reader: Reader) -> None:
         """A web address has turned out to have no end."""
@@ -175,6 +182,30 @@ class Decode(Source):
             max_pixels=self.options.max_pixels,
             rotate=self.options.rotate,
         )
+
+
+Ending = tuple[int, int, int]  # number of pictures, checksums of the first and the last
+
+
+def _until_repeated(stream: StreamContext, pictures: Iterator[Picture], endings: list[Ending]) -> Iterator[Picture]:
+    """The pictures of one connection; it is the proper end if the connection before brought just the same.
+
+    Some servers do not say how long a file is; no camera sends twice the same.
+    """
+    count, first, last = 0, None, None
+    try:
+        for picture in pictures:
+            count, last = count + 1, picture.image
+            first = zlib.crc32(last) if first is None else first
+            yield picture
+    except Ended:
+        if first is None or last is None:
+            raise
+        ending = count, first, zlib.crc32(last)
+        if ending not in endings:
+            endings[:] = [ending]
+            raise
+        stream.log.warning("%s ends the same way each time: it is a file, not a camera", stream.label)
 
 
 def _camera(uri: str) -> int | None:

@@ -36,6 +36,10 @@ class AccessRefused(SourceError):
     """The server wants another user name or password."""
 
 
+class Ended(SourceError):
+    """The server ended a connection that had worked."""
+
+
 def is_web(uri: str) -> bool:
     """Whether an address may name a file as well as something live: what the server sends tells (`Reader.finite`)."""
     return uri.partition("://")[0].lower() in ("http", "https")
@@ -137,7 +141,7 @@ def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[P
             return
         end = reader.announced_end
         if end is None or reader.end < end - NANO:
-            raise SourceError(f"{stream.label}: the server ended the connection")
+            raise Ended(f"{stream.label}: the server ended the connection")
 
 
 def _downloaded(uri: str, timeout: float) -> BinaryIO:

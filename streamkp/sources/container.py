@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -237,9 +237,8 @@ class Reader:
         known = [stream for stream in films if stream.codec_context is not None]
         if films and not known:
             raise SourceError(f"{self.label}: its video codec is not supported by the installed PyAV; convert it first")
-        if picture and any(stream.disposition & Disposition.dependent for stream in known):
-            self._grid = self._tiles(raw)
-            return next(stream for stream in known if stream.id in self._grid.tiles)
+        if picture and (len(known) > 1 or known[0].disposition & Disposition.dependent):
+            return self._primary(known, raw)
         if known:
             return max(known, key=_prominence)
         kinds = sorted({stream.type for stream in self._container.streams} - {"video"})
@@ -248,21 +247,25 @@ class Reader:
             "name a video or image file"
         )
 
-    def _tiles(self, raw: Callable[[], BinaryIO] | None) -> heif.Grid:
+    def _primary(self, known: Sequence[VideoStream], raw: Callable[[], BinaryIO] | None) -> VideoStream:
+        """The stream of the main picture, or of the first tile where it is a grid of them."""
         try:
             if raw is None:
                 raise heif.NotAGrid("over this kind of address that is not supported")
             with raw() as file:
-                grid = heif.read_grid(file)
-            there = {stream.id for stream in self._container.streams.video if stream.codec_context is not None}
-            if not there.issuperset(grid.tiles):
+                main = heif.read_primary(file)
+            wanted = (main,) if isinstance(main, int) else main.tiles
+            found = {stream.id: stream for stream in known}
+            if not wanted or not set(wanted) <= set(found):
                 raise heif.NotAGrid("some of them are missing")
         except (heif.NotAGrid, OSError) as error:
             raise SourceError(
                 f"{self.label} is a picture made of tiles that cannot be put together: {error}; save it as JPEG or PNG"
             ) from None
-        self._check_size(grid.width, grid.height)
-        return grid
+        if isinstance(main, heif.Grid):
+            self._check_size(main.width, main.height)
+            self._grid = main
+        return found[wanted[0]]
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:

@@ -54,24 +54,27 @@ class Grid:
         return image
 
 
-def read_grid(file: BinaryIO) -> Grid:
-    """The grid that is the primary picture of an opened HEIF or AVIF file.
+def read_primary(file: BinaryIO) -> Grid | int:
+    """The primary picture of an opened HEIF or AVIF file: a grid, or the id of a single item.
 
     Raises:
-        NotAGrid: it is something else, or damaged.
+        NotAGrid: it is put together in another way, or damaged.
     """
     try:
-        return _grid(file)
+        return _primary(file)
     except (IndexError, KeyError, ValueError, OverflowError):
         raise NotAGrid("its description is damaged") from None
 
 
-def _grid(file: BinaryIO) -> Grid:
+def _primary(file: BinaryIO) -> Grid | int:
     meta = _meta(file)
     boxes = dict(_boxes(meta[4:]))
     primary = _number(boxes["pitm"][4:], 0, 4 if boxes["pitm"][0] else 2)
-    if (kind := _item_types(boxes["iinf"]).get(primary)) != "grid":
-        raise NotAGrid(f"its main picture is of the kind {kind!r}")
+    kind = _item_types(boxes["iinf"]).get(primary)
+    if kind in ("iden", "iovl", "tmap", None):
+        raise NotAGrid(f"its main picture is of the kind {kind}")
+    if kind != "grid":
+        return primary
     data = _item_data(file, boxes, primary)
     size = 4 if data[1] & 1 else 2
     rows, columns = data[2] + 1, data[3] + 1

@@ -31,7 +31,7 @@ TURNS: dict[Rotate, Orientation] = {  # degrees clockwise
     180: Orientation(False, mirror_x=True, mirror_y=True),
     270: Orientation(True, mirror_x=False, mirror_y=True),
 }
-_UNKNOWN_TYPES = range(len(Type), 48)  # of side data, to PyAV
+_OTHER_SIDE_DATA = [number for number in range(64) if number != Type.DISPLAYMATRIX.value]
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
@@ -41,11 +41,8 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     """
     # Of a tiny copy: PyAV ties a frame whose side data is asked for into a cycle, and its pixels would wait for the
     # garbage collector, to which it is a small thing. In BGR: not every format can be written.
-    frame = frame.reformat(width=16, height=16, format="bgr24")
-    try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know the type of some other side data of this frame (EXIF, as of 18.1)
-        matrix = _without_unknown(frame).side_data.get("DISPLAYMATRIX")
+    tiny = _with_matrix_only(frame.reformat(width=16, height=16, format="bgr24"))
+    matrix = tiny.side_data.get("DISPLAYMATRIX")
     return of_matrix(bytes(matrix)) if isinstance(matrix, SideData) else UPRIGHT
 
 
@@ -58,11 +55,12 @@ def of_matrix(matrix: bytes) -> Orientation:
     return Orientation(False, mirror_x=bool(a < 0), mirror_y=bool(d < 0))
 
 
-def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame without the side data that PyAV cannot name."""
+def _with_matrix_only(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame without other side data: of some PyAV does not know the type (EXIF), and what has a name of its own
+    (colour profiles) it frees twice, as of 18.1."""
     graph = Graph()
     nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))]
-    nodes += [graph.add("sidedata", f"mode=delete:type={number}") for number in _UNKNOWN_TYPES]
+    nodes += [graph.add("sidedata", f"mode=delete:type={number}") for number in _OTHER_SIDE_DATA]
     nodes.append(graph.add("buffersink"))
     for node, following in pairwise(nodes):
         node.link_to(following)

@@ -14,9 +14,7 @@ from streamkp.sources.orientation import TURNS, UPRIGHT, Rotate, upright
 from streamkp.sources.timeline import NANO, Picture
 
 
-def camera_session(
-    stream: StreamContext, index: int, timeout: float, rotate: Rotate = "auto"
-) -> Iterator[Picture]:
+def camera_session(stream: StreamContext, index: int, timeout: float, rotate: Rotate = "auto") -> Iterator[Picture]:
     """The pictures of camera `index` until it is unplugged, turned by `rotate`; `pts` counts from the first one.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +49,7 @@ class Reader:
 
     def __init__(
         self,
-        target: str,
+        target: str | BinaryIO,
         label: str,
         *,
         threads: int,
@@ -69,9 +70,9 @@ class Reader:
         self._max_pixels = max_pixels
         self._rotate = rotate
         self._grid: heif.Grid | None = None
-        self._container: InputContainer = av.open(
-            target, options=dict(options or {}), timeout=timeout, metadata_errors="replace"
-        )
+        opened = av.open(target, "r", options=dict(options or {}), timeout=timeout, metadata_errors="replace")
+        assert isinstance(opened, InputContainer)
+        self._container = opened
         self.format = self._container.format.name.split(",")[0]
         self.measured = self.format in MEASURED
         # The demuxers of single pictures; `Clip.still` says what that means for results.
@@ -147,7 +148,7 @@ class Reader:
             return
         convert, times = VideoReformatter(), BestEffort()
         rotation, turn = None, TURNS.get(self._rotate, UPRIGHT)
-        for packet in self._container.demux():
+        for packet in self._demuxed():
             mine = packet.stream.index == self._video.index
             if look(mine):
                 return
@@ -182,6 +183,19 @@ class Reader:
                 if time is not None and frame.time_base is not None and not self._bare:
                     pts = int(time * NANO * frame.time_base)
                 yield Picture(self._image(frame, convert, turn), pts, self.step)
+
+    def _demuxed(self) -> Iterator[av.Packet[Stream]]:
+        """All packets, and those that empty the decoders."""
+        unknown = self._length() < 0
+        try:
+            yield from self._container.demux()
+        except OSError as error:
+            # To FFmpeg the end of what a server sends without saying how long it is looks like a failure (HTTP/1.0).
+            if not unknown or error.errno != errno.EIO:
+                raise
+            last: av.Packet[Stream] = av.Packet()
+            last.stream = self._video
+            yield last
 
     def _image(self, frame: av.VideoFrame, convert: VideoReformatter, turn: Orientation) -> Image:
         width, height = self._square(frame.width, frame.height)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
-from streamkp.packet import Packet
+from streamkp.packet import Image, Packet
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import MULTIPART, Reader
 from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
@@ -196,16 +196,20 @@ def _until_repeated(stream: StreamContext, pictures: Iterator[Picture], endings:
     try:
         for picture in pictures:
             count, last = count + 1, picture.image
-            first = zlib.crc32(last) if first is None else first
+            first = _checksum(last) if first is None else first
             yield picture
     except Ended:
         if first is None or last is None:
             raise
-        ending = count, first, zlib.crc32(last)
+        ending = count, first, _checksum(last)
         if ending not in endings:
             endings[:] = [ending]
             raise
         stream.log.warning("%s ends the same way each time: it is a file, not a camera", stream.label)
+
+
+def _checksum(image: Image) -> int:
+    return zlib.crc32(memoryview(image))
 
 
 def _camera(uri: str) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import BinaryIO, Literal
+from typing import Literal
 from urllib.parse import unquote
 from urllib.request import Request, urlopen
 
@@ -94,8 +94,24 @@ def open_network(
         )
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         raise AccessRefused(f"{stream.label}: {_reason(error, timeout)}") from None
+    except av.error.PatchWelcomeError:
+        if not is_web(stream.uri):
+            raise SourceError(f"{stream.label}: what the server sends is not supported") from None
     except av.FFmpegError as error:
         raise SourceError(f"{stream.label}: {_reason(error, timeout)}") from None
+    # FFmpeg wants to jump about in some files, and the server does not let it.
+    try:
+        data = _downloaded(stream.uri, timeout)
+        return Reader(
+            data,
+            stream.label,
+            threads=threads,
+            max_pixels=max_pixels,
+            rotate=rotate,
+            raw=lambda: BytesIO(data.getvalue()),
+        )
+    except (OSError, av.FFmpegError):
+        raise SourceError(f"{stream.label}: what the server sends is not supported; download it first") from None
 
 
 def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[Picture]:
@@ -144,7 +160,7 @@ def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[P
             raise Ended(f"{stream.label}: the server ended the connection")
 
 
-def _downloaded(uri: str, timeout: float) -> BinaryIO:
+def _downloaded(uri: str, timeout: float) -> BytesIO:
     """The bytes behind a web address. Raises `OSError`, without the address in its text."""
     scheme, _, rest = uri.partition("://")
     host, slash, path = rest.partition("/")

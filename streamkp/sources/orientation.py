@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData
 
 from streamkp.packet import Image
 
@@ -31,7 +31,8 @@ TURNS: dict[Rotate, Orientation] = {  # degrees clockwise
     180: Orientation(False, mirror_x=True, mirror_y=True),
     270: Orientation(True, mirror_x=False, mirror_y=True),
 }
-_OTHER_SIDE_DATA = [number for number in range(64) if number != Type.DISPLAYMATRIX.value]
+_MATRIX = 6  # AV_FRAME_DATA_DISPLAYMATRIX
+_OTHER_SIDE_DATA = [number for number in range(64) if number != _MATRIX]
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:

@@ -113,9 +113,7 @@ def test_a_size_that_changes(cases: Path, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("name", ["mjpeg.avi", "mpeg4.avi", "flv1.flv", "wmv2.wmv"])
-def test_a_last_picture_that_stands(
-    cases: Path, watch: Watch, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_last_picture_that_stands(cases: Path, watch: Watch, name: str, caplog: pytest.LogCaptureFixture) -> None:
     seen = watch(cases / "still-end-cut-off" / f"still_end_{name}")
     assert seen.error is None
     assert len(seen.packets) == 30
@@ -204,7 +202,9 @@ def test_a_bare_stream_goes_by_the_rate_in_its_own_header(suffix: str, tmp_path:
 def test_two_recordings_in_one_file(tmp_path: Path, watch: Watch) -> None:
     one = tmp_path / "a"
     one.mkdir()
-    late = Film("ts", "libx264", times=[60_000 + 40.0 * n for n in range(8)], options=PLAIN).write(tmp_path).read_bytes()
+    late = (
+        Film("ts", "libx264", times=[60_000 + 40.0 * n for n in range(8)], options=PLAIN).write(tmp_path).read_bytes()
+    )
     early = Film("ts", "libx264", options=PLAIN).write(one).read_bytes()
     path = tmp_path / "both.ts"
     path.write_bytes(late + early)

@@ -50,8 +50,8 @@ CODECS = [
     Film("apng", "apng", "rgb24"),
 ]  # fmt: skip
 # Those that a NUT file names without doubt.
-RAW = [f for f in ("rgb555le", "nv12", "nv21", "yuyv422", "yuv411p", "yuv440p", "rgba64le",
-                   "abgr", "0rgb", "gbrpf32le", "yuva420p", "bgr48le", "gbrap12be", "y210le")]  # fmt: skip
+RAW = ["rgb555le", "nv12", "nv21", "yuyv422", "yuv411p", "yuv440p", "rgba64le",
+                   "abgr", "0rgb", "gbrpf32le", "yuva420p", "bgr48le", "gbrap12be", "y210le"]  # fmt: skip
 
 
 def encoders() -> set[str]:
@@ -219,5 +219,14 @@ def test_exif_orientations_as_opencv_shows_them(orientation: int, suffix: str, t
     assert expected is not None
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 3
-    turned = [(0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 1, 0), (2, 3, 0, 1), (0, 2, 1, 3), (2, 0, 3, 1), (3, 1, 2, 0), (1, 3, 0, 2)]
+    turned = [
+        (0, 1, 2, 3),
+        (1, 0, 3, 2),
+        (3, 2, 1, 0),
+        (2, 3, 0, 1),
+        (0, 2, 1, 3),
+        (2, 0, 3, 1),
+        (3, 1, 2, 0),
+        (1, 3, 0, 2),
+    ]
     check_scene(image, 3, turned[orientation - 1])

@@ -100,7 +100,9 @@ def test_a_picture_on_a_server_is_one_picture(tmp_path: Path, watch: Watch, file
 @pytest.mark.parametrize("suffix", ["ts", "mpg", "flv", "gif", "mkv", "mp4"])
 def test_a_film_on_a_server_ends_whatever_its_name(tmp_path: Path, watch: Watch, files: str, suffix: str) -> None:
     codec = {"gif": "gif", "mpg": "mpeg2video"}.get(suffix, "libx264")
-    film = Film(suffix, codec, "rgb8" if suffix == "gif" else "yuv420p", base=Fraction(1, 25), tolerance=40, precision=10)
+    film = Film(
+        suffix, codec, "rgb8" if suffix == "gif" else "yuv420p", base=Fraction(1, 25), tolerance=40, precision=10
+    )
     film.write(tmp_path).rename(tmp_path / "film")
     for address in (f"{files}/film", f"{files}/film?from=app#t"):
         seen = watch(address)
@@ -157,7 +159,7 @@ def test_video_that_stops_while_other_data_come() -> None:
                 clock.time += 100_000_000
             yield from ()
 
-    with pytest.raises(SourceError, match="no video for 2.5 s, although other data come"):
+    with pytest.raises(SourceError, match=r"no video for 2\.5 s, although other data come"):
         list(session(stream, cast(Any, Chatty(False)), 2.5))
     with pytest.raises(SourceError, match="no picture that can be decoded for 15 s"):
         list(session(stream, cast(Any, Chatty(True)), 2.5))

@@ -71,7 +71,6 @@ class Engine:
         self._source_open = False
         self._failed_sinks: set[str] = set()
         self._started_at = 0
-        self._is_live: dict[str, bool] = {}
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -185,7 +184,8 @@ class Engine:
 
     def is_live(self, name: str) -> bool:
         """Whether a stream drops frames rather than wait."""
-        return self._is_live.get(name, False)
+        feed = self._feeds.get(name)
+        return feed is not None and feed.stream.live
 
     def remove_stream(self, name: str) -> None:
         """End one stream after its current frame without touching the others, and forget its figures.
@@ -409,14 +409,12 @@ class Engine:
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
         stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
         stream.on_status = self._count_live
-        self._is_live[name] = live
         feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self)
         return feed
 
     def _forget(self, stream: str) -> None:
         with self._lock:
             self._feeds.pop(stream, None)
-            self._is_live.pop(stream, None)
             self._removed.discard(stream)
         for runner in self._runners:
             runner.forget_figures(stream)

@@ -106,9 +106,9 @@ def _jobs(files: Sequence[str], out: Path, video: bool) -> list[tuple[str, Path]
         (file, out / f"{stem if stems.count(stem) == 1 else f'{stem}-{_digest(file)}'}.json")
         for file, stem in zip(files, stems, strict=True)
     ]
-    inputs = {mask_address(file): path for file in files if (path := Decode.file_of(file)) is not None}
+    inputs = {f"the input {mask_address(file)}": path for file in files if (path := Decode.file_of(file)) is not None}
     for _, target in jobs:
-        refuse_inputs("this", [target, *([target.with_suffix(".mp4")] if video else [])], inputs)
+        refuse_inputs("infer", [target, *([target.with_suffix(".mp4")] if video else [])], inputs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

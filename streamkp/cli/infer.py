@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import streamkp
+from streamkp.cli.output import printable
 from streamkp.errors import OutputError, StreamkpError, UsageError
 from streamkp.graph.outputs import refuse_inputs
 from streamkp.sources.decode import Decode
@@ -156,7 +157,7 @@ def _finished(about: dict[str, Any], target: Path, video: bool) -> bool:
 
 def _one(run: Any, about: dict[str, Any], source: str, target: Path, video: bool, progress: Progress) -> None:
     """Work on one file. The JSON comes last: where it is, the video is too."""
-    row = progress.add_task(target.stem, total=None)
+    row = progress.add_task(printable(target.stem), total=None)
 
     def show(done: int, total: int | None) -> None:
         progress.update(row, completed=done, total=total)

@@ -250,8 +250,8 @@ class _Validation:
         for key, value in data.items():
             where = f"streams.{key}"
             self._name(where, key)
-            entry = {"uri": str(value)} if isinstance(value, str | int) else value
-            if isinstance(entry, dict) and isinstance(entry.get("uri"), int):
+            entry = {"uri": str(value)} if isinstance(value, str | int | Path) else value
+            if isinstance(entry, dict) and isinstance(entry.get("uri"), int | Path):
                 entry = entry | {"uri": str(entry["uri"])}
             try:
                 streams[str(key)] = StreamSpec.model_validate(entry)

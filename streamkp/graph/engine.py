@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from streamkp.errors import SourceError, StreamkpError, UsageError
-from streamkp.graph import report
+from streamkp.graph import outputs, report
 from streamkp.graph.channel import Channel, Policy
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
@@ -28,7 +28,7 @@ from streamkp.graph.source_runner import SourceRunner
 from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StageSpec, StreamSpec
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
 from streamkp.packet import Packet
-from streamkp.uris import mask
+from streamkp.uris import mask_address
 
 State = Literal["new", "running", "draining", "stopped"]
 log = logging.getLogger("streamkp.engine")
@@ -168,8 +168,11 @@ class Engine:
         """Start a further stream without touching the others.
 
         Raises:
-            UsageError: a stream of this name is running, there are too many, or the graph is ending.
+            UsageError: a stream of this name is running, there are too many, the graph is ending, or a stage writes to
+                the file that the stream would read.
         """
+        for stage, what in outputs.clashes(self.spec.stages, {name: stream}):
+            raise UsageError(f"stream {name} cannot be added: {stage.name}: {what}")
         with self._lock:
             if self.state != "running" or not self._source_open:
                 raise UsageError(f"stream {name} cannot be added: the graph is not running")
@@ -405,7 +408,7 @@ class Engine:
 
     def _prepare(self, name: str, spec: StreamSpec) -> SourceRunner:
         uri = spec.uri.get_secret_value()
-        label = mask(uri)
+        label = mask_address(uri)
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
         stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
         stream.on_status = self._count_live

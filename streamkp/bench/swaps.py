@@ -26,7 +26,14 @@ from streamkp.packet import Packet
 
 JUMP: Final = 0.15  # of the person's size, from one frame to the next
 SEEN: Final = 0.5  # least score of the joints that are counted
-LIMBS: Final = {"forearms": ("elbow", "wrist"), "shins": ("knee", "ankle")}
+LIMBS: Final = {
+    "forearms": ("elbow", "wrist"),
+    "upper arms": ("shoulder", "elbow"),
+    "trunk": ("shoulder", "hip"),
+    "thighs": ("hip", "knee"),
+    "shins": ("knee", "ankle"),
+}
+JOINTS: Final = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 RECORDINGS: Final = (".jsonl", ".jsonl.gz")
 
 
@@ -78,11 +85,12 @@ def count(poses: list[Pose]) -> dict[str, int]:
             a, b, c, d = pose.points[ends, :2].astype(float)
             if (pose.points[ends, 2] >= SEEN).all() and _cross(a, b, c, d):
                 counts[limb] += 1
-            last = before.get(pose.person)
-            if last is not None and last.skeleton == pose.skeleton:
-                moved = np.linalg.norm((pose.points - last.points)[ends, :2], axis=1)
-                seen = np.minimum(pose.points[ends, 2], last.points[ends, 2]) >= SEEN
-                counts["jumps"] += int(((moved > JUMP * pose.size) & seen).sum())
+        last = before.get(pose.person)
+        if last is not None and last.skeleton == pose.skeleton:
+            ends = [joints.index(f"{side}_{joint}") for side in ("left", "right") for joint in JOINTS]
+            moved = np.linalg.norm((pose.points - last.points)[ends, :2], axis=1)
+            seen = np.minimum(pose.points[ends, 2], last.points[ends, 2]) >= SEEN
+            counts["jumps"] += int(((moved > JUMP * pose.size) & seen).sum())
         before[pose.person] = pose
     return counts
 

@@ -16,7 +16,7 @@ from streamkp.cli.eval_steadiness import steadiness
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog
 
-eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
+eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True, rich_markup_mode=None)
 eval_app.command()(multiview)
 eval_app.command()(steadiness)
 

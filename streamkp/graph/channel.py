@@ -146,6 +146,19 @@ class Channel(Generic[T]):
         with self._lock:
             self._readable.notify_all()
 
+    def poll(self) -> T | End | None:
+        """The next packet, or `END`, as `get`, without waiting; None while there is none.
+
+        Raises:
+            Closed: as `get`.
+        """
+        with self._lock:
+            if not self._aborted and self._some_ready():
+                return self._take()[1]
+            if self._closed:
+                raise Closed
+            return None
+
     def get_batch(
         self, size: int, wait: float, expected: Callable[[], int], alone: Callable[[str], bool] = lambda _: False
     ) -> list[tuple[str, T | End]]:

@@ -40,6 +40,11 @@ def names() -> list[str]:
     return [*BUILT_IN, *sorted(e.name for e in entry_points(group=ENTRY_POINT_GROUP) if e.name not in BUILT_IN)]
 
 
+def is_plugin(use: str) -> bool:
+    """Whether looking at this stage runs code that is not part of streamkp."""
+    return use not in BUILT_IN and (".py:" in use or any(e.name == use for e in entry_points(group=ENTRY_POINT_GROUP)))
+
+
 def stage_class(use: str, base: Path | None = None) -> type[Stage]:
     """The class that YAML names with `use`; a file path is relative to `base` (the graph file's folder).
 
@@ -63,7 +68,7 @@ def _from_entry_point(use: str) -> object:
         if entry.name == use:
             try:
                 return entry.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # importing a plugin must not end the program
                 raise UsageError(f"the plugin stage {use} ({entry.value}) cannot be imported: {error!r}") from error
     close = difflib.get_close_matches(use, names(), 1)
     hint = f"did you mean {close[0]}?" if close else f"known stages: {', '.join(names())}"
@@ -85,7 +90,7 @@ def _from_file(use: str, base: Path) -> object:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise UsageError(f"the plugin file {file} cannot be imported: {error!r}") from error
     try:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from streamkp.graph.clock import Clock
 from streamkp.graph.feedback import Feedback as Feedback
 from streamkp.packet import Packet
+from streamkp.uris import local_path
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
 StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
@@ -108,6 +110,11 @@ class Stage:
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
     sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
     takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
+    # What it reads of a packet and what it adds: image, detections, keypoints_2d, window, keypoints_3d, or words that a
+    # plugin makes up. `gives` None: not declared, it may add anything.
+    needs: ClassVar[Collection[str]] = ()
+    gives: ClassVar[Collection[str] | None] = None
+    serves_control: ClassVar[bool] = False  # its own HTTP server has health, metrics and statistics of the run
 
     class Options(StageOptions):
         """No options."""
@@ -123,6 +130,16 @@ class Stage:
     @classmethod
     def claims(cls, options: Any) -> Sequence[str]:
         """What only one stage of a graph can have, in words for people: `port 8765`, `file out.jsonl`."""
+        return ()
+
+    @classmethod
+    def requires(cls, options: Any) -> Collection[str]:
+        """What it needs with these options; `needs` unless a stage says otherwise."""
+        return cls.needs
+
+    @classmethod
+    def outputs(cls, options: Any, streams: Sequence[str]) -> Sequence[Path]:
+        """The files that it will write for streams of these ids; none may be a file that the graph reads."""
         return ()
 
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
@@ -176,6 +193,7 @@ class Sink(Stage):
     """The end of a branch. A `StreamkpError` from `process` takes this sink out of use and fails the run."""
 
     kind = "sink"
+    gives = ()
 
     def process(self, packet: Packet) -> None:
         """Take one packet; it must not be changed."""
@@ -249,6 +267,11 @@ class Source(Stage):
     def is_live(cls, uri: str) -> bool:
         """Whether frames come at their own pace (a camera) and may have to be dropped."""
         raise NotImplementedError
+
+    @classmethod
+    def file_of(cls, uri: str) -> Path | None:
+        """The local file that a URI names, without fetching anything; None where it names none."""
+        return local_path(uri)
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """Yield the stream's packets until it ends or `stream.stopping`.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streamkp.errors import UsageError
+from streamkp.graph import outputs
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import MapStage, StageContext, StageOptions
@@ -32,9 +33,14 @@ class _Recall(MapStage):
 
 def check(clip: Clip, path: Path) -> None:
     """Raise `UsageError` where a video cannot be written to `path`, before the work that it should show."""
+    source = Footage.file_of(clip.uri) if clip.pictures is None else None
+    if source is not None:
+        outputs.refuse_inputs("output_video", [path], {"the input": source})
+    if clip.uri == "capture" and path.is_file():
+        raise UsageError(
+            f"{path} exists, and a cv2.VideoCapture does not say which file it reads: choose another output_video"
+        )
     Render(Render.Options(path=path, overwrite=True), StageContext("output_video")).open()
-    if clip.pictures is None and path.exists() and Path(clip.uri).exists() and path.samefile(clip.uri):
-        raise UsageError(f"{path} is the input itself: choose another output_video")
 
 
 def draw(clip: Clip, packets: list[Packet], path: Path, view: Mapping[str, Any]) -> None:

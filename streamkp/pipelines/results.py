@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from streamkp import skeletons
 from streamkp.packet import FloatArray, Packet, Person
 
-Persons = Literal["main", "all"]
+Persons = Literal["main", "prominent", "all"]
 Result = dict[str, Any]
 
 
@@ -110,6 +111,43 @@ def of_track(
                     for name in shapes:
                         result[name][row] = found.arrays[name]
     return result
+
+
+def prominent(packets: Sequence[Packet]) -> tuple[list[Packet], NDArray[np.int64]]:
+    """Packets with nobody in them but the most prominent person, and the track (T,) of each; -1 where nobody is seen.
+
+    Of those who are seen in a frame, that is who covers the most of the picture over all frames: the main person
+    wherever that person is seen, and the next one elsewhere, so that the choice does not flicker.
+    """
+    covered: defaultdict[int, float] = defaultdict(float)
+    for packet in packets:
+        for person in packet.persons:
+            if person.state != "predicted":
+                covered[person.track] += float(person.box[2] * person.box[3]) / (packet.width * packet.height)
+    chosen, tracks = [], np.full(len(packets), -1, np.int64)
+    for row, packet in enumerate(packets):
+        seen = [person for person in packet.persons if person.state != "predicted"]
+        one = copy.copy(packet)
+        one.persons = sorted(seen, key=lambda person: -covered[person.track])[:1]
+        chosen.append(one)
+        if one.persons:
+            tracks[row] = one.persons[0].track
+    return chosen, tracks
+
+
+def of_rows(packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]]) -> Result:
+    """Under each name an array (T, ...) of the one person in each packet, NaN where there is none."""
+    result: Result = {name: np.full((len(packets), *shape), np.nan, np.float32) for name, shape in shapes.items()}
+    for row, packet in enumerate(packets):
+        for found in (found for person in packet.persons for found in finder(person)):
+            for name in shapes:
+                result[name][row] = found.arrays[name]
+    return result
+
+
+def valid(keypoints: FloatArray) -> NDArray[np.bool_]:
+    """Which of the poses (T, K, C) are there: bool (T,)."""
+    return np.asarray(np.isfinite(keypoints).all(axis=(1, 2)), np.bool_)
 
 
 def seconds(packets: Sequence[Packet]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
+import os
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ from streamkp.graph.channel import Channel, Closed, End
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.spec import StreamSpec
-from streamkp.live import DEPTH, HandOver
+from streamkp.live import DEPTH, HandOver, stop_at_exit
 from streamkp.packet import Packet
 from streamkp.pipelines.footage import Clip, Footage
 
@@ -40,6 +40,12 @@ class Session:
         self._names = (f"clip{n}" for n in itertools.count())
         self._engine: Engine | None = None
         self._channel: Channel[Packet]
+
+    def after_fork(self) -> None:
+        """In a child process: start anew with the next clip, for the threads of the parent are not here."""
+        inherited.append((self._engine, getattr(self, "_channel", None)))
+        self._engine = None
+        self._clips = {}
 
     def run(self, clip: Clip, progress: Progress | None = None) -> Iterator[Packet]:
         """The packets of a clip, in order, every frame.
@@ -75,7 +81,8 @@ class Session:
     def close(self) -> None:
         """Let go of the models; the next clip loads them again."""
         if self._engine is not None:
-            _stop(self._engine, self._channel)
+            self._channel.abort()
+            self._engine.stop()
             self._engine.wait()
             self._engine = None
 
@@ -94,23 +101,26 @@ class Session:
             engine = Engine(graph.validate(), keep_alive=True)
             engine.start()
             self._engine = engine
-            _stop_at_exit(engine, self._channel)
-            weakref.finalize(self, _stop, engine, self._channel)
+            running = _Running(engine, self._channel)
+            stop_at_exit(running)
+            weakref.finalize(self, running.stop).atexit = False
         return self._engine
 
 
-def _stop(engine: Engine, channel: Channel[Packet]) -> None:
-    channel.abort()
-    engine.stop()
+# What a forked child has from its parent. Networks wait for their threads when they are let go of, and those threads
+# are not in the child.
+inherited: list[object] = []
 
 
-def _stop_at_exit(engine: Engine, channel: Channel[Packet]) -> None:
-    """End the engine's threads when the main thread ends: the interpreter waits for them before it exits."""
+class _Running:
+    """An engine and its channel; may be stopped from any thread, but only in the process that started it."""
 
-    def watch() -> None:
-        main = threading.main_thread()
-        while main.is_alive() and engine.state != "stopped":
-            main.join(1.0)
-        _stop(engine, channel)
+    def __init__(self, engine: Engine, channel: Channel[Packet]) -> None:
+        self._process = os.getpid()
+        self._engine = engine
+        self._channel = channel
 
-    threading.Thread(target=watch, name="streamkp-pipeline-exit", daemon=True).start()
+    def stop(self) -> None:
+        if os.getpid() == self._process:
+            self._channel.abort()
+            self._engine.stop()

@@ -54,6 +54,10 @@ class Render(Sink):
     def claims(cls, options: Options) -> Sequence[str]:
         return [f"file {options.path}"]
 
+    @classmethod
+    def outputs(cls, options: Options, streams: Sequence[str]) -> Sequence[Path]:
+        return [options.path, *(_named(options.path, stream) for stream in streams)]
+
     def open(self) -> None:
         if self.options.path.suffix.lower() not in SUFFIXES:
             raise UsageError(
@@ -102,19 +106,25 @@ class Render(Sink):
             raise failed
 
     def _path(self, stream: str) -> Path:
-        path, safe = self.options.path, re.sub(r"[^\w.-]", "_", stream)
-        if "{stream}" in str(path):
-            path = Path(str(path).replace("{stream}", safe))
-        elif self._paths:
-            path = path.with_stem(f"{path.stem}-{safe}")
+        path = self.options.path
+        if "{stream}" in str(path) or self._paths:
+            path = _named(path, stream)
         # A stream that comes back, or has a name that looks the same as a file name, goes on in a further file.
         first, number = path, 1
-        while path in self._paths:
+        while path in self._paths or (number > 1 and path.exists()):  # a further file replaces none
             number += 1
             path = first.with_stem(f"{first.stem}-{number}")
         refuse_existing(self.context.name, path, self.options.overwrite)
         self._paths.add(path)
         return path
+
+
+def _named(path: Path, stream: str) -> Path:
+    """The file of one stream among several."""
+    safe = re.sub(r"[^\w.-]", "_", stream)
+    if "{stream}" in str(path):
+        return Path(str(path).replace("{stream}", safe))
+    return path.with_stem(f"{path.stem}-{safe}")
 
 
 class _Inset:

@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 
 from pydantic import Field
 
-from streamkp.errors import SourceError
+from streamkp.errors import ModelError, SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import Packet
 from streamkp.sources.camera import camera_session
@@ -74,11 +74,25 @@ class Decode(Source):
         )
 
     options: Options
+    gives = ("image",)
 
     @classmethod
     def is_live(cls, uri: str) -> bool:
         """True for cameras and network streams, False for anything with a beginning and an end."""
         return bool(_CAMERA.fullmatch(uri)) or (_scheme(uri) in SCHEMES and not is_remote_file(uri))
+
+    @classmethod
+    def file_of(cls, uri: str) -> Path | None:
+        """As `Source.file_of`; a sample clip is a file once it has been fetched."""
+        if not uri.startswith("sample:"):
+            return super().file_of(uri)
+        from streamkp.hub import store
+
+        hub = store.default()
+        try:
+            return hub.location(hub.table.get_sample(uri.removeprefix("sample:")))
+        except ModelError:  # opening it says so
+            return None
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""

@@ -23,6 +23,9 @@ class SmoothOneEuro(MapStage):
     that, left and right of people whom the network has exchanged for some frames are put right.
     """
 
+    needs = ("keypoints_2d",)
+    gives = ()
+
     class Options(StageOptions):
         min_cutoff: float = Field(0.05, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
         beta: float = Field(

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from streamkp import wire
 from streamkp.cli import listen
+from streamkp.cli.schema import schema
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import Sink, StageContext
 from streamkp.sinks.publish_mqtt import PublishMqtt
@@ -20,7 +21,7 @@ from tests.sinks.walker import make_packet
 
 app = typer.Typer()
 app.command()(listen.listen)
-app.command()(listen.schema)
+app.command()(schema)
 
 
 def _run(*args: str) -> Any:

@@ -176,3 +176,13 @@ class TestStreamNames:
     )
     def test_hold_no_credential(self, uri: str, name: str) -> None:
         assert list(_stream_names([uri])) == [name]
+
+    def test_every_run_says_where_its_health_is(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=2)
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--control", "0")
+        assert code == 0
+        assert "health, metrics and statistics are at http://127.0.0.1:" in err
+        (folder / "out.jsonl").unlink()
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--control", "off")
+        assert code == 0
+        assert "health" not in err

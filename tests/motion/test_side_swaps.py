@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkp import skeletons
 from streamkp.motion.side_swaps import SwapFilter
 from streamkp.training.invented import invent
+from streamkp.training.randomness import Random
 
 MIRROR = list(skeletons.get("h36m17").mirror)
 LEGS, ARMS = [1, 2, 3, 4, 5, 6], [11, 12, 13, 14, 15, 16]
@@ -17,7 +19,7 @@ FPS = 30
 
 def seen(seed: int, frames: int = 180) -> np.ndarray:
     """A motion of `frames` / 30 s before a camera, [T, 17, 3]: pixels and scores, a person of 600 pixels."""
-    motion = invent(1, frames, np.random.default_rng(seed), (26.0, 90.0))[0]
+    motion = invent(1, frames, Random(seed, torch.device("cpu")), (26.0, 90.0))[0].numpy().astype(float)
     pixels = motion[..., :2] * [1, -1] * SIZE / np.ptp(motion[..., 1])
     return np.concatenate([pixels, np.ones((frames, 17, 1))], -1).astype(np.float32)
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from streamkp import skeletons, wire
 from streamkp.errors import UsageError
-from streamkp.graph.engine import Engine
+from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.graph.stage import Sink
 from streamkp.motion.side_swaps import SwapFilter
 from streamkp.packet import Packet
 
@@ -119,7 +119,7 @@ def estimated(source: str) -> list[Pose]:
     graph = (
         Graph().stream("bench", source).add("decode").add("detect", "detect-person").add("keypoints", "keypoints-2d")
     )
-    with Engine(graph.add("gather", Gather, into=poses).validate()) as engine:
+    with ThreadEngine(graph.add("gather", Gather).validate(), bound={"gather": poses}) as engine:
         engine.wait()
     if engine.errors:
         raise engine.errors[0]
@@ -127,21 +127,14 @@ def estimated(source: str) -> list[Pose]:
 
 
 class Gather(Sink):
-    """Keeps the poses of everybody who is seen."""
-
-    class Options(StageOptions):
-        """`into`: a list."""
-
-        into: Any
-
-    options: Options
+    """Puts the poses of everybody who is seen into the list that is bound to it."""
 
     def process(self, packet: Packet) -> None:
         """Keep this frame's."""
         for person in packet.persons:
             if person.state != "predicted" and (keypoints := person.keypoints_2d) is not None:
                 who, size = (packet.stream, packet.epoch, person.track), float(max(person.box[2:]))
-                self.options.into.append(Pose(who, packet.pts, keypoints.skeleton, keypoints.points, size))
+                self.context.bound.append(Pose(who, packet.pts, keypoints.skeleton, keypoints.points, size))
 
 
 def _cross(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any]) -> bool:

@@ -18,15 +18,22 @@ from numpy.typing import NDArray
 
 from streamkp import skeletons, wire
 from streamkp.errors import UsageError
-from streamkp.graph.engine import Engine
+from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.graph.stage import Sink
 from streamkp.motion.side_swaps import SwapFilter
 from streamkp.packet import Packet
 
 JUMP: Final = 0.15  # of the person's size, from one frame to the next
 SEEN: Final = 0.5  # least score of the joints that are counted
-LIMBS: Final = {"forearms": ("elbow", "wrist"), "shins": ("knee", "ankle")}
+LIMBS: Final = {
+    "forearms": ("elbow", "wrist"),
+    "upper arms": ("shoulder", "elbow"),
+    "trunk": ("shoulder", "hip"),
+    "thighs": ("hip", "knee"),
+    "shins": ("knee", "ankle"),
+}
+JOINTS: Final = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 RECORDINGS: Final = (".jsonl", ".jsonl.gz")
 
 
@@ -78,11 +85,12 @@ def count(poses: list[Pose]) -> dict[str, int]:
             a, b, c, d = pose.points[ends, :2].astype(float)
             if (pose.points[ends, 2] >= SEEN).all() and _cross(a, b, c, d):
                 counts[limb] += 1
-            last = before.get(pose.person)
-            if last is not None and last.skeleton == pose.skeleton:
-                moved = np.linalg.norm((pose.points - last.points)[ends, :2], axis=1)
-                seen = np.minimum(pose.points[ends, 2], last.points[ends, 2]) >= SEEN
-                counts["jumps"] += int(((moved > JUMP * pose.size) & seen).sum())
+        last = before.get(pose.person)
+        if last is not None and last.skeleton == pose.skeleton:
+            ends = [joints.index(f"{side}_{joint}") for side in ("left", "right") for joint in JOINTS]
+            moved = np.linalg.norm((pose.points - last.points)[ends, :2], axis=1)
+            seen = np.minimum(pose.points[ends, 2], last.points[ends, 2]) >= SEEN
+            counts["jumps"] += int(((moved > JUMP * pose.size) & seen).sum())
         before[pose.person] = pose
     return counts
 
@@ -111,7 +119,7 @@ def estimated(source: str) -> list[Pose]:
     graph = (
         Graph().stream("bench", source).add("decode").add("detect", "detect-person").add("keypoints", "keypoints-2d")
     )
-    with Engine(graph.add("gather", Gather, into=poses).validate()) as engine:
+    with ThreadEngine(graph.add("gather", Gather).validate(), bound={"gather": poses}) as engine:
         engine.wait()
     if engine.errors:
         raise engine.errors[0]
@@ -119,21 +127,14 @@ def estimated(source: str) -> list[Pose]:
 
 
 class Gather(Sink):
-    """Keeps the poses of everybody who is seen."""
-
-    class Options(StageOptions):
-        """`into`: a list."""
-
-        into: Any
-
-    options: Options
+    """Puts the poses of everybody who is seen into the list that is bound to it."""
 
     def process(self, packet: Packet) -> None:
         """Keep this frame's."""
         for person in packet.persons:
             if person.state != "predicted" and (keypoints := person.keypoints_2d) is not None:
                 who, size = (packet.stream, packet.epoch, person.track), float(max(person.box[2:]))
-                self.options.into.append(Pose(who, packet.pts, keypoints.skeleton, keypoints.points, size))
+                self.context.bound.append(Pose(who, packet.pts, keypoints.skeleton, keypoints.points, size))
 
 
 def _cross(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any]) -> bool:

@@ -160,6 +160,28 @@ def lifter(
         _print_hops(hops)
 
 
+@bench_app.command()
+def swaps(
+    sources: Annotated[list[str], typer.Argument(help="Recordings (.jsonl, .jsonl.gz) of raw 2D, or videos.")],
+    as_json: Json = False,
+) -> None:
+    """What the left/right swap filter does: crossed limbs and jumps of 2D keypoints without it and with it."""
+    from streamkp.bench import swaps as bench
+
+    rows = [bench.run(source) for source in sources]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    kinds = list(rows[0]["without"])
+    table = Table(
+        "source", "poses", *kinds, title="crossings and jumps, without -> with the filter", title_justify="left"
+    )
+    for row in rows:
+        changes = [f"{row['without'][kind]} -> {row['with'][kind]}" for kind in kinds]
+        table.add_row(row["source"], str(row["poses"]), *changes)
+    Console().print(table)
+
+
 def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
     columns = ("model", "frames", "people", "window", "one-frame form", "newest", "middle", "window/newest", "/middle")
     title = (

@@ -12,49 +12,57 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from streamkp.errors import SourceError, StreamkpError, UsageError
 from streamkp.graph import outputs, report
-from streamkp.graph.channel import Channel, Policy
+from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
 from streamkp.graph.join import JoinRunner
-from streamkp.graph.metrics import StageFigures, prometheus_text
+from streamkp.graph.plan import ChannelPlan, Plan
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
-from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StageSpec, StreamSpec
+from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StreamSpec
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
+from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.packet import Packet
 from streamkp.uris import mask_address
 
 State = Literal["new", "running", "draining", "stopped"]
 log = logging.getLogger("streamkp.engine")
 
-SLACK = 2  # packets that wait between stages: enough to keep both sides busy, little enough to be fresh
-SINK_SLACK = 8  # before a sink, where a short pause would otherwise cost results of a live stream
 
-
-class Engine:
-    """One run of a graph. Every public method may be called from any thread; `start` once.
+class ThreadEngine:
+    """One run of a graph in threads. Every public method may be called from any thread; `start` once.
 
     Args:
-        spec: the validated graph, with its streams.
+        graph: the validated graph with its streams, or its plan.
+        bound: objects of the running program by the name of the stage that gets them as `context.bound`, such as the
+            channel to a caller: options are data and hold none.
         clock: real time, unless a test drives it.
         profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
         keep_alive: run on when the last stream has ended, since more may be added.
     """
 
     def __init__(
-        self, spec: GraphSpec, *, clock: Clock | None = None, profile: bool = False, keep_alive: bool = False
+        self,
+        graph: GraphSpec | Plan,
+        *,
+        bound: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+        profile: bool = False,
+        keep_alive: bool = False,
     ) -> None:
-        self.spec = spec
+        self.plan = graph if isinstance(graph, Plan) else Plan.of(graph)
+        self.spec = self.plan.graph
         self.clock = clock or Clock()
         self.profile = profile
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
+        self._bound = dict(bound or {})
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -309,83 +317,77 @@ class Engine:
     def _assemble(self) -> Iterator[Stage]:
         """Make all stages and the channels between them; yields each stage in the order of the graph."""
         contexts = {stage.name: StageContext(stage.name, self.clock) for stage in self.spec.stages}
-        crossing: dict[str, list[Feedback]] = {stage.name: [] for stage in self.spec.stages}
-        for sender, taker in self.spec.feedback():
-            feedback = Feedback(synchronous=lambda stream: not self.is_live(stream))
-            contexts[sender].feedback_out = contexts[taker].feedback_in = feedback
-            for name in self.spec.between(taker, sender):
-                crossing[name].append(feedback)
-        edges: dict[str, list[Edge]] = {stage.name: [] for stage in self.spec.stages}
-        stages: list[tuple[StageSpec, Stage, Channel[Packet] | None]] = []
+        on_the_way = self._feedback(contexts)
+        inboxes, edges = self._connect(contexts, on_the_way)
+        stages: list[Stage] = []
         for each in self.spec.stages:
-            contexts[each.name].engine = self
-            stage = each.cls(each.options, contexts[each.name])
-            stages.append((each, stage, self._inbox(each, edges, contexts[each.name].feedback_in, crossing)))
-        for each, stage, inbox in stages:
-            outputs = Outputs(edges[each.name])
-            if inbox is None:
+            context = contexts[each.name]
+            context.engine, context.bound = self, self._bound.get(each.name)
+            stage = each.cls(each.options, context)
+            stages.append(stage)
+            outputs, batch = Outputs(edges[each.name]), each.settings.batch
+            if each.name not in inboxes:
                 self._source, self._source_outputs = cast(Source, stage), outputs
                 continue
-            batch = each.settings.batch
             self._runners.append(
                 StageRunner(
-                    stage, inbox, outputs, self,
+                    stage, inboxes[each.name], outputs, self,
                     workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
-                    mix_files=batch.mix_files, asked_on_the_way=crossing[each.name],
+                    mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
                 )
             )  # fmt: skip
-        for _, stage, _ in stages:
-            yield stage
+        yield from stages
 
-    def _inbox(
-        self,
-        each: StageSpec,
-        edges: dict[str, list[Edge]],
-        feedback: Feedback | None,
-        crossing: dict[str, list[Feedback]],
-    ) -> Channel[Packet] | None:
-        if not each.inputs:
-            return None
-        # A packet that a full channel drops leaves a stage waiting, where it lies between the ends of a feedback edge.
-        waiting = [f for f in crossing[each.name] if f is not feedback]
+    def _feedback(self, contexts: Mapping[str, StageContext]) -> dict[str, list[Feedback]]:
+        """Make the edges against the flow; returns for each stage those whose ends it lies between."""
+        on_the_way: dict[str, list[Feedback]] = {name: [] for name in contexts}
+        for each in self.plan.feedback:
+            feedback = Feedback(each.delay, lambda stream: not self.is_live(stream))
+            contexts[each.sender].feedback_out = contexts[each.receiver].feedback_in = feedback
+            for name in each.between:
+                on_the_way[name].append(feedback)
+        return on_the_way
 
-        def lost(packet: Packet) -> None:
-            for crossed in waiting:
-                crossed.done(packet)
-
-        inbox = self._channel(each, holds=None if feedback is None else feedback.holds, lost=lost if waiting else None)
-        if feedback is not None:
-            feedback.on_progress = inbox.wake
-        if len(each.inputs) == 1:
-            edges[each.inputs[0]].append(Edge(inbox))
-            return inbox
-        meeting = self._channel(each, producers=len(each.inputs), lost=lost if waiting else None)
-        for branch, name in enumerate(each.inputs):
-            edges[name].append(Edge(meeting, branch))
-        self._joins.append(JoinRunner(each.name, len(each.inputs), meeting, Outputs([Edge(inbox)])))
-        return inbox
+    def _connect(
+        self, contexts: Mapping[str, StageContext], on_the_way: Mapping[str, list[Feedback]]
+    ) -> tuple[dict[str, Channel[Packet]], dict[str, list[Edge]]]:
+        """Make the channels; returns the inbox of each stage, and the edges that leave it."""
+        inboxes: dict[str, Channel[Packet]] = {}
+        edges: dict[str, list[Edge]] = {name: [] for name in contexts}
+        for each in self.plan.channels:
+            answers = contexts[each.reader].feedback_in
+            crossed = [feedback for feedback in on_the_way[each.reader] if feedback is not answers]
+            inbox = inboxes[each.reader] = self._channel(each, crossed, answers)
+            if len(each.writers) == 1:
+                edges[each.writers[0]].append(Edge(inbox))
+                continue
+            meeting = self._channel(each, crossed, producers=len(each.writers))
+            for branch, name in enumerate(each.writers):
+                edges[name].append(Edge(meeting, branch))
+            self._joins.append(JoinRunner(each.reader, len(each.writers), meeting, Outputs([Edge(inbox)])))
+        return inboxes, edges
 
     def _channel(
-        self,
-        each: StageSpec,
-        producers: int = 1,
-        *,
-        holds: Callable[[Packet], bool] | None = None,
-        lost: Callable[[Packet], None] | None = None,
+        self, plan: ChannelPlan, crossed: Sequence[Feedback], answers: Feedback | None = None, producers: int = 1
     ) -> Channel[Packet]:
-        queue = each.settings.queue
-        # Live streams drop where it costs least: before the first stage. Only sinks may fall behind on their own;
-        # between stages packets wait, so that work already done on a frame is not thrown away.
-        sheds = self.spec.source.name in each.inputs or each.cls.kind == "sink"
+        """A channel; `crossed` are the feedback edges that a packet dropped here would leave waiting, `answers` the
+        one whose requests its reader answers.
+        """
 
-        size = queue.size or (SINK_SLACK if each.cls.kind == "sink" else SLACK)
+        def lost(packet: Packet) -> None:
+            for feedback in crossed:
+                feedback.done(packet)
 
-        def policy(key: str) -> Policy:
-            if queue.full is not None:
-                return queue.full
-            return "drop-oldest" if sheds and self.is_live(key.rpartition("/")[2]) else "block"
-
-        channel: Channel[Packet] = Channel(size, policy, self.clock, producers, holds=holds, lost=lost)
+        channel: Channel[Packet] = Channel(
+            plan.size,
+            lambda key: plan.policy(live=self.is_live(key.rpartition("/")[2])),
+            self.clock,
+            producers,
+            holds=None if answers is None else answers.holds,
+            lost=lost if crossed else None,
+        )
+        if answers is not None:
+            answers.on_progress = channel.wake
         self._channels.append(channel)
         return channel
 
@@ -455,3 +457,7 @@ class Engine:
             self.report(error)
         except Exception as error:
             self.report(SourceError(f"stage {self.spec.source.name} failed while closing: {error!r}"))
+
+
+Engine = ThreadEngine
+"""The name under which the package offers it."""

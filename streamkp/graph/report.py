@@ -8,9 +8,9 @@ from typing import Any
 
 from streamkp.errors import StreamkpError
 from streamkp.graph.join import JoinRunner
-from streamkp.graph.metrics import StageFigures
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
+from streamkp.graph.statistics import StageFigures
 
 
 def figures(

@@ -12,8 +12,8 @@ from streamkp.graph.channel import Channel, Closed, End
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.feedback import Feedback
-from streamkp.graph.metrics import Meter
 from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StreamContext
+from streamkp.graph.statistics import Meter
 from streamkp.packet import Packet
 
 LOG_EVERY = 60_000_000_000  # nanoseconds between two log lines about the same kind of error

@@ -94,6 +94,25 @@ class StageSpec:
     inputs: tuple[str, ...]
     settings: StageSettings
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A class from a plugin's file is found again by that file: its module has no name to import it by."""
+        reference = registry.reference(self.cls)
+        fields = type(self.options).model_fields
+        options = {fields[name].alias or name: value for name, value in self.options}
+        return _restored, (self.name, self.use, reference, options, self.inputs, self.settings)
+
+
+def _restored(
+    name: str,
+    use: str,
+    reference: type[Stage] | str,
+    options: dict[str, Any],
+    inputs: tuple[str, ...],
+    settings: StageSettings,
+) -> StageSpec:
+    cls = registry.stage_class(reference) if isinstance(reference, str) else reference
+    return StageSpec(name, use, cls, cls.Options.model_validate(options), inputs, settings)
+
 
 @dataclass(frozen=True)
 class GraphSpec:
@@ -109,18 +128,6 @@ class GraphSpec:
     def source(self) -> StageSpec:
         """The stage that makes the packets."""
         return self.stages[0]
-
-    def between(self, first: str, last: str) -> list[str]:
-        """The stages on the ways from `first` to `last`, both of them included."""
-        below, inputs = {first}, {stage.name: stage.inputs for stage in self.stages}
-        for stage in self.stages:
-            if below & set(stage.inputs):
-                below.add(stage.name)
-        above, level = {last}, [last]
-        while level:
-            level = [name for each in level for name in inputs[each] if name not in above]
-            above.update(level)
-        return [stage.name for stage in self.stages if stage.name in below & above]
 
     def notes(self) -> list[str]:
         """What is odd about the graph, though it can run."""

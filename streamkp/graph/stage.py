@@ -91,6 +91,7 @@ class StageContext:
         self.feedback_out: Feedback | None = None
         self.feedback_in: Feedback | None = None
         self.engine: EngineView | None = None
+        self.bound: Any = None  # an object of the running program for this stage, see `ThreadEngine`
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
         self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine
 

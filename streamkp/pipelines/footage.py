@@ -105,18 +105,11 @@ def _captured(capture: cv2.VideoCapture) -> Pictures:
 
 
 class Footage(Decode):
-    """`decode`, which also plays the clips that it is given by stream id."""
-
-    class Options(Decode.Options):
-        """`clips`: `Clip` by stream id."""
-
-        clips: Any
-
-    options: Options
+    """`decode`, which also plays the clips that the engine binds to it: `Clip` by stream id."""
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
-        clip: Clip = self.options.clips[stream.stream]
+        clip: Clip = self.context.bound[stream.stream]
         if clip.pictures is None:
             return super().frames(stream)
         return self._pictures(stream, clip.pictures)

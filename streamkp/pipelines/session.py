@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.channel import Channel, Closed, End
-from streamkp.graph.engine import Engine
+from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
 from streamkp.graph.spec import StreamSpec
-from streamkp.live import DEPTH, HandOver, stop_at_exit
+from streamkp.live import DEPTH, Caller, HandOver, stop_at_exit
 from streamkp.packet import Packet
 from streamkp.pipelines.footage import Clip, Footage
 
@@ -27,7 +27,7 @@ class _Deliver(HandOver):
     """Hands over results, and the end of every stream."""
 
     def stream_ended(self, stream: str) -> None:
-        self.options.channel.end(stream)
+        self.context.bound.channel.end(stream)
 
 
 class Session:
@@ -40,7 +40,7 @@ class Session:
         self._stages = stages
         self._clips: dict[str, Clip] = {}
         self._names = (f"clip{n}" for n in itertools.count())
-        self._engine: Engine | None = None
+        self._engine: ThreadEngine | None = None
         self._channel: Channel[Packet]
 
     def after_fork(self) -> None:
@@ -101,12 +101,12 @@ class Session:
             assert self._engine is not None
             raise (self._engine.errors or [StreamkpError("the pipeline was closed while it ran")])[0] from None
 
-    def _open(self) -> Engine:
+    def _open(self) -> ThreadEngine:
         if self._engine is None:
             self._channel = Channel(DEPTH, lambda _: "block")
-            graph = self._stages(Graph().add("decode", Footage, clips=self._clips))
-            graph.add("deliver", _Deliver, channel=self._channel)
-            engine = Engine(graph.validate(), keep_alive=True)
+            graph = self._stages(Graph().add("decode", Footage)).add("deliver", _Deliver)
+            bound = {"decode": self._clips, "deliver": Caller(self._channel)}
+            engine = ThreadEngine(graph.validate(), bound=bound, keep_alive=True)
             engine.start()
             self._engine = engine
             running = _Running(engine, self._channel)
@@ -123,7 +123,7 @@ inherited: list[object] = []
 class _Running:
     """An engine and its channel; may be stopped from any thread, but only in the process that started it."""
 
-    def __init__(self, engine: Engine, channel: Channel[Packet]) -> None:
+    def __init__(self, engine: ThreadEngine, channel: Channel[Packet]) -> None:
         self._process = os.getpid()
         self._engine = engine
         self._channel = channel

@@ -19,8 +19,8 @@ log = logging.getLogger("streamkp.smooth-one-euro")
 class SmoothOneEuro(MapStage):
     """Smooths the 2D keypoints of every track with a One-Euro filter; scores stay as they are.
 
-    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. With
-    `swap_filter`, limbs whose left and right the network has exchanged for some frames are put right first.
+    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before
+    that, left and right of people whom the network has exchanged for some frames are put right.
     """
 
     needs = ("keypoints_2d",)
@@ -34,9 +34,7 @@ class SmoothOneEuro(MapStage):
         derivative_cutoff: float = Field(1.0, gt=0, description="Cut-off in Hz of the speed itself.")
         max_gap: float = Field(1.0, gt=0, description="Seconds without a sample after which a filter starts afresh.")
         swap_filter: bool = Field(
-            False,
-            description="Undo exchanges of a left and right limb that last for less than a second; for people seen "
-            "from behind or the side.",
+            True, description="Undo exchanges of a body's left and right that last for less than a second."
         )
 
         @model_validator(mode="before")

@@ -41,26 +41,26 @@ def test_what_is_right_stays(seed: int) -> None:
     assert farthest(follow(poses), poses) == 0
 
 
-@pytest.mark.parametrize("joints", [LEGS, ARMS, LEGS + ARMS], ids=("legs", "arms", "all"))
-def test_exchanges_of_some_frames_are_undone(joints: list[int]) -> None:
-    """Not all: while a limb's joints are in one place, nothing tells them apart."""
+def test_exchanges_of_some_frames_are_undone() -> None:
+    """Not all: while both sides are in one place, nothing tells them apart."""
     undone = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         poses = seen(seed)
         during = slice(first := int(rng.integers(5, 150)), first + int(rng.integers(1, 13)))
         wrong = poses.copy()
-        wrong[during, joints] = poses[during][:, MIRROR][:, joints]
+        wrong[during] = poses[during][:, MIRROR]
         undone.append(farthest(follow(wrong), poses) < 0.1 * SIZE)
     assert np.mean(undone) >= 0.95
 
 
-@pytest.mark.parametrize("pair", [[13, 16], [12, 15], [3, 6]], ids=["wrists", "elbows", "ankles"])
-def test_one_pair_of_a_limb_alone_is_never_exchanged(pair: list[int]) -> None:
-    poses = np.repeat(seen(1)[:1], 20, 0)
-    wrong = poses.copy()
-    wrong[5:10, pair] = poses[5:10][:, pair[::-1]]
-    np.testing.assert_array_equal(follow(wrong), wrong)
+@pytest.mark.parametrize("joints", [[13, 16], [12, 15], [3, 6], [1, 4], ARMS, LEGS, [2, 3, 5, 6]])
+def test_a_part_of_the_body_is_never_exchanged_by_itself(joints: list[int]) -> None:
+    for seed in range(5):
+        poses = np.repeat(seen(seed)[:1], 20, 0)
+        wrong = poses.copy()
+        wrong[5:10, joints] = poses[5:10][:, MIRROR][:, joints]
+        np.testing.assert_array_equal(follow(wrong), wrong)
 
 
 def test_hands_that_meet_before_the_belly_are_not_exchanged() -> None:
@@ -74,10 +74,10 @@ def test_hands_that_meet_before_the_belly_are_not_exchanged() -> None:
     np.testing.assert_array_equal(follow(poses), poses)
 
 
-def test_both_joints_of_a_limb_in_one_place_between_two_opinions() -> None:
+def test_both_joints_of_a_pair_in_one_place_between_two_opinions() -> None:
     poses = np.repeat(seen(1)[:1], 20, 0)
     wrong = poses.copy()
-    wrong[5:10, [2, 3, 5, 6]] = poses[5:10][:, [5, 6, 2, 3]]
+    wrong[5:10] = poses[5:10, MIRROR]
     wrong[8, [3, 6]] = poses[8, [3, 6]].mean(0)
     got = follow(wrong)
     assert farthest(got[[*range(8), *range(9, 20)]], poses[[*range(8), *range(9, 20)]]) == 0

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamkp.graph.metrics import (
+from streamkp.graph.statistics import (
     BUCKETS,
     RECENT,
     Histogram,

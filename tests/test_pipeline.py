@@ -18,6 +18,7 @@ import pytest
 import streamkp
 from streamkp.errors import ModelError, OutputError, SourceError, UsageError
 from streamkp.motion.camera import Intrinsics
+from streamkp.packet import Person
 from streamkp.pipelines import Pipeline, results
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.testing import make_packet

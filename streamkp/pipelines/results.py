@@ -109,7 +109,10 @@ def per_frame(
 def of_tracks(
     packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], tracks: frozenset[int]
 ) -> Result:
-    """One person, by the track of each epoch: under each name an array (T, ...), NaN for the frames in which this person is not seen."""
+    """One person, by the track of each epoch: under each name an array (T, ...).
+
+    NaN for the frames in which this person is not seen.
+    """
     result: Result = {name: np.full((len(packets), *shape), np.nan, np.float32) for name, shape in shapes.items()}
     for row, packet in enumerate(packets):
         for person in packet.persons:

@@ -223,7 +223,7 @@ def _until_repeated(stream: StreamContext, pictures: Iterator[Picture], endings:
 
 
 def _checksum(image: Image) -> int:
-    return zlib.crc32(memoryview(image))
+    return zlib.crc32(image.tobytes())
 
 
 def _camera(uri: str) -> int | None:

@@ -72,7 +72,7 @@ def keep_connected(
         pause = max(wait, REFUSED_WAIT) if isinstance(failure, AccessRefused) else wait
         pause *= 1 + JITTER * random.random()
         gone = (stream.clock.monotonic() - lost_at) / NANO
-        if give_up_after is not None and gone + wait > give_up_after:
+        if give_up_after is not None and gone + pause > give_up_after:
             raise SourceError(f"{failure}; gave up {gone:.0f} s after the last frame")
         stream.log.warning("%s; trying again in %.1f s", failure, pause)
         stream.set_status("reconnecting")

@@ -92,7 +92,7 @@ def test_unless_the_source_may_come_later() -> None:
 
 def test_giving_up() -> None:
     source, seen = Source(1, *[0] * 99), []
-    with pytest.raises(SourceError, match=r"rtsp://\*\*\*@cam/: lost; gave up 8 s after the last frame"):
+    with pytest.raises(SourceError, match=r"rtsp://\*\*\*@cam/: lost; gave up [3-9] s after the last frame"):
         seen += source.packets(give_up_after=10.0)
     assert source.attempts[-1] < 10
 

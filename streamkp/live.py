@@ -8,48 +8,48 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from streamkp.errors import UsageError
 from streamkp.graph.channel import Channel, Closed, End
-from streamkp.graph.engine import Engine
+from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.graph.stage import Sink
 from streamkp.packet import Packet
 from streamkp.uris import mask_address
 
 DEPTH = 4  # results that may wait for the caller
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who takes the results: from `channel`, and `notify` is called when there is something in it."""
+
+    channel: Channel[Packet]
+    notify: Callable[[], None] = lambda: None
+
+
 class HandOver(Sink):
-    """Gives results to a caller in another thread, who takes them in its own time."""
+    """Gives results to a caller in another thread, who takes them in its own time; the engine binds a `Caller`."""
 
-    class Options(StageOptions):
-        """`channel`: where the caller takes them from; `notify` is called when there is something to take."""
-
-        channel: Any
-        notify: Any = None
-
-    options: Options
+    def open(self) -> None:
+        self._caller: Caller = self.context.bound
 
     def process(self, packet: Packet) -> None:
         """Wait for the caller with files; forget the oldest result with cameras."""
         try:
-            self.options.channel.put(packet.stream, packet)
+            self._caller.channel.put(packet.stream, packet)
         except Closed:
             return  # the caller has left
-        self._notify()
+        self._caller.notify()
 
     def close(self) -> None:
         """Tell the caller that this was all."""
-        self.options.channel.close()
-        self._notify()
-
-    def _notify(self) -> None:
-        if self.options.notify is not None:
-            self.options.notify()
+        self._caller.channel.close()
+        self._caller.notify()
 
 
 def stream(*uris: str | os.PathLike[str] | int, graph: str | Path | Graph = "demo") -> ResultStream:
@@ -129,8 +129,8 @@ class _Run:
 
     def __init__(self, plan: Graph) -> None:
         self._channel: Channel[Packet] = Channel(DEPTH, self._policy)
-        plan.add("hand-over", HandOver, channel=self._channel, notify=self._wake)
-        self._engine = Engine(plan.validate())
+        plan.add("hand-over", HandOver)
+        self._engine = ThreadEngine(plan.validate(), bound={"hand-over": Caller(self._channel, self._wake)})
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._something = asyncio.Event()

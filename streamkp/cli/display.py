@@ -82,7 +82,7 @@ def _stages(stages: dict[str, Any]) -> Table:
                 f"{row['fps']:.1f}",
                 str(row["queue"]),
                 f"{row['busy_ms']['p50']:.2f}",
-                str(sum(row["dropped"].values()) - row["errors"]),
+                str(sum(row["dropped"].values()) - row["dropped"]["error"]),
                 str(row["errors"]),
                 f"{latency['p50']:.0f} / {latency['p95']:.0f}" if latency else "",
             )
@@ -90,13 +90,15 @@ def _stages(stages: dict[str, Any]) -> Table:
 
 
 def summary(engine: Engine, console: Console) -> None:
-    """One line for each stream when the run is over."""
+    """When the run is over: a line for each stream, and one for each stage that lost some of its frames."""
     stats = engine.stats()
     for name, row in stats["streams"].items():
-        per_stage = [streams[name] for streams in stats["stages"].values() if name in streams]
-        dropped = sum(sum(stage["dropped"].values()) for stage in per_stage)
+        lost = [figures for figures in engine.figures() if figures.stream == name and figures.losses()]
+        dropped = sum(figures.dropped for figures in lost)
         console.print(
             f"{name}: {row['frames']} frames, {dropped} dropped, {row['status']} after {stats['uptime_s']:.1f} s",
             highlight=False,
             markup=False,
         )
+        for figures in lost:
+            console.print(f"    {figures.stage}: {figures.losses()}", highlight=False)

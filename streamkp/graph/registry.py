@@ -32,6 +32,7 @@ BUILT_IN: Final = {
     "render": "streamkp.sinks.render:Render",
 }
 
+_FILE_MODULE: Final = "streamkp_plugin_"  # how the modules of plugin files are called
 ENTRY_POINT_GROUP: Final = "streamkp.stages"
 
 
@@ -63,6 +64,14 @@ def stage_class(use: str, base: Path | None = None) -> type[Stage]:
     return found
 
 
+def reference(cls: type[Stage]) -> type[Stage] | str:
+    """What another process finds a stage's class by: `path/to/file.py:ClassName` of a plugin file, else the class."""
+    module = sys.modules.get(cls.__module__)
+    if cls.__module__.startswith(_FILE_MODULE) and module is not None and module.__file__ is not None:
+        return f"{module.__file__}:{cls.__qualname__}"
+    return cls
+
+
 def _from_entry_point(use: str) -> object:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == use:
@@ -80,7 +89,7 @@ def _from_file(use: str, base: Path) -> object:
     path = (base / file).resolve()
     if not path.is_file():
         raise UsageError(f"the plugin file {file} does not exist (looked for {path})")
-    name = f"streamkp_plugin_{path.stem}_{abs(hash(path)):x}"
+    name = f"{_FILE_MODULE}{path.stem}_{abs(hash(path)):x}"
     module = sys.modules.get(name)
     if module is None:
         spec = importlib.util.spec_from_file_location(name, path)

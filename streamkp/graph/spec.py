@@ -40,6 +40,11 @@ class BatchSpec(_Strict):
 
     size: int = Field(16, ge=1, le=1024, description="Most packets in one batch.")
     wait_ms: float = Field(4.0, ge=0, le=1000, description="Longest wait for further streams after the first.")
+    mix_files: bool = Field(
+        False,
+        description="Batch the frames of several files too: faster on a GPU, but the last digits of the results then "
+        "depend on which frames met in a batch.",
+    )
 
 
 class StreamSpec(_Strict):
@@ -88,6 +93,25 @@ class StageSpec:
     options: StageOptions
     inputs: tuple[str, ...]
     settings: StageSettings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A class from a plugin's file is found again by that file: its module has no name to import it by."""
+        reference = registry.reference(self.cls)
+        fields = type(self.options).model_fields
+        options = {fields[name].alias or name: value for name, value in self.options}
+        return _restored, (self.name, self.use, reference, options, self.inputs, self.settings)
+
+
+def _restored(
+    name: str,
+    use: str,
+    reference: type[Stage] | str,
+    options: dict[str, Any],
+    inputs: tuple[str, ...],
+    settings: StageSettings,
+) -> StageSpec:
+    cls = registry.stage_class(reference) if isinstance(reference, str) else reference
+    return StageSpec(name, use, cls, cls.Options.model_validate(options), inputs, settings)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from streamkp.graph.clock import Clock
+from streamkp.graph.feedback import Feedback as Feedback
 from streamkp.packet import Packet
 from streamkp.uris import local_path
 
@@ -61,24 +62,6 @@ class PerTrack(dict[tuple[str, int], S], Generic[S]):
         return value
 
 
-class Feedback:
-    """The edge that goes against the flow: one value per stream, the latest wins, neither side ever waits."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
-
-    def send(self, stream: str, value: Any) -> None:
-        """Leave `value` for the upstream stage, replacing one that it has not taken yet."""
-        with self._lock:
-            self._values[stream] = value
-
-    def take(self, stream: str) -> Any | None:
-        """The value left for this stream since the last call, or None."""
-        with self._lock:
-            return self._values.pop(stream, None)
-
-
 class EngineView(Protocol):
     """What a stage may ask of the engine that runs it (the HTTP pages of `publish-websocket` do)."""
 
@@ -90,6 +73,9 @@ class EngineView(Protocol):
 
     def healthy(self) -> bool:
         """No stage has failed."""
+
+    def failed_streams(self) -> dict[str, str]:
+        """The streams that have failed, each with its reason."""
 
     def ready(self) -> bool:
         """Every stage is open and at least one stream delivers."""
@@ -105,6 +91,7 @@ class StageContext:
         self.feedback_out: Feedback | None = None
         self.feedback_in: Feedback | None = None
         self.engine: EngineView | None = None
+        self.bound: Any = None  # an object of the running program for this stage, see `ThreadEngine`
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
         self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine
 
@@ -237,6 +224,7 @@ class StreamContext:
         self.realtime = realtime  # play a file at its own speed
         self.log = logging.getLogger("streamkp.source")
         self.status: StreamStatus = "connecting"
+        self.reason: str | None = None  # why it failed
         self.duration: int | None = None  # nanoseconds, where the source knows it
         self.frames_total: int | None = None  # an estimate, where the source knows it
         self.on_status: Callable[[StreamContext], None] = lambda _: None

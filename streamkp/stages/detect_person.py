@@ -56,7 +56,7 @@ class DetectPerson(MapStage):
         if packet.image is None:
             return packet
         feedback = self.context.feedback_in
-        asked = feedback is not None and bool(feedback.take(packet.stream))
+        asked = feedback is not None and bool(feedback.take(packet))
         if asked or self._frames_left[packet.stream] == 0:
             found = detect_in_tiles(self._detector.detect, packet.image, self.options.tiles)
             packet.detections = self._best(packet, found)

@@ -164,7 +164,7 @@ class Keypoints2DStage(BatchStage):
         packet.persons = [self._person(track, packet.seq) for track in people]
         packet.tracks = tracker.live
         if tracker.wants_detection and self.context.feedback_out is not None:
-            self.context.feedback_out.send(packet.stream, True)
+            self.context.feedback_out.send(packet, True)
 
     def _person(self, track: Track, seq: int) -> Person:
         skeleton = self._estimator.skeleton

@@ -44,8 +44,8 @@ def test_streams_are_counted_apart(stage: DetectPerson) -> None:
 def test_a_request_is_answered_once_and_starts_the_count_afresh(stage: DetectPerson) -> None:
     assert stage.context.feedback_in is not None
     assert _seen(stage, "cam", range(2)) == [0]
-    stage.context.feedback_in.send("cam", True)
-    stage.context.feedback_in.send("other", True)
+    stage.context.feedback_in.send(make_packet(seq=1), True)
+    stage.context.feedback_in.send(make_packet("other"), True)
     assert _seen(stage, "cam", range(2, 9)) == [2, 6]
 
 

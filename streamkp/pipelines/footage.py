@@ -128,4 +128,4 @@ class Footage(Decode):
         raise _endless(stream.label)
 
     def _found_file(self, stream: StreamContext, reader: Reader) -> None:
-        self.options.clips[stream.stream].still = reader.still or reader.animation
+        self.context.bound[stream.stream].still = reader.still or reader.animation

@@ -42,6 +42,7 @@ TASKS = {
     "hand-2d-keypoints": Task("hrnet-w18-hand21", "all", results.hands, "hands"),
     "face-2d-keypoints": Task("mobilenetv2-face106", "all", results.faces, "face"),
 }
+CROWD = 64  # people, where `tiles` says that there may be many
 # As in graphs/wholebody.yaml; other bodies take the stage's own defaults.
 _SMOOTH_WHOLEBODY = {"min_cutoff": 1.0, "beta": 0.007, "derivative_cutoff": 1.0}
 
@@ -79,8 +80,8 @@ def pipeline(
         detector: finds the people; None takes the whole picture for one person (or hand).
         detect_every: frames from one detection to the next.
         score: least score of a person, 0..1; None for the default of `detect-person`.
-        max_persons: people found and followed at most; None for the defaults of the stages. A warning is logged where
-            it leaves somebody out.
+        max_persons: people found and followed at most; None for the defaults of the stages, or 64 with `tiles`. A
+            warning is logged where it leaves somebody out.
         tiles: look for people in `tiles` x `tiles` overlapping parts of the picture as well, for crowds and people who
             are far away; 2 makes detection five times as expensive.
         persons: "main", the one who covers most of the picture over all frames; "prominent", in every frame the one
@@ -119,6 +120,8 @@ def pipeline(
     if task == "body-3d-keypoints" and name not in LIFTERS:
         lifter = {"checkpoint": file, "camera": camera, "flip": flip, "causal": causal, **runs}
 
+    if max_persons is None and tiles > 1:
+        max_persons = CROWD
     limit: dict[str, Any] = {} if max_persons is None else {"max_persons": max_persons}
     found_by = limit if score is None else {**limit, "score": score}
 

@@ -136,6 +136,6 @@ def test_a_crowd_of_small_people(tmp_path: Path) -> None:
     crowd = crowd / "small-people-in-a-crowd" / "crowd24.jpg"
     if not crowd.is_file():
         pytest.skip("needs the development folder cases/")
-    done = infer("body-2d-keypoints", crowd, "--out", tmp_path, "--tiles", 2, "--max-persons", 30)
+    done = infer("body-2d-keypoints", crowd, "--out", tmp_path, "--tiles", 2)
     assert done.exit_code == 0, done.output
     assert len(json.loads((tmp_path / "crowd24.json").read_text())["keypoints"]) == 24

@@ -196,7 +196,7 @@ def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
     console = Console()
     console.print(table)
     worst = max(of["difference"] for of in figures.values())
-    console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False)
+    console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False, markup=False)
 
 
 def _print_hops(figures: dict[str, dict[str, Any]]) -> None:
@@ -222,18 +222,21 @@ def _print(figures: dict[str, Any]) -> None:
     console.print(table)
     if peer:
         spread = ", ".join(f"{r:.2f}" for r in figures["ratios"])
-        console.print(f"ratio in frames/s: {figures['ratio']:.2f} (runs: {spread})", highlight=False)
+        console.print(f"ratio in frames/s: {figures['ratio']:.2f} (runs: {spread})", highlight=False, markup=False)
         both = figures["frames_both"]
         if figures["agreement"] is not None:
             share = 100 * figures["agreement"]
-            console.print(f"keypoints differ by {share:.2f} % of the box, mean of {both} frames", highlight=False)
+            console.print(
+                f"keypoints differ by {share:.2f} % of the box, mean of {both} frames", highlight=False, markup=False
+            )
         console.print(
             f"frames with a person: both {both}, streamkp only {figures['frames_ours_only']}, "
             f"peer only {figures['frames_peer_only']}",
             highlight=False,
+            markup=False,
         )
     for part, ms in figures.get("profile_ms", {}).items():
-        console.print(f"{part:>24}: {ms:6.2f} ms of CPU a frame", highlight=False)
+        console.print(f"{part:>24}: {ms:6.2f} ms of CPU a frame", highlight=False, markup=False)
 
 
 @bench_app.command()

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import streamkp
+from streamkp.cli.output import printable
 from streamkp.errors import OutputError, StreamkpError, UsageError
 from streamkp.graph.outputs import refuse_inputs
 from streamkp.sources.decode import Decode
@@ -106,9 +107,9 @@ def _jobs(files: Sequence[str], out: Path, video: bool) -> list[tuple[str, Path]
         (file, out / f"{stem if stems.count(stem) == 1 else f'{stem}-{_digest(file)}'}.json")
         for file, stem in zip(files, stems, strict=True)
     ]
-    inputs = {mask_address(file): path for file in files if (path := Decode.file_of(file)) is not None}
+    inputs = {f"the input {mask_address(file)}": path for file in files if (path := Decode.file_of(file)) is not None}
     for _, target in jobs:
-        refuse_inputs("this", [target, *([target.with_suffix(".mp4")] if video else [])], inputs)
+        refuse_inputs("infer", [target, *([target.with_suffix(".mp4")] if video else [])], inputs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,7 +157,7 @@ def _finished(about: dict[str, Any], target: Path, video: bool) -> bool:
 
 def _one(run: Any, about: dict[str, Any], source: str, target: Path, video: bool, progress: Progress) -> None:
     """Work on one file. The JSON comes last: where it is, the video is too."""
-    row = progress.add_task(target.stem, total=None)
+    row = progress.add_task(printable(target.stem), total=None)
 
     def show(done: int, total: int | None) -> None:
         progress.update(row, completed=done, total=total)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from streamkp.errors import SourceError, StreamkpError, UsageError
-from streamkp.graph import report
+from streamkp.graph import outputs, report
 from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
@@ -30,7 +30,7 @@ from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamCo
 from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
-from streamkp.uris import mask
+from streamkp.uris import mask_address
 
 State = Literal["new", "running", "draining", "stopped"]
 log = logging.getLogger("streamkp.engine")
@@ -81,7 +81,6 @@ class ThreadEngine:
         self._failed_sinks: set[str] = set()
         self._watchdog: Watchdog | None = None
         self._started_at = 0
-        self._is_live: dict[str, bool] = {}
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -183,8 +182,11 @@ class ThreadEngine:
         """Start a further stream without touching the others.
 
         Raises:
-            UsageError: a stream of this name is running, there are too many, or the graph is ending.
+            UsageError: a stream of this name is running, there are too many, the graph is ending, or a stage writes to
+                the file that the stream would read.
         """
+        for stage, what in outputs.clashes(self.spec.stages, {name: stream}):
+            raise UsageError(f"stream {name} cannot be added: {stage.name}: {what}")
         with self._lock:
             if self.state != "running" or not self._source_open:
                 raise UsageError(f"stream {name} cannot be added: the graph is not running")
@@ -199,7 +201,8 @@ class ThreadEngine:
 
     def is_live(self, name: str) -> bool:
         """Whether a stream drops frames rather than wait."""
-        return self._is_live.get(name, False)
+        feed = self._feeds.get(name)
+        return feed is not None and feed.stream.live
 
     def remove_stream(self, name: str) -> None:
         """End one stream after its current frame without touching the others, and forget its figures.
@@ -422,18 +425,16 @@ class ThreadEngine:
 
     def _prepare(self, name: str, spec: StreamSpec) -> SourceRunner:
         uri = spec.uri.get_secret_value()
-        label = mask(uri)
+        label = mask_address(uri)
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
         stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
         stream.on_status = self._count_live
-        self._is_live[name] = live
         feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self)
         return feed
 
     def _forget(self, stream: str) -> None:
         with self._lock:
             self._feeds.pop(stream, None)
-            self._is_live.pop(stream, None)
             self._removed.discard(stream)
         for runner in self._runners:
             runner.forget_figures(stream)

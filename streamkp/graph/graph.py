@@ -66,7 +66,7 @@ class Graph:
             graph._reader.override(graph._data, override)
         return graph
 
-    def stream(self, name: str, uri: str, **settings: Any) -> Self:
+    def stream(self, name: str, uri: str | Path, **settings: Any) -> Self:
         """Add a video source; the settings are those of a graph file: `live`, `loop`, `realtime`."""
         self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph import flow, outputs, registry
@@ -54,6 +54,12 @@ class StreamSpec(_Strict):
     live: bool | None = Field(None, description="Drop frames rather than wait; by default, cameras do.")
     loop: bool = Field(False, description="Start a file again at its end.")
     realtime: bool = Field(False, description="Play a file at its own speed.")
+
+    @field_validator("uri")
+    @classmethod
+    def _encode(cls, uri: SecretStr) -> SecretStr:
+        """A password may hold any sign; whoever opens the address gets it encoded."""
+        return SecretStr(encoded(uri.get_secret_value()))
 
 
 class ControlSpec(_Strict):
@@ -268,11 +274,9 @@ class _Validation:
         for key, value in data.items():
             where = f"streams.{key}"
             self._name(where, key)
-            entry = {"uri": str(value)} if isinstance(value, str | int) else value
-            if isinstance(entry, dict) and isinstance(entry.get("uri"), int):
+            entry = {"uri": str(value)} if isinstance(value, str | int | Path) else value
+            if isinstance(entry, dict) and isinstance(entry.get("uri"), int | Path):
                 entry = entry | {"uri": str(entry["uri"])}
-            if isinstance(entry, dict) and isinstance(entry.get("uri"), str):
-                entry = entry | {"uri": encoded(entry["uri"])}
             try:
                 streams[str(key)] = StreamSpec.model_validate(entry)
             except ValidationError as error:

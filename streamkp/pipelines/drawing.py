@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamkp.errors import UsageError
+from streamkp.errors import SourceError, UsageError
 from streamkp.graph import outputs
 from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
@@ -49,5 +49,6 @@ def draw(clip: Clip, packets: list[Packet], path: Path, view: Mapping[str, Any])
     engine = ThreadEngine(graph.validate(), bound={"decode": {"clip": clip}, "recall": packets})
     with engine:
         engine.wait()
-    if engine.errors:
-        raise engine.errors[0]
+    errors = [error for error in engine.errors if clip.incomplete is None or not isinstance(error, SourceError)]
+    if errors:
+        raise errors[0]

@@ -71,26 +71,33 @@ def faces(person: Person) -> Iterator[Found]:
         yield Found(person.track, {"keypoints": points[:, :2], "poses": face["angles"], "boxes": _bounds(points)})
 
 
-def main_track(packets: Sequence[Packet]) -> int | None:
-    """The track that covers the most of the picture over all frames in which it is seen; None without people."""
-    covered: defaultdict[int, float] = defaultdict(float)
+def main_tracks(packets: Sequence[Packet]) -> frozenset[int]:
+    """The track that covers the most of the picture over all frames in which it is seen; one for each epoch.
+
+    No track goes on from one epoch to the next, though the person may well be the same. Empty without people.
+    """
+    covered: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
     for packet in packets:
         for person in packet.persons:
             if person.state != "predicted":
-                covered[person.track] += float(person.box[2] * person.box[3]) / (packet.width * packet.height)
-    return max(covered, key=lambda track: covered[track]) if covered else None
+                share = float(person.box[2] * person.box[3]) / (packet.width * packet.height)
+                covered[packet.epoch][person.track] += share
+    return frozenset(max(tracks, key=lambda track: tracks[track]) for tracks in covered.values())
 
 
 def per_frame(
-    packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], only: int | None = None
+    packets: Sequence[Packet],
+    finder: Finder,
+    shapes: dict[str, tuple[int, ...]],
+    only: frozenset[int] | None = None,
 ) -> Result:
     """Under each name a list of T arrays (N of that frame, ...), and `tracks`, T arrays (N,) of ids.
 
-    Everybody, or `only` one track.
+    Everybody, or `only` some tracks.
     """
     result: Result = {name: [] for name in (*shapes, "tracks")}
     for packet in packets:
-        people = [person for person in packet.persons if only in (None, person.track)]
+        people = [person for person in packet.persons if only is None or person.track in only]
         found = [each for person in people for each in finder(person)]
         for name, shape in shapes.items():
             empty = np.empty((0, *shape), np.float32)
@@ -99,14 +106,14 @@ def per_frame(
     return result
 
 
-def of_track(
-    packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], track: int | None
+def of_tracks(
+    packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], tracks: frozenset[int]
 ) -> Result:
-    """One person: under each name an array (T, ...), NaN for the frames in which this person is not seen."""
+    """One person, by the track of each epoch: under each name an array (T, ...), NaN for the frames in which this person is not seen."""
     result: Result = {name: np.full((len(packets), *shape), np.nan, np.float32) for name, shape in shapes.items()}
     for row, packet in enumerate(packets):
         for person in packet.persons:
-            if person.track == track:
+            if person.track in tracks:
                 for found in finder(person):
                     for name in shapes:
                         result[name][row] = found.arrays[name]
@@ -151,12 +158,14 @@ def valid(keypoints: FloatArray) -> NDArray[np.bool_]:
 
 
 def seconds(packets: Sequence[Packet]) -> NDArray[np.int64]:
-    """Nanoseconds (T,) since the first frame, always growing; a break in the source's clock lasts one frame."""
+    """Nanoseconds (T,) since the first frame, always growing; where the source's clock falls back, one frame's time."""
     times, step = [0], round(1e9 / 30)
     for before, packet in pairwise(packets):
-        if packet.epoch == before.epoch:
-            step = packet.pts - before.pts
-        times.append(times[-1] + step)
+        if packet.pts > before.pts:
+            times.append(times[-1] + packet.pts - before.pts)
+            step = times[-1] - times[-2] if packet.epoch == before.epoch else step
+        else:
+            times.append(times[-1] + step)
     return np.array(times[: len(packets)], np.int64)
 
 

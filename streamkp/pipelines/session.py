@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator
 
 from pydantic import SecretStr
 
-from streamkp.errors import StreamkpError
+from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.channel import Channel, Closed, End
 from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
@@ -18,6 +19,7 @@ from streamkp.live import DEPTH, Caller, HandOver, stop_at_exit
 from streamkp.packet import Packet
 from streamkp.pipelines.footage import Clip, Footage
 
+log = logging.getLogger("streamkp.pipeline")
 Progress = Callable[[int, int | None], None]  # frames done, frames in all where that is known
 
 
@@ -50,8 +52,10 @@ class Session:
     def run(self, clip: Clip, progress: Progress | None = None) -> Iterator[Packet]:
         """The packets of a clip, in order, every frame.
 
+        Where it cannot be read to its end, `clip.incomplete` says why, and what was read before is yielded.
+
         Raises:
-            StreamkpError: a stage cannot be opened, the clip cannot be read to its end, or a stage failed on a frame.
+            StreamkpError: a stage cannot be opened, nothing of the clip can be read, or a stage failed on a frame.
         """
         engine = self._open()
         name, done, complete = next(self._names), 0, False
@@ -65,12 +69,16 @@ class Session:
                     total = total or engine.stats()["streams"][name]["frames_total"]
                     progress(done, total)
                 yield packet
+            errors = [error for error in engine.errors if not done or not isinstance(error, SourceError)]
+            if errors:
+                raise errors[0]
             if engine.errors:
-                raise engine.errors[0]
+                clip.incomplete = str(engine.errors[0])
+                log.warning("%s", clip.incomplete)
             read = engine.stats()["streams"][name]["frames"]
             if done < read:
                 raise StreamkpError(f"{read - done} of {read} frames could not be worked on; the log says why")
-            complete = True
+            complete = not engine.errors  # an engine keeps the errors it has met
         finally:
             del self._clips[name]
             if complete:

@@ -211,12 +211,13 @@ class Pipeline:
             is the main or most prominent one (hands and faces: lists either way). Rows of frames in which this person
             is not seen are NaN; `valid`, bool (T,), says which rows are there. With "prominent" `tracks` (T,) says
             whose row it is, -1 for nobody's.
-            Besides: `timestamps`, T of hh:mm:ss.mmm (films and 3D); `tracks`, the ids that link the persons of one
+            Besides: `timestamps`, T of hh:mm:ss.mmm (films and 3D); `incomplete`, the reason why a film could not be
+            read to its end, where that is so; `tracks`, the ids that link the persons of one
             frame to those of the next (all persons); `skeleton`, the joint layout; `output_video` where asked for.
 
         Raises:
             UsageError: the input is of no known kind, or a camera.
-            SourceError: it cannot be read, or not to its end.
+            SourceError: nothing of it can be read.
             ModelError: a model cannot be fetched or does not fit, or the network gave NaN.
             OutputError: the video cannot be written.
         """
@@ -233,8 +234,10 @@ class Pipeline:
             packets = self._packets(clip, progress)
         times = results.seconds(packets)
         result = self._result(packets, clip)
-        if not clip.still or self.task == "body-3d-keypoints":
+        if not _still(packets, clip) or self.task == "body-3d-keypoints":
             result["timestamps"] = results.timestamps(times)
+        if clip.incomplete is not None:
+            result["incomplete"] = clip.incomplete
         if video is not None:
             drawing.draw(clip, packets, video, self._view)
             result["output_video"] = str(video)
@@ -279,7 +282,7 @@ class Pipeline:
         return packets
 
     def _result(self, packets: list[Packet], clip: Clip) -> Result:
-        main = results.main_track(packets)
+        main = results.main_tracks(packets)
         skeleton = self._skeleton(packets, main)
         count = len(skeletons.get(skeleton))
         shapes: dict[str, tuple[int, ...]]
@@ -299,18 +302,18 @@ class Pipeline:
             else:
                 result = results.per_frame(chosen, self._find, shapes)
         elif self._persons == "main" and TASKS[self.task].part == "body":
-            result = results.of_track(packets, self._find, shapes, main)
+            result = results.of_tracks(packets, self._find, shapes, main)
             result["valid"] = results.valid(result["keypoints"])
         else:
             result = results.per_frame(packets, self._find, shapes, None if self._persons == "all" else main)
-        if clip.still and self.task != "body-3d-keypoints":
+        if _still(packets, clip) and self.task != "body-3d-keypoints":
             result = {name: values[0] for name, values in result.items()}
         return {**result, "skeleton": skeleton}
 
-    def _skeleton(self, packets: Sequence[Packet], main: int | None) -> str:
+    def _skeleton(self, packets: Sequence[Packet], main: frozenset[int]) -> str:
         if self.task == "body-3d-keypoints":
             lifted = any(person.keypoints_3d is not None for packet in packets for person in packet.persons)
-            if self._lifter is None and main is not None and not lifted:
+            if self._lifter is None and main and not lifted:
                 raise UsageError(f"{self.model} hands on the 3D of BlazePose; the 2D network in pose2d gives none")
             return "h36m17"
         if self.task == "hand-2d-keypoints":
@@ -319,6 +322,10 @@ class Pipeline:
             return "face106"
         seen = {p.keypoints_2d.skeleton for packet in packets for p in packet.persons if p.keypoints_2d is not None}
         return seen.pop() if seen else _catalogued(self.model) or "coco17"
+
+
+def _still(packets: Sequence[Packet], clip: Clip) -> bool:
+    return clip.still and len(packets) == 1
 
 
 def _task(name: str) -> Task:

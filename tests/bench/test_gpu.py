@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from streamkp.cli_bench import bench_app
 from typer.testing import CliRunner
 
 from streamkp.bench import gpu
+from streamkp.cli.bench import bench_app
 from streamkp.hub import store
 
 CUDA = pytest.param(

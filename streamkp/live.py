@@ -35,6 +35,8 @@ class Caller:
 class HandOver(Sink):
     """Gives results to a caller in another thread, who takes them in its own time; the engine binds a `Caller`."""
 
+    may_wait = True
+
     def open(self) -> None:
         self._caller: Caller = self.context.bound
 

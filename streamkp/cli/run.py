@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import signal
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -21,9 +24,11 @@ from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.spec import ControlSpec, GraphSpec
 from streamkp.graph.stage import Source
+from streamkp.graph.watchdog import stacks
 from streamkp.uris import mask_address
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
+MARGIN = 5.0  # seconds that threads get to end after everything on its way was thrown away
 
 
 def run(
@@ -75,8 +80,8 @@ def run(
     summary(engine, console)
     if engine.errors:
         raise _worst(engine.errors)
-    if stopped == "cut":
-        raise typer.Exit(130)
+    if stopped:
+        raise typer.Exit(128 + stopped)
 
 
 def _settled(plan: Graph, overwrite: bool, no_page: bool, overrides: list[str]) -> GraphSpec:
@@ -112,8 +117,12 @@ def _control(engine: Engine, console: Console) -> AbstractContextManager[object]
     return server
 
 
-def _watch(engine: Engine, console: Console, grace: float) -> str:
-    """Show the figures until the run is over; "done", "drained" or (the time ran out, or a second signal) "cut"."""
+def _watch(engine: Engine, console: Console, grace: float) -> int:
+    """Show the figures until the run is over.
+
+    Returns the number of the signal that cut it short, because the time ran out or a second signal came; 0 if all of
+    its results are out. Where threads do not end even then, the process says where they are, and ends without them.
+    """
     signals: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -131,7 +140,11 @@ def _watch(engine: Engine, console: Console, grace: float) -> str:
                     engine.drain()
                 elif outcome == "drained" and (len(signals) > 1 or engine.clock.monotonic() > deadline):
                     outcome = "cut"
+                    deadline = engine.clock.monotonic() + int(MARGIN * 1e9)
                     engine.stop()
+                elif outcome == "cut" and engine.clock.monotonic() > deadline:
+                    outcome = "stuck"
+                    break
                 display.refresh()
     except BaseException:
         engine.stop()
@@ -140,7 +153,18 @@ def _watch(engine: Engine, console: Console, grace: float) -> str:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return outcome
+    if outcome == "stuck":
+        _give_up(engine, 128 + signals[0])
+    return signals[0] if outcome == "cut" else 0
+
+
+def _give_up(engine: Engine, code: int) -> None:
+    """End the process although threads are stuck, in a plugin or in a library: no exception would reach them."""
+    threads = engine.threads()
+    names = ", ".join(thread.name for thread in threads)
+    print(f"streamkp: these threads do not end: {names}\n{stacks(threads)}", file=sys.stderr, end="", flush=True)
+    logging.shutdown()
+    os._exit(code)
 
 
 def _stream_names(sources: list[str]) -> dict[str, str]:

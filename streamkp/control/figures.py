@@ -10,7 +10,7 @@ from streamkp.graph.stage import EngineView
 def routes(engine: EngineView | None) -> list[web.RouteDef]:
     """The routes of one engine; without one (a sink that runs on its own) they say that nothing is ready.
 
-    * `/healthz`: 200 while no sink is out of use, else 503.
+    * `/healthz`: 200 while no sink is out of use and no stage is stuck, else 503.
     * `/readyz`: 200 while the graph runs and at least one stream delivers, else 503.
     * `/metrics`: Prometheus text format.
     * `/stats`: the same figures as JSON.
@@ -18,7 +18,10 @@ def routes(engine: EngineView | None) -> list[web.RouteDef]:
 
     async def healthz(_: web.Request) -> web.Response:
         healthy = engine is None or engine.healthy()
-        return web.Response(text="ok\n" if healthy else "a stage has failed\n", status=200 if healthy else 503)
+        text = (
+            "ok" if healthy else "a stage is stuck" if engine is not None and engine.stuck() else "a stage has failed"
+        )
+        return web.Response(text=f"{text}\n", status=200 if healthy else 503)
 
     async def readyz(_: web.Request) -> web.Response:
         ready = engine is not None and engine.ready()

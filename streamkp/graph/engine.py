@@ -28,6 +28,7 @@ from streamkp.graph.source_runner import SourceRunner
 from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StreamSpec
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
 from streamkp.graph.statistics import StageFigures, prometheus_text
+from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
 from streamkp.uris import mask_address
 
@@ -78,6 +79,7 @@ class ThreadEngine:
         self._source_outputs = Outputs(())
         self._source_open = False
         self._failed_sinks: set[str] = set()
+        self._watchdog: Watchdog | None = None
         self._started_at = 0
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -112,6 +114,8 @@ class ThreadEngine:
                 self._spawn(f"{runner.name}", lambda r=runner, w=worker: r.run(w))
         for join in self._joins:
             self._spawn("join", join.run)
+        self._watchdog = Watchdog(self._runners, self._threads, self.clock)
+        self._watchdog.start()
         for name, feed in list(self._feeds.items()):
             self._spawn(f"stream-{name}", feed.run)
         self._finish_if_idle()
@@ -153,6 +157,8 @@ class ThreadEngine:
                 thread.join(left)
                 if thread.is_alive():
                     return False
+        if self._watchdog is not None:
+            self._watchdog.end()
         with self._lock:
             judge, self.state = self.state in ("running", "draining"), "stopped"
         if judge and not self.errors:
@@ -244,8 +250,17 @@ class ThreadEngine:
         return prometheus_text(self.figures(), [(n, f.stream.status) for n, f in list(self._feeds.items())])
 
     def healthy(self) -> bool:
-        """No sink has been taken out of use."""
-        return not self._failed_sinks
+        """No sink has been taken out of use, and no stage is stuck."""
+        return not self._failed_sinks and not self.stuck()
+
+    def stuck(self) -> list[str]:
+        """The stages that have worked on one packet for too long, in words: where, on what and for how long."""
+        return [] if self._watchdog is None else self._watchdog.stuck()
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads that have not ended."""
+        with self._lock:
+            return [thread for thread in self._threads if thread.is_alive()]
 
     def failed_streams(self) -> dict[str, str]:
         """The streams that have failed, each with its reason."""

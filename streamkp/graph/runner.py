@@ -102,6 +102,7 @@ class StageRunner:
         self.outputs = outputs
         self.meters: list[dict[str, Meter]] = [{} for _ in range(workers)]
         self.cpu = CpuAccount()
+        self.working: dict[int, tuple[int, Packet]] = {}  # by thread: since when (monotonic ns), and on what
         self._host = host
         self._clock = host.clock
         self._batch = (batch_size, batch_wait)
@@ -229,6 +230,8 @@ class StageRunner:
             return None
         meter, out = meters[packet.stream], None
         started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        thread = threading.get_ident()
+        self.working[thread] = started, packet
         try:
             out = cast("MapStage | Sink", self.stage).process(packet)
         except StreamkpError as error:
@@ -240,6 +243,8 @@ class StageRunner:
         except Exception as error:
             self._failed([packet], error, meters)
             return None
+        finally:
+            del self.working[thread]
         self._count([packet], started, cpu, meters)
         if out is None and not isinstance(self.stage, Sink):
             meter.nothing += 1
@@ -249,11 +254,15 @@ class StageRunner:
 
     def _process_batch(self, stage: BatchStage, packets: list[Packet], meters: dict[str, Meter]) -> Sequence[Packet]:
         started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        thread = threading.get_ident()
+        self.working[thread] = started, packets[0]
         try:
             out = stage.process(packets)
         except Exception as error:
             self._failed(packets, error, meters)
             return ()
+        finally:
+            del self.working[thread]
         self._count(packets, started, cpu, meters)
         for packet in packets:
             meters[packet.stream].nothing += all(packet is not passed for passed in out)

@@ -74,6 +74,9 @@ class EngineView(Protocol):
     def healthy(self) -> bool:
         """No stage has failed."""
 
+    def stuck(self) -> list[str]:
+        """The stages that have worked on one packet for too long, in words: where, on what and for how long."""
+
     def failed_streams(self) -> dict[str, str]:
         """The streams that have failed, each with its reason."""
 
@@ -111,6 +114,7 @@ class Stage:
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
     sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
     takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
+    may_wait: ClassVar[bool] = False  # `process` may take as long as it likes, such as for a caller who is slow
     # What it reads of a packet and what it adds: image, detections, keypoints_2d, window, keypoints_3d, or words that a
     # plugin makes up. `gives` None: not declared, it may add anything.
     needs: ClassVar[Collection[str]] = ()

@@ -17,6 +17,9 @@ class FixedEngine:
     def prometheus(self) -> bytes:
         return b"streamkp_frames 1\n"
 
+    def stuck(self) -> list[str]:
+        return []
+
     def healthy(self) -> bool:
         return self.well
 

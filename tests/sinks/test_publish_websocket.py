@@ -184,6 +184,9 @@ class _Engine:
     def prometheus(self) -> bytes:
         return b"streamkp_frames 1\n"
 
+    def stuck(self) -> list[str]:
+        return []
+
     def healthy(self) -> bool:
         return self.well
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -57,6 +58,12 @@ class Film:
 
     def write(self, folder: Path) -> Path:
         path = folder / f"film.{self.suffix}"
+        # In a thread of its own: SVT-AV1 gives its caller real-time priority where it may, which starves all others.
+        with ThreadPoolExecutor(1) as encoder:
+            encoder.submit(self._write, path).result()
+        return path
+
+    def _write(self, path: Path) -> None:
         with av.open(str(path), "w") as out:
             video = out.add_stream(self.codec, rate=self.rate, options=dict(self.options))
             video.width, video.height = SIZE
@@ -72,7 +79,6 @@ class Film:
                 frame.pts, frame.time_base = round(time / 1000 / self.base), self.base
                 out.mux(video.encode(frame.reformat(format=self.pix_fmt)))
             out.mux(video.encode(None))
-        return path
 
     @property
     def shown(self) -> tuple[int, int]:

@@ -141,6 +141,7 @@ class _Bench:
     def __init__(self, options: Options) -> None:
         self.o = options
         self.on_gpu = options.on_gpu
+        self.threads = torch.get_num_threads()  # torch's own choice
         self.matmul: dict[str, float] = {}  # flop/s by precision
         self.copy = 0.0  # bytes/s, read and written
         self.frames = _frames(options.source, *options.size)
@@ -171,7 +172,7 @@ class _Bench:
     def machine(self) -> dict[str, Any]:
         """Names and versions."""
         found: dict[str, Any] = {"torch": torch.__version__, "device": self.o.device, "opencv": cv2.__version__}
-        found["cpu_threads"] = torch.get_num_threads()
+        found["cpu_threads"] = self.threads
         if self.on_gpu:
             of = torch.cuda.get_device_properties(self.o.device)
             found |= {"name": of.name, "memory_gb": round(of.total_memory / 1e9, 1), "cuda": torch.version.cuda}
@@ -247,7 +248,7 @@ class _Bench:
                 yield {"step": f"{name} {precision}", **figures[f"{name} {precision}"]}
         yield {"ok": all(of["ok"] for of in figures.values() if isinstance(of, dict)), **figures}
 
-    def _poses(self, people: list[tuple[Image | DeviceImage, Region]], device: str, precision: str) -> list[Pose]:
+    def _poses(self, people: Sequence[tuple[Image | DeviceImage, Region]], device: str, precision: str) -> list[Pose]:
         estimator = BlazePoseOnDevice("parity", self.o.models["blazepose-full"], device=device, precision=precision, buckets=(8,), graphs=False, tuned=False)  # fmt: skip
         found = estimator.estimate(people)
         estimator.close()

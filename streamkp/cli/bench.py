@@ -249,6 +249,8 @@ def gpu(
     streams: Annotated[str, typer.Option(help="Numbers of cameras to try.")] = "1,8,16,32,48,64,96,128,192",
     size: Annotated[str, typer.Option(help="Pictures of the cameras.")] = "1280x720",
     part: Annotated[list[str] | None, typer.Option(help="Only this part (repeatable).")] = None,
+    parity: Annotated[str, typer.Option(help="Precisions to compare with f32 on the CPU.")] = "f32,f16",
+    tune: Annotated[bool, typer.Option("--tune", help="Let cuDNN try all its kernels, which takes minutes.")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Try torch.compile too, which takes minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line as each part is done.")] = False,
 ) -> None:
@@ -267,6 +269,8 @@ def gpu(
         ) from None
     if min(*pixels, *numbers[0], *numbers[1]) < 1 or pixels[0] % 2 or pixels[1] % 2:
         raise UsageError("--batches and --streams are at least 1, the two numbers of --size even")
+    if unknown := set(parity.split(",")) - {"f32", "tf32", "f16", "bf16"}:
+        raise UsageError(f"--parity {sorted(unknown)[0]}: the precisions are f32, tf32, f16 and bf16")
     options = bench.Options(
         models={name: store.path(name) for name in bench.MODELS},
         device=device,
@@ -277,11 +281,15 @@ def gpu(
         stream_counts=numbers[1],
         size=pixels,
         compiled=compile_,
+        tuned=tune,
+        parity=parity.split(","),
         parts=part or (),
     )
     failed = False
     for figures in bench.run(options):
         failed |= "error" in figures or figures.get("ok") is False
+        if "step" in figures and not as_json:
+            continue
         typer.echo(json.dumps(figures) if as_json else _indented(figures))
     if failed:
         raise typer.Exit(1)

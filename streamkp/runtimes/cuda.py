@@ -91,6 +91,11 @@ class TorchNetwork:
         """Batch sizes prepared, ascending; the larger ones go when memory runs out."""
         return tuple(sorted(self._prepared))
 
+    def prepare(self, bucket: int) -> bool:
+        """Add a batch size; whether it fits into memory. Where it does not, a half of it is tried, and so on."""
+        self._prepare(bucket)
+        return bucket in self._prepared
+
     def bucket(self, wanted: int) -> int:
         """The smallest batch size prepared that holds `wanted` samples, or the largest there is."""
         fitting = [size for size in self._prepared if size >= wanted]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from streamkp.models.networks.tflite import TFLiteNetwork
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.cuda import BUCKETS, Input, TorchNetwork
+from streamkp.runtimes.cuda import BUCKETS, Input, Pending, TorchNetwork
 from streamkp.vision import blazepose
 from streamkp.vision.crop import points_to_source
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, region_matrices
@@ -70,6 +70,18 @@ def refine(places: Tensor, heatmaps: Tensor) -> Tensor:
     return torch.where(sure[..., None], torch.stack((x, y), -1), places)
 
 
+@dataclass
+class BegunPoses:
+    """Poses on their way, of `regions` (N, 5)."""
+
+    regions: FloatArray
+    pending: Pending
+
+    def result(self) -> list[Pose]:
+        """The pose in each region; waits. Raises `ModelError` if the network gave NaN."""
+        return poses(self.pending.result(), self.regions)
+
+
 class BlazePoseOnDevice:
     """33 joints per region, in the image and in space: a `PoseEstimator` whose images may be on the device already."""
 
@@ -120,25 +132,26 @@ class BlazePoseOnDevice:
         uploaded: dict[int, DeviceImage] = {}
         for image, _ in crops:
             if id(image) not in uploaded:
-                on_device = isinstance(image, DeviceImage)
-                uploaded[id(image)] = image if on_device else self._uploader.bgr(cast(Image, image))
-        images = list(uploaded.values())
-        index = {key: i for i, key in enumerate(uploaded)}
+                uploaded[id(image)] = image if isinstance(image, DeviceImage) else self._uploader.bgr(image)
+        there = [(uploaded[id(image)], region) for image, region in crops]
         poses: list[Pose] = []
-        while len(poses) < len(crops):
-            part = crops[len(poses) : len(poses) + self.network.buckets[-1]]
+        while len(poses) < len(there):
             try:
-                poses += self._estimate(images, [index[id(image)] for image, _ in part], [r for _, r in part])
+                poses += self.begin(there[len(poses) : len(poses) + self.network.buckets[-1]]).result()
             except torch.OutOfMemoryError:
                 self.network.shrink()
         return poses
 
-    def _estimate(self, images: Sequence[DeviceImage], which: Sequence[int], of: Sequence[Region]) -> list[Pose]:
-        regions = np.stack(of).astype(np.float32)
-        pixels = self.network.inputs(len(of))["pixels"]
+    def begin(self, crops: Sequence[tuple[DeviceImage, Region]]) -> BegunPoses:
+        """Start on at most the largest batch of crops; the results are asked for later."""
+        images = list({id(image): image for image, _ in crops}.values())
+        index = {id(image): i for i, image in enumerate(images)}
+        regions = np.stack([region for _, region in crops]).astype(np.float32)
+        pixels = self.network.inputs(len(crops))["pixels"]
+        matrices = region_matrices(regions, self.size, self.size)
         with self.network.stream(), torch.no_grad():
-            crop_affine(images, which, region_matrices(regions, self.size, self.size), pixels)
-        return poses(self.network.launch(len(of)).result(), regions)
+            crop_affine(images, [index[id(image)] for image, _ in crops], matrices, pixels)
+        return BegunPoses(regions, self.network.launch(len(crops)))
 
     def close(self) -> None:
         """Let go of the network."""

@@ -14,6 +14,7 @@ from pydantic import Field
 from streamkp.errors import SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import Packet
+from streamkp.sources import replay
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import Reader
 from streamkp.sources.network import SCHEMES, Transport, is_remote_file, open_network, session
@@ -29,7 +30,8 @@ class Decode(Source):
     """Frames of a video or image file, a camera, or a network stream.
 
     Takes `clip.mp4`, `file:///videos/clip.mp4`, `photo.jpg`, `0` (the first webcam), `rtsp://...`, `http(s)://...`
-    (MJPEG, HLS, or a video file), `rtmp://...`, `udp://...` (MPEG-TS) and `sample:walk` (a sample clip).
+    (MJPEG, HLS, or a video file), `rtmp://...`, `udp://...` (MPEG-TS), `sample:walk` (a sample clip) and
+    `replay://rec.jsonl.gz` (a recording of `record`, without images).
     """
 
     class Options(StageOptions):
@@ -82,6 +84,8 @@ class Decode(Source):
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
+        if stream.uri.startswith(replay.PREFIX):
+            return replay.play(stream, replay.parse(stream.uri, stream.label))
         timeline = Timeline(stream, self.options.stale_after)
         if self.is_live(stream.uri):
             return keep_connected(

@@ -12,12 +12,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from streamkp.cli_eval_multiview import multiview
+from streamkp.cli_eval_reps import reps
 from streamkp.cli_eval_steadiness import steadiness
 from streamkp.errors import ModelError, UsageError
 from streamkp.models import catalog
 
 eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
 eval_app.command()(multiview)
+eval_app.command()(reps)
 eval_app.command()(steadiness)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

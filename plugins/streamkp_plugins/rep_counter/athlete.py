@@ -18,6 +18,7 @@ from streamkp_plugins.rep_counter.spec import Exercise
 WAIT = 600_000_000  # ns for which a repetition waits for a better match that is still under way
 LOYALTY = 1.5  # how much better the exercise of the running set is trusted
 RECENT = 20_000_000_000  # ns for which it is
+SIZE_TIME = 3_000_000_000  # ns over which a person's size is averaged
 JUMP = 1.2  # bodies from one frame to the next: no person moves so, a cut does
 ZOOM = 1.5  # change of size from one frame to the next, likewise
 
@@ -45,11 +46,12 @@ class _Found:
 class Athlete:
     """Counts for one person, over changes of the track id. `add` gives the events of one frame."""
 
-    def __init__(self, exercises: Sequence[Exercise], rest: int) -> None:
-        """`rest`: ns without a repetition after which a set is over."""
+    def __init__(self, exercises: Sequence[Exercise], rest: int, confirm: int) -> None:
+        """`rest`: ns without a repetition after which a set is over; `confirm`: repetitions that begin a set."""
         self.track = -1
         self.box: NDArray[np.float32] = np.zeros(4, np.float32)
         self.first_seen = self.last_seen = 0
+        self.size = 0.0  # the longer side of the box over the shorter side of the picture, of late
         self.whole = 0  # repetitions so far, over all sets
         self._rest = rest
         self._counters = [Counter(exercise) for exercise in exercises]
@@ -57,6 +59,8 @@ class Athlete:
         self._needs_3d = any(_needs_3d(exercise) for exercise in exercises)
         self._spot: tuple[float, float, float, int] | None = None
         self._found: list[_Found] = []
+        self._confirm = confirm if len(exercises) > 1 else 1
+        self._doubtful: dict[str, list[_Found]] = {}  # by exercise: too few yet to begin a set
         self._set: _Set | None = None
         self._taken = 0  # until when the movement is spoken for, ns
 
@@ -86,18 +90,22 @@ class Athlete:
         """The clock begins again at `pts`, and so do the track ids."""
         self.new_scene()
         self._found.clear()
+        self._doubtful.clear()
         self._taken, self.last_seen, self.track = 0, pts, -1
         if self._set is not None:
             duration = self._set.end - self._set.start
             self._set.start, self._set.end = pts - duration, pts
 
-    def add(self, pts: int, person: Person) -> list[dict[str, Any]]:
-        """The events of one frame of this person, which has 2D keypoints."""
+    def add(self, pts: int, person: Person, size: tuple[int, int]) -> list[dict[str, Any]]:
+        """The events of one frame of this person, which has 2D keypoints; `size` of the picture in pixels."""
         assert person.keypoints_2d is not None
         layout = skeleton(person.keypoints_2d.skeleton)
+        larger = float(max(person.box[2], person.box[3])) / max(1, min(size))
+        share = 1.0 if not self.size else min(1.0, (pts - self.last_seen) / SIZE_TIME)
+        self.size += (larger - self.size) * share
         self.track, self.box, self.last_seen = person.track, person.box, pts
         self._look_for_cut(pts, person.keypoints_2d.points, layout)
-        flat = self._flat.read(person.keypoints_2d.points, layout, pts)
+        flat = self._flat.read(_inside(person.keypoints_2d.points, size), layout, pts)
         solid = self._read_3d(person.keypoints_3d, pts)
         for counter in self._counters:
             pose = solid if solid is not None and _needs_3d(counter.exercise) else flat
@@ -111,6 +119,13 @@ class Athlete:
         events = []
         while self._found:
             events += self._take(max(self._found, key=self._score))
+        if not self.whole and len(self._doubtful) == 1:
+            # A single repetition, of one exercise only: better told late than not at all.
+            (waiting,) = self._doubtful.values()
+            first, last = waiting[0].repetition.turn, waiting[-1].repetition.turn
+            self._set = _Set(waiting[0].exercise.name, first.start, last.end)
+            events += [self._count(each) for each in waiting]
+        self._doubtful.clear()
         return [*events, *self._close()]
 
     def idle(self, pts: int) -> list[dict[str, Any]]:
@@ -169,19 +184,32 @@ class Athlete:
             other for other in self._found if other is not found and other.repetition.turn.start >= turn.leave
         ]
         name = found.exercise.name
-        if found.repetition.partial and len(self._counters) > 1 and (self._set is None or self._set.exercise != name):
+        if self._set is not None and self._set.exercise == name:
+            self._doubtful.clear()
+            return [self._count(found)]
+        if found.repetition.partial and self._confirm > 1:
             return []  # half a movement does not tell which exercise it is
-        events = self._close() if self._set is not None and self._set.exercise != name else []
-        if self._set is None:
-            self._set = _Set(name, turn.start, turn.end)
+        waiting = [f for f in self._doubtful.get(name, []) if turn.start - f.repetition.turn.end < self._rest]
+        waiting.append(found)
+        if len(waiting) < self._confirm:
+            self._doubtful[name] = waiting
+            return []
+        self._doubtful.clear()
+        events = self._close()
+        first = waiting[0].repetition.turn
+        self._set = _Set(name, first.start, first.end)
+        return [*events, *(self._count(each) for each in waiting)]
+
+    def _count(self, found: _Found) -> dict[str, Any]:
         current = self._set
-        current.end = turn.end
+        assert current is not None
+        current.end = found.repetition.turn.end
         if found.repetition.partial:
             current.partial += 1
         else:
             current.reps += 1
             self.whole += 1
-        return [*events, _event(found, current.reps, self.track)]
+        return _event(found, current.reps, self.track)
 
     def _rested(self, pts: int) -> list[dict[str, Any]]:
         current = self._set
@@ -206,6 +234,17 @@ class Athlete:
                 "duration_s": round((current.end - current.start) / 1e9, 2),
             }
         ]
+
+
+def _inside(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The keypoints, those outside of the picture with a low score: they are guessed, whatever the network says."""
+    margin = 0.02 * max(size)
+    outside = ((points[:, :2] < -margin) | (points[:, :2] > np.array(size, np.float32) + margin)).any(axis=1)
+    if not outside.any():
+        return points
+    points = points.copy()
+    points[outside, 2] *= 0.2
+    return points
 
 
 def _event(found: _Found, count: int, track: int) -> dict[str, Any]:

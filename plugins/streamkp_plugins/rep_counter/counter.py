@@ -14,6 +14,7 @@ from streamkp_plugins.rep_counter.spec import Exercise, Flag, Gate
 
 HELD, HELD_AT_END = 0.7, 0.5  # share of a repetition's frames, and of those at an end of it, in which a gate must hold
 NORMAL = 0.5  # share of somebody's own usual range that a whole repetition has at least
+AT_REST = 500_000_000  # ns before a movement that still tell about its rest
 SETTLES = 250_000_000  # ns after first sight in which a tracker's joints still jump into place
 BLIND = 2_000_000_000  # ns without a pose after which a movement in progress is given up
 
@@ -89,9 +90,6 @@ class Counter:
         if self._last is None:
             self._first = pts
         self._last = pts
-        if pts - self._first < SETTLES:
-            return None
-        progress = self.progress = self._smooth(pts, raw)
         self._frames.append(
             _Frame(
                 pts,
@@ -103,7 +101,10 @@ class Counter:
                 [_mean(flag.of(pose)) for flag in exercise.flags],
             )
         )
-        turn = self._turns.add(pts, progress)
+        if pts - self._first < SETTLES:
+            return None
+        self.progress = self._smooth(pts, raw)
+        turn = self._turns.add(pts, self.progress)
         if not self._turns.out and turn is None:
             while len(self._frames) > 1 and self._frames[0].pts < pts - 1_000_000_000:
                 self._frames.popleft()
@@ -142,11 +143,13 @@ class Counter:
         seconds = (turn.end - turn.start) / 1e9
         if not exercise.seconds.least <= seconds <= exercise.seconds.most:
             return self._refuse(f"it took {seconds:.2f} s")
+        if not turn.joined and turn.far - turn.start < exercise.seconds.out * 1e9:
+            return self._refuse("the way out was too fast for a person")
         if sum(frame.visible for frame in frames) < HELD * len(frames):
             return self._refuse("its joints were not seen")
         fit = 1.0
         for name, gate in exercise.gates.items():
-            share = self._share(name, gate, frames, turn)
+            share = self._share(name, gate, turn)
             if share < (HELD if gate.at == "whole" else HELD_AT_END):
                 return self._refuse(f"the gate {name} held in {100 * share:.0f} % of it")
             fit *= share
@@ -167,15 +170,18 @@ class Counter:
     def _refuse(self, why: str) -> None:
         self.why = why
 
-    def _share(self, name: str, gate: Gate, frames: list[_Frame], turn: Turn) -> float:
+    def _share(self, name: str, gate: Gate, turn: Turn) -> float:
+        """The share of the frames in question in which a gate held."""
         near = 0.35 * turn.travel
-        judged = [
-            frame.gates[name]
-            for frame in frames
-            if gate.at == "whole"  # what was joined at its far end has no rest to look at
-            or (gate.at == "far" and frame.progress >= turn.high - near)
-            or (gate.at == "rest" and not turn.joined and frame.progress <= turn.low + near)
-        ]
+        if gate.at == "rest":
+            # What was joined at its far end has no rest to look at.
+            since = turn.end if turn.joined else turn.start - AT_REST
+            chosen = [f for f in self._frames if since <= f.pts <= turn.far and f.progress <= turn.low + near]
+        else:
+            chosen = [f for f in self._frames if f.pts >= turn.start]
+            if gate.at == "far":
+                chosen = [f for f in chosen if f.progress >= turn.high - near]
+        judged = [frame.gates[name] for frame in chosen]
         known = [held for held in judged if held is not None]
         return sum(known) / len(known) if known else 1.0
 

@@ -75,6 +75,7 @@ class Seconds(_Strict):
 
     least: float = Field(0.4, gt=0, description="Shorter ones are noise.")
     most: float = Field(20.0, gt=0, description="Longer ones are something else.")
+    out: float = Field(0.15, ge=0, description="Least for the way out: faster is a joint that jumps.")
 
 
 class Visible(_Strict):

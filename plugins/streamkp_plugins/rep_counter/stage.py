@@ -30,6 +30,18 @@ class RepCounter(MapStage):
         person: Literal["main", "all"] = Field(
             "main", description="main: the one who exercises, not people who walk by; all: everybody."
         )
+        least_size: float = Field(
+            0.45,
+            ge=0,
+            le=2,
+            description="Smaller people are background: the longer side of the box over the picture's shorter side.",
+        )
+        confirm: int = Field(
+            2,
+            ge=1,
+            le=10,
+            description="With `exercise: auto`: repetitions after which it is sure of the exercise, and tells them all.",
+        )
         rest: float = Field(15.0, gt=0, description="Seconds without a repetition after which a set is over.")
 
     options: Options
@@ -62,6 +74,8 @@ class _Room:
         self._exercises = exercises
         self._only_main = options.person == "main"
         self._rest = int(options.rest * 1e9)
+        self._confirm = options.confirm
+        self._least_size = options.least_size
         self._people: list[Athlete] = []
         self._main: Athlete | None = None
         self._epoch: int | None = None
@@ -77,7 +91,7 @@ class _Room:
             if person.keypoints_2d is None or person.state == "predicted":
                 continue
             athlete = self._who(packet.pts, person, [a for a, _ in seen])
-            events[id(athlete)] = athlete.add(packet.pts, person)
+            events[id(athlete)] = athlete.add(packet.pts, person, (packet.width, packet.height))
             seen.append((athlete, person))
         for athlete in list(self._people):
             if id(athlete) not in events:
@@ -87,17 +101,16 @@ class _Room:
                     self._people.remove(athlete)
         self._choose(packet.pts, [athlete for athlete, _ in seen], events)
         for athlete, person in seen:
-            if not self._only_main or athlete is self._main:
+            if self._counts(athlete):
                 person.extra["rep_counter"] = athlete.shown()
         for athlete in self._people:
-            if not self._only_main or athlete is self._main:
+            if self._counts(athlete):
                 packet.events.extend(events.get(id(athlete), []))
         self._last = packet
 
     def finish(self) -> list[Packet]:
         """One packet without people and image that follows the last one, if there is something to tell."""
-        told = [a for a in self._people if not self._only_main or a is self._main]
-        events = [event for athlete in told for event in athlete.finish()]
+        events = [event for athlete in filter(self._counts, self._people) for event in athlete.finish()]
         last = self._last
         if last is None or not events:
             return []
@@ -115,6 +128,10 @@ class _Room:
             )
         ]
 
+    def _counts(self, athlete: Athlete) -> bool:
+        """Whether people are told about this person."""
+        return athlete.size >= self._least_size and (not self._only_main or athlete is self._main)
+
     def _restart(self, packet: Packet) -> None:
         """The stream's clock and track ids begin again; people go on with their sets."""
         for athlete in self._people:
@@ -128,7 +145,7 @@ class _Room:
         lost = [a for a in free if a.last_seen <= pts and pts - a.last_seen <= GONE and _alike(a.box, person.box)]
         if lost:
             return max(lost, key=lambda a: a.last_seen)
-        athlete = Athlete(self._exercises, self._rest)
+        athlete = Athlete(self._exercises, self._rest, self._confirm)
         athlete.first_seen = pts
         self._people.append(athlete)
         return athlete
@@ -138,6 +155,7 @@ class _Room:
         main = self._main
         if main is not None and main.whole and pts - main.last_seen <= UNLOCK:
             return
+        seen = [athlete for athlete in seen if athlete.size >= self._least_size]
         active = [a for a in seen if a.whole and any(e["type"] == "rep" for e in events[id(a)])]
         if active:
             self._main = max(active, key=lambda a: float(a.box[3]))

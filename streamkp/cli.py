@@ -16,6 +16,7 @@ from rich.table import Table
 import streamkp
 from streamkp.cli_bench import bench_app
 from streamkp.cli_eval import eval_app
+from streamkp.cli_exercises import exercises_app
 from streamkp.cli_infer import infer
 from streamkp.cli_listen import listen, schema
 from streamkp.cli_models import models_app, samples_app
@@ -49,6 +50,7 @@ app.command()(listen)
 app.command()(schema)
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
+app.add_typer(exercises_app, name="exercises")
 
 GraphFile = Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")]

@@ -16,14 +16,16 @@ def reps(
     data: Annotated[Path, typer.Option(help="Folder of the recordings (.jsonl, .jsonl.gz) or clips.")],
     truth: Annotated[Path, typer.Option(help='JSON list of {"file", "exercise", "count"}; exercise null: none.')],
     exercise: Annotated[
-        str, typer.Option(help="given: tell the counter what the truth file says; auto: do not; or one exercise for all.")
+        str,
+        typer.Option(help="given: tell the counter what the truth file says; auto: do not; or one exercise for all."),
     ] = "given",
     person: Annotated[str, typer.Option(help="main or all, as in the stage.")] = "main",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Count repetitions live and compare: MAE, OBO (share within one) and the exact share, by exercise."""
-    from streamkp.evaluation import reps as evaluation
     from streamkp_plugins.rep_counter.spec import shipped
+
+    from streamkp.evaluation import reps as evaluation
 
     clips = evaluation.read_truth(truth, shipped())
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -55,4 +57,6 @@ def reps(
         table.add_row(name, *("-" if value is None else f"{value:g}" for value in line.values()))
     console.print(table)
     if found["clips_without_exercise"]:
-        console.print(f"{found['false_counts']} false counts in {found['clips_without_exercise']} clips without exercise")
+        console.print(
+            f"{found['false_counts']} false counts in {found['clips_without_exercise']} clips without exercise"
+        )

@@ -75,7 +75,9 @@ def read_truth(path: Path, known: Iterable[str]) -> list[Clip]:
             clips.append(Clip(row["file"], None, 0))
             continue
         if type(count) is not int or count < 0:
-            raise UsageError(f'{path}: entry {number} ({row["file"]}): "count" is {count!r}, but must be a whole number')
+            raise UsageError(
+                f'{path}: entry {number} ({row["file"]}): "count" is {count!r}, but must be a whole number'
+            )
         clips.append(Clip(row["file"], _exercise(str(exercise), list(known), f"{path}: entry {number}"), count))
     return clips
 

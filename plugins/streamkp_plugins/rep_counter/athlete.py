@@ -18,7 +18,9 @@ from streamkp_plugins.rep_counter.spec import Exercise
 WAIT = 600_000_000  # ns for which a repetition waits for a better match that is still under way
 LOYALTY = 1.5  # how much better the exercise of the running set is trusted
 RECENT = 20_000_000_000  # ns for which it is
-SIZE_TIME = 3_000_000_000  # ns over which a person's size is averaged
+SIZE_TIME = 3_000_000_000  # ns over which a person's size is averaged, which arms in the air change for a moment
+SIZE_HELD = 60_000_000_000  # ns over which the greatest is forgotten, so that who squats is no smaller
+SMALL_CONFIRM = 3  # repetitions that begin the set of somebody small
 JUMP = 1.2  # bodies from one frame to the next: no person moves so, a cut does
 ZOOM = 1.5  # change of size from one frame to the next, likewise
 
@@ -46,12 +48,16 @@ class _Found:
 class Athlete:
     """Counts for one person, over changes of the track id. `add` gives the events of one frame."""
 
-    def __init__(self, exercises: Sequence[Exercise], rest: int, confirm: int) -> None:
-        """`rest`: ns without a repetition after which a set is over; `confirm`: repetitions that begin a set."""
+    def __init__(self, exercises: Sequence[Exercise], rest: int, confirm: int, least_size: float) -> None:
+        """`rest`: ns without a repetition after which a set is over; `confirm`: repetitions that begin a set.
+
+        Whoever is smaller than `least_size` needs three: people in the background seldom exercise for long.
+        """
         self.track = -1
         self.box: NDArray[np.float32] = np.zeros(4, np.float32)
         self.first_seen = self.last_seen = 0
-        self.size = 0.0  # the longer side of the box over the shorter side of the picture, of late
+        # The longer side of the box over the shorter side of the picture: the mean of late, and its greatest value.
+        self._size = self._greatest = 0.0
         self.whole = 0  # repetitions so far, over all sets
         self._rest = rest
         self._counters = [Counter(exercise) for exercise in exercises]
@@ -60,6 +66,7 @@ class Athlete:
         self._spot: tuple[float, float, float, int] | None = None
         self._found: list[_Found] = []
         self._confirm = confirm if len(exercises) > 1 else 1
+        self._least_size = least_size
         self._doubtful: dict[str, list[_Found]] = {}  # by exercise: too few yet to begin a set
         self._set: _Set | None = None
         self._taken = 0  # until when the movement is spoken for, ns
@@ -86,6 +93,10 @@ class Athlete:
         for counter in self._counters:
             counter.reset()
 
+    @property
+    def _large(self) -> bool:
+        return self._greatest >= self._least_size
+
     def restart(self, pts: int) -> None:
         """The clock begins again at `pts`, and so do the track ids."""
         self.new_scene()
@@ -101,8 +112,9 @@ class Athlete:
         assert person.keypoints_2d is not None
         layout = skeleton(person.keypoints_2d.skeleton)
         larger = float(max(person.box[2], person.box[3])) / max(1, min(size))
-        share = 1.0 if not self.size else min(1.0, (pts - self.last_seen) / SIZE_TIME)
-        self.size += (larger - self.size) * share
+        passed = pts - self.last_seen
+        self._size += (larger - self._size) * (min(1.0, passed / SIZE_TIME) if self._size else 1.0)
+        self._greatest = max(self._size, self._greatest * (1 - min(1.0, passed / SIZE_HELD)))
         self.track, self.box, self.last_seen = person.track, person.box, pts
         self._look_for_cut(pts, person.keypoints_2d.points, layout)
         flat = self._flat.read(_inside(person.keypoints_2d.points, size), layout, pts)
@@ -119,7 +131,7 @@ class Athlete:
         events = []
         while self._found:
             events += self._take(max(self._found, key=self._score))
-        if not self.whole and len(self._doubtful) == 1:
+        if not self.whole and len(self._doubtful) == 1 and self._large:
             # A single repetition, of one exercise only: better told late than not at all.
             (waiting,) = self._doubtful.values()
             first, last = waiting[0].repetition.turn, waiting[-1].repetition.turn
@@ -187,11 +199,11 @@ class Athlete:
         if self._set is not None and self._set.exercise == name:
             self._doubtful.clear()
             return [self._count(found)]
-        if found.repetition.partial and self._confirm > 1:
-            return []  # half a movement does not tell which exercise it is
+        if found.repetition.partial and not (self._confirm == 1 and self._large):
+            return []  # half a movement does not begin a set where that is in doubt
         waiting = [f for f in self._doubtful.get(name, []) if turn.start - f.repetition.turn.end < self._rest]
         waiting.append(found)
-        if len(waiting) < self._confirm:
+        if len(waiting) < (self._confirm if self._large else SMALL_CONFIRM):
             self._doubtful[name] = waiting
             return []
         self._doubtful.clear()

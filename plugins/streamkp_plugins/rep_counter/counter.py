@@ -155,7 +155,7 @@ class Counter:
             fit *= share
         for joint, travel in exercise.travel.items():
             extent = _extent([frame.places[joint] for frame in frames if joint in frame.places])
-            if travel.above is not None and extent < travel.above:
+            if travel.above is not None and extent < travel.above * min(1.0, turn.travel):
                 return self._refuse(f"{joint} moved by {extent:.2f} torsos only")
             if travel.below is not None and extent > travel.below:
                 return self._refuse(f"{joint} moved by {extent:.2f} torsos")

@@ -111,7 +111,7 @@ class Exercise(_Strict):
     )
     full: float = Field(0.65, gt=0, le=1.2, description="Least progress of a whole repetition.")
     partial: float = Field(0.35, gt=0, le=1, description="Least progress of a partial one.")
-    start: float = Field(0.4, description="Greatest progress from which a repetition may start.")
+    start: float = Field(0.55, description="Greatest progress from which a repetition may start.")
     joins: bool = Field(
         False, description="Whoever is first seen at the far end has done the way out: at the top of a pull-up."
     )

@@ -34,7 +34,8 @@ class RepCounter(MapStage):
             0.45,
             ge=0,
             le=2,
-            description="Smaller people are background: the longer side of the box over the picture's shorter side.",
+            description="Smaller people count after three repetitions only: the longer side of the box over the picture's "
+            "shorter side.",
         )
         confirm: int = Field(
             2,
@@ -130,7 +131,7 @@ class _Room:
 
     def _counts(self, athlete: Athlete) -> bool:
         """Whether people are told about this person."""
-        return athlete.size >= self._least_size and (not self._only_main or athlete is self._main)
+        return not self._only_main or athlete is self._main
 
     def _restart(self, packet: Packet) -> None:
         """The stream's clock and track ids begin again; people go on with their sets."""
@@ -145,7 +146,7 @@ class _Room:
         lost = [a for a in free if a.last_seen <= pts and pts - a.last_seen <= GONE and _alike(a.box, person.box)]
         if lost:
             return max(lost, key=lambda a: a.last_seen)
-        athlete = Athlete(self._exercises, self._rest, self._confirm)
+        athlete = Athlete(self._exercises, self._rest, self._confirm, self._least_size)
         athlete.first_seen = pts
         self._people.append(athlete)
         return athlete
@@ -155,7 +156,6 @@ class _Room:
         main = self._main
         if main is not None and main.whole and pts - main.last_seen <= UNLOCK:
             return
-        seen = [athlete for athlete in seen if athlete.size >= self._least_size]
         active = [a for a in seen if a.whole and any(e["type"] == "rep" for e in events[id(a)])]
         if active:
             self._main = max(active, key=lambda a: float(a.box[3]))
@@ -181,4 +181,3 @@ def _exercises(options: RepCounter.Options) -> list[Exercise]:
     if len(set(names)) < len(names):
         raise UsageError("`among` names an exercise twice")
     return chosen
-

@@ -108,7 +108,11 @@ class Counter:
         if not self._turns.out and turn is None:
             while len(self._frames) > 1 and self._frames[0].pts < pts - 1_000_000_000:
                 self._frames.popleft()
-        return None if turn is None else self._judge(turn)
+        if turn is None:
+            return None
+        judged = self._judge(turn)
+        self.why = judged if isinstance(judged, str) else ""
+        return None if isinstance(judged, str) else judged
 
     def _read(self, pose: Pose) -> tuple[float, tuple[float | None, float | None]] | None:
         """Progress of one pose, and that of each side."""
@@ -133,42 +137,39 @@ class Counter:
                 places[joint] = point[0] / pose.body, point[1] / pose.body
         return places
 
-    def _judge(self, turn: Turn) -> Repetition | None:
+    def _judge(self, turn: Turn) -> Repetition | str:
+        """The repetition that a movement was, or why it was none."""
         exercise = self.exercise
         frames = [frame for frame in self._frames if frame.pts >= turn.start]
         if turn.high < exercise.partial or turn.travel < exercise.partial * 0.7:
-            return self._refuse("too little range")
+            return "too little range"
         if turn.low > exercise.start:
-            return self._refuse(f"it began at progress {turn.low:.2f}, not at rest")
+            return f"it began at progress {turn.low:.2f}, not at rest"
         seconds = (turn.end - turn.start) / 1e9
         if not exercise.seconds.least <= seconds <= exercise.seconds.most:
-            return self._refuse(f"it took {seconds:.2f} s")
+            return f"it took {seconds:.2f} s"
         if not turn.joined and turn.far - turn.start < exercise.seconds.out * 1e9:
-            return self._refuse("the way out was too fast for a person")
+            return "the way out was too fast for a person"
         if sum(frame.visible for frame in frames) < HELD * len(frames):
-            return self._refuse("its joints were not seen")
+            return "its joints were not seen"
         fit = 1.0
         for name, gate in exercise.gates.items():
             share = self._share(name, gate, turn)
             if share < (HELD if gate.at == "whole" else HELD_AT_END):
-                return self._refuse(f"the gate {name} held in {100 * share:.0f} % of it")
+                return f"the gate {name} held in {100 * share:.0f} % of it"
             fit *= share
         for joint, travel in exercise.travel.items():
             extent = _extent([frame.places[joint] for frame in frames if joint in frame.places])
             if travel.above is not None and extent < travel.above * min(1.0, turn.travel):
-                return self._refuse(f"{joint} moved by {extent:.2f} torsos only")
+                return f"{joint} moved by {extent:.2f} torsos only"
             if travel.below is not None and extent > travel.below:
-                return self._refuse(f"{joint} moved by {extent:.2f} torsos")
+                return f"{joint} moved by {extent:.2f} torsos"
         usual = NORMAL * median(self._ranges) if len(self._ranges) >= 2 else 0.0
         partial = turn.high < exercise.full or turn.travel < max(usual, 0.6 * exercise.full)
         if not partial:
             self._ranges.append(turn.travel)
         fit *= 1 - min(0.5, abs(turn.high - 1) / 2)
-        self.why = ""
         return Repetition(turn, partial, fit, _symmetry(frames), self._flags(frames, turn, partial))
-
-    def _refuse(self, why: str) -> None:
-        self.why = why
 
     def _share(self, name: str, gate: Gate, turn: Turn) -> float:
         """The share of the frames in question in which a gate held."""

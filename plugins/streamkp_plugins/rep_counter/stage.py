@@ -34,14 +34,14 @@ class RepCounter(MapStage):
             0.45,
             ge=0,
             le=2,
-            description="Smaller people count after three repetitions only: the longer side of the box over the picture's "
-            "shorter side.",
+            description="Smaller people count after three repetitions: the longer side of the box over the shorter side "
+            "of the picture.",
         )
         confirm: int = Field(
             2,
             ge=1,
             le=10,
-            description="With `exercise: auto`: repetitions after which it is sure of the exercise, and tells them all.",
+            description="With `exercise: auto`: how many repetitions make it sure; it then tells them all.",
         )
         rest: float = Field(15.0, gt=0, description="Seconds without a repetition after which a set is over.")
 

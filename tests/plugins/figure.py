@@ -23,8 +23,8 @@ def squatter(
     knee = np.array([math.sin(shank), -math.cos(shank)])
     hip = knee + np.array([math.sin(thigh), -math.cos(thigh)])
     shoulder = hip + 1.2 * np.array([math.sin(trunk), -math.cos(trunk)])
-    elbow, wrist = shoulder + [0.15, 0.65], shoulder + [0.3, 1.2]
-    head = shoulder + [0.05, -0.4]
+    elbow, wrist = shoulder + np.array([0.15, 0.65]), shoulder + np.array([0.3, 1.2])
+    head = shoulder + np.array([0.05, -0.4])
     spots = {"ankle": np.zeros(2), "knee": knee, "hip": hip, "shoulder": shoulder, "elbow": elbow, "wrist": wrist}
     points = np.ones((len(COCO), 3), np.float32)
     for i, joint in enumerate(COCO.joints):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def _repetitions(poses: Array, entry: dict[str, Any]) -> list[Array]:
     if entry["reps"]:
         return [poses[a:b] for a, b in entry["reps"] if b - a > 8]
     middle = entry["middle_frames"]
-    cuts = [0, *((a + b) // 2 for a, b in zip(middle, middle[1:], strict=False)), len(poses)]
-    return [poses[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    cuts = [0, *((a + b) // 2 for a, b in pairwise(middle)), len(poses)]
+    return [poses[a:b] for a, b in pairwise(cuts)]
 
 
 def make(folder: Path, exercise: str, seed: int, *, correct: bool = True) -> Set:

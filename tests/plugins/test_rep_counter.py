@@ -149,7 +149,7 @@ def test_it_is_found_by_name_and_the_graph_is_valid() -> None:
 
 @pytest.mark.parametrize("exercise", ["squats", "no/such.yaml"])
 def test_an_unknown_exercise_is_said_before_anything_starts(exercise: str) -> None:
-    with pytest.raises(UsageError, match="squat|cannot be read"):
+    with pytest.raises(UsageError, match=r"squat|cannot be read"):
         RepCounter.check(RepCounter.Options(exercise=exercise))
 
 

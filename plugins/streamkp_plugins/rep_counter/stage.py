@@ -34,8 +34,8 @@ class RepCounter(MapStage):
             0.45,
             ge=0,
             le=2,
-            description="Smaller people count after three repetitions: the longer side of the box over the shorter side "
-            "of the picture.",
+            description="Smaller people count after three repetitions: longer side of the box over shorter side of the "
+            "picture.",
         )
         confirm: int = Field(
             2,

@@ -1,5 +1,5 @@
 """`python -m streamkp` is the program `streamkp`."""
 
-from streamkp.cli import main
+from streamkp.cli.main import main
 
 main()

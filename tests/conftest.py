@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     import onnx
 
-    from streamkp.models.hdformer import HDFormer
+    from streamkp.models.networks.hdformer import HDFormer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,7 @@ def lifter_network() -> HDFormer:
     """A small network of the kind of the shipped lifter, with random weights."""
     import torch
 
-    from streamkp.models.hdformer import HDFormer
+    from streamkp.models.networks.hdformer import HDFormer
 
     torch.manual_seed(0)
     network = HDFormer(4, (8, 8, 8, 8, 8))

@@ -187,7 +187,7 @@ def test_hdformer_from_film_to_poses(weights: Callable[[str], Path], squat: Path
 
 def test_lifting_a_track_gives_what_the_reference_gives(weights: Callable[[str], Path], golden: Path) -> None:
     """Each frame from the middle of its window, on the network's own time grid, whatever the rate of the film."""
-    from streamkp.models.lifters import open_lifter
+    from streamkp.models.lift.lifters import open_lifter
     from streamkp.packet import Keypoints2D, Person, PoseWindow
 
     reference = np.load(golden / "hdformer" / "prepost.npz")["seq_2d"][:120]

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from streamkp.models import hub, onnx_lifters
-from streamkp.models.lifter_choices import Choices
-from streamkp.models.whole_windows import WholeWindows, WindowNetwork
-from streamkp.models.window_lifters import Clip
+from streamkp.hub import store
+from streamkp.models.lift import onnx_lifters
+from streamkp.models.lift.lifter_choices import Choices
+from streamkp.models.lift.whole_windows import WholeWindows, WindowNetwork
+from streamkp.models.lift.window_lifters import Clip
 from streamkp.motion.camera import Intrinsics
 
 MODEL = "hdformer-streamkp"
@@ -25,7 +26,7 @@ def run(model: str, people: int, threads: int, rounds: int) -> dict[str, Any]:
     `ms`: by number of people and hop, the mean time per person and frame over `4 * rounds` frames at the lifter's
     own rate. `hop_ratio`: that of hop 1 to that of the longest hop, for `people`.
     """
-    windows = onnx_lifters.open_windows(hub.path(model), Choices(threads=threads))
+    windows = onnx_lifters.open_windows(store.path(model), Choices(threads=threads))
     ms = {n: _measure(windows, n, 4 * rounds) for n in sorted({1, people})}
     return {
         "frames": windows.frames,

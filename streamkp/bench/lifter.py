@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from streamkp.models import zoo
-from streamkp.models.incremental import IncrementalNetwork, Track
-from streamkp.models.runtime_torch import open_run
-from streamkp.models.tpnet import TPNet
-from streamkp.models.videopose3d import VideoPose3D
+from streamkp.models.lift.incremental import IncrementalNetwork, Track
+from streamkp.models.networks.tpnet import TPNet
+from streamkp.models.networks.videopose3d import VideoPose3D
+from streamkp.runtimes.torch import open_run
 
 
 def run(models: Sequence[str], people: int, threads: int, rounds: int) -> dict[str, dict[str, Any]]:

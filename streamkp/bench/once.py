@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from streamkp.bench import graphs
 from streamkp.graph.engine import Engine
-from streamkp.graph.graph import Graph
 from streamkp.graph.stage import Sink, StageOptions
 from streamkp.packet import Packet
 
@@ -55,11 +55,7 @@ class Notes:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Run the job; its keys are the arguments of `video._ours`."""
     notes = Notes()
-    overrides = list(job["overrides"])
-    for stage in Graph.from_yaml(job["graph"], overrides=overrides).validate().stages:
-        if stage.use == "publish-websocket":
-            overrides.append(f"stages.{stage.name}.port=0")  # the usual port may be in use by a graph at work
-    plan = Graph.from_yaml(job["graph"], overrides=overrides).only_streams({})
+    plan = graphs.load(job["graph"], job["overrides"])
     for n in range(job["streams"]):
         plan.stream(f"bench{n}", job["source"], realtime=job["realtime"])
     engine = Engine(plan.add("tally", Tally, into=notes).validate())

@@ -21,10 +21,10 @@ from streamkp.graph import report
 from streamkp.graph.channel import Channel, Policy
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
-from streamkp.graph.feed import SourceRunner
 from streamkp.graph.join import JoinRunner
 from streamkp.graph.metrics import StageFigures, prometheus_text
 from streamkp.graph.runner import StageRunner
+from streamkp.graph.source_runner import SourceRunner
 from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StageSpec, StreamSpec
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
 from streamkp.packet import Packet

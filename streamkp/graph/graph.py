@@ -86,6 +86,11 @@ class Graph:
         self._data.setdefault("stages", {})[name] = entry
         return self
 
+    def remove(self, name: str) -> Self:
+        """Take a stage away; stages that name it in `from` must go too."""
+        del self._data["stages"][name]
+        return self
+
     def without_sinks(self) -> Self:
         """Take every sink away."""
         spec = self.validate()

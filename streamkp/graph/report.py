@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamkp.graph.feed import SourceRunner
 from streamkp.graph.join import JoinRunner
 from streamkp.graph.metrics import StageFigures
 from streamkp.graph.runner import StageRunner
+from streamkp.graph.source_runner import SourceRunner
 
 
 def figures(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -49,6 +49,18 @@ class StreamSpec(_Strict):
     realtime: bool = Field(False, description="Play a file at its own speed.")
 
 
+class ControlSpec(_Strict):
+    """`control:` in a graph file: the HTTP server of a run."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. A wider one needs a token.")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="Port to listen on; 0 takes any free one. Default: 8766 or the next free one."
+    )
+    token: SecretStr | None = Field(None, min_length=1, description="Clients must show this secret.")
+    insecure: bool = Field(False, description="Listen beyond this machine without a token.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Names, besides its address, that clients may use.")
+
+
 class StageSettings(_Strict):
     """The keys that every stage has besides its own options."""
 
@@ -77,6 +89,7 @@ class GraphSpec:
     stages: tuple[StageSpec, ...]
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
     origin: str = "graph"
+    control: ControlSpec | Literal["off"] | None = None
 
     @property
     def source(self) -> StageSpec:
@@ -152,16 +165,17 @@ class _Validation:
     def run(self, data: Any) -> GraphSpec:
         if not isinstance(data, dict):
             raise GraphError([Problem("", "a graph is a mapping with the keys version, streams and stages")])
-        self._known("", data, ("version", "streams", "stages"))
+        self._known("", data, ("version", "control", "streams", "stages"))
         if data.get("version", 1) != 1:
             self._add("version", f"is {data['version']!r}; this streamkp reads version 1")
+        control = self._control(data.get("control"))
         streams = self._streams(data.get("streams") or {})
         stages = self._stages(data.get("stages") or {})
         ordered = self._order(stages)
         self._claims(ordered)
         if self.problems:
             raise GraphError(self.problems)
-        return GraphSpec(tuple(ordered), streams, self.origin)
+        return GraphSpec(tuple(ordered), streams, self.origin, control)
 
     def _add(self, where: str, what: str) -> None:
         self.problems.append(Problem(where, what))
@@ -171,6 +185,17 @@ class _Validation:
             if key not in (names := list(allowed)):
                 at = f"{where}.{key}" if where else str(key)
                 self._add(at, f"unknown key{_did_you_mean(str(key), names)}")
+
+    def _control(self, data: Any) -> ControlSpec | Literal["off"] | None:
+        if data is None:
+            return None
+        if data is False or data == "off":  # YAML reads a bare `off` as false
+            return "off"
+        try:
+            return ControlSpec.model_validate(data)
+        except ValidationError as error:
+            self._pydantic("control", error, ControlSpec)
+            return None
 
     def _streams(self, data: Any) -> dict[str, StreamSpec]:
         streams: dict[str, StreamSpec] = {}

@@ -122,6 +122,7 @@ class Stage:
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
     sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
     takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
+    serves_control: ClassVar[bool] = False  # its own HTTP server has health, metrics and statistics of the run
 
     class Options(StageOptions):
         """No options."""

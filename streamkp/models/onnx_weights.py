@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkp.models.runtime_openvino import OpenVinoModel
+from streamkp.runtimes.openvino import OpenVinoModel
 
 
 def read(path: Path) -> dict[str, NDArray[np.float32]]:

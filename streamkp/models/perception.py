@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from streamkp.errors import ModelError
-from streamkp.models import hub
-from streamkp.models.blazepose import BlazePoseDetector, BlazePoseEstimator
-from streamkp.models.efficientdet import EfficientDetDetector
-from streamkp.models.recipes import open_simcc, open_torch, recipe_of
-from streamkp.models.rtmdet import RtmDetector
-from streamkp.models.runners import Device, Runtime
-from streamkp.models.runtime_openvino import OpenVinoModel, Signature
-from streamkp.models.topdown import SimccReader
-from streamkp.models.yolox import YoloxDetector
+from streamkp.hub import store
+from streamkp.models.detect.efficientdet import EfficientDetDetector
+from streamkp.models.detect.rtmdet import RtmDetector
+from streamkp.models.detect.yolox import YoloxDetector
+from streamkp.models.pose2d.blazepose import BlazePoseDetector, BlazePoseEstimator
+from streamkp.models.pose2d.recipes import open_simcc, open_torch, recipe_of
+from streamkp.models.pose2d.topdown import SimccReader
 from streamkp.packet import Detections, FloatArray, Image
+from streamkp.runtimes.image_networks import Device, Runtime
+from streamkp.runtimes.openvino import OpenVinoModel, Signature
 from streamkp.vision.pose import Pose, Region
 
 __all__ = ["PersonDetector", "Pose", "PoseEstimator", "Region", "open_detector", "open_estimator"]
@@ -64,7 +64,7 @@ def open_detector(model: str, *, threads: int, precision: str = "f32", score: fl
     `score` is the least score of a person. Raises `ModelError` if the model is unknown, cannot be fetched, or is
     not a person detector.
     """
-    read = OpenVinoModel(hub.path(model))
+    read = OpenVinoModel(store.path(model))
     for family in _DETECTORS:
         if family.fits(read.signature):
             return family(model, read, threads=threads, precision=precision, score=score)
@@ -95,7 +95,7 @@ def open_estimator(
     recipe = recipe_of(model)
     if checkpoint is not None and recipe is None:
         raise ModelError(f"checkpoint goes with a torch network of the catalog, such as hrnet-w32-coco17; not {model}")
-    path = hub.path(model) if checkpoint is None else _file(checkpoint)
+    path = store.path(model) if checkpoint is None else _file(checkpoint)
     if recipe is not None or path.suffix not in _OPENVINO_FILES:
         return open_torch(
             model,

@@ -23,14 +23,14 @@ from streamkp.models import settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_VIDEOPOSE3D = "streamkp.models.videopose3d:VideoPose3D"
-_HRNET = "streamkp.models.hrnet:HRNet"
-_VIDEOPOSE3D_SEMI = "streamkp.models.videopose3d:SemiVideoPose3D"
+_VIDEOPOSE3D = "streamkp.models.networks.videopose3d:VideoPose3D"
+_HRNET = "streamkp.models.networks.hrnet:HRNet"
+_VIDEOPOSE3D_SEMI = "streamkp.models.networks.videopose3d:SemiVideoPose3D"
 
 # name -> (module:factory, arguments of the factory)
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hdformer": ("streamkp.models.hdformer:HDFormer", {}),
-    "tpnet": ("streamkp.models.tpnet:TPNet", {}),
+    "hdformer": ("streamkp.models.networks.hdformer:HDFormer", {}),
+    "tpnet": ("streamkp.models.networks.tpnet:TPNet", {}),
     "videopose3d-27f": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3)}),
     "videopose3d-81f": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3, 3)}),
     "videopose3d-243f": (_VIDEOPOSE3D, {"filter_widths": (3, 3, 3, 3, 3)}),
@@ -42,7 +42,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "hrnet-w32-coco17": (_HRNET, {"width": 32, "joints": 17}),
     "hrnet-w48-wholebody133": (_HRNET, {"width": 48, "joints": 133}),
     "hrnet-w18-hand21": (_HRNET, {"width": 18, "joints": 21, "multiscale": True, "upsample": "bilinear"}),
-    "mobilenetv2-face106": ("streamkp.models.mobilenetv2_face106:Face106", {}),
+    "mobilenetv2-face106": ("streamkp.models.networks.mobilenetv2_face106:Face106", {}),
 }
 
 

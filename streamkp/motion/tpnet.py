@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp.motion.camera import Intrinsics, canonical_coordinates, screen_coordinates
-from streamkp.motion.tiling import pad_edges
+from streamkp.motion.sliding_window import pad_edges
 
 Floats = NDArray[np.floating[Any]]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp import skeletons
-from streamkp.models.lifters import Lifter, open_lifter
+from streamkp.models.lift.lifters import Lifter, open_lifter
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints3D, Packet, Person, PoseWindow
 

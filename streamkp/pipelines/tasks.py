@@ -14,8 +14,8 @@ from typing import Any, Literal, Self, get_args
 from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
 from streamkp.graph.graph import Graph
-from streamkp.models import catalog
-from streamkp.models.lifters import LIFTERS
+from streamkp.hub import catalog
+from streamkp.models.lift.lifters import LIFTERS
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet
 from streamkp.pipelines import drawing, results

@@ -25,11 +25,11 @@ from pydantic import Field, SecretStr
 
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
-from streamkp.graph.stage import Sink, StageOptions
-from streamkp.packet import Packet
-from streamkp.sinks._loop_thread import LoopThread
+from streamkp.graph.loop_thread import LoopThread
+from streamkp.graph.stage import StageOptions
 from streamkp.sinks._mqtt_broker import HOST, start_broker
 from streamkp.sinks._mqtt_stream import MqttStream
+from streamkp.sinks.message_sink import MessageSink
 from streamkp.uris import mask
 
 ANSWER_SECONDS = 5.0  # a broker that takes longer for one acknowledgement counts as gone
@@ -53,7 +53,7 @@ class _Address:
     tls: ssl.SSLContext | None
 
 
-class PublishMqtt(Sink):
+class PublishMqtt(MessageSink):
     """Publishes every frame to an MQTT broker, or to one that it runs itself (`broker: embedded`)."""
 
     class Options(StageOptions):
@@ -79,7 +79,6 @@ class PublishMqtt(Sink):
 
     def open(self) -> None:
         self._address = self._find_address()
-        self._drops = wire.DropCounter()
         self._streams: dict[str, MqttStream] = {}  # by stream id, for the graph's thread
         self._running: dict[str, tuple[MqttStream, asyncio.Task[None]]] = {}  # by topic, for the loop's
         self._broker: Any = None
@@ -91,18 +90,18 @@ class PublishMqtt(Sink):
             self._loop.stop()
             raise
 
-    def process(self, packet: Packet) -> None:
+    def send(self, message: wire.Message) -> None:
         self._loop.check()
-        message = wire.message(packet, self.context.clock.now(), self._drops.count(packet))
-        stream = self._streams.get(packet.stream)
+        name = message["stream"]
+        stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[packet.stream] = self._new_stream(packet.stream)
+            stream = self._streams[name] = self._new_stream(name)
             self._loop.post(self._start, stream)
         stream.offer(wire.encode(message, self.options.format))
         self._loop.post(stream.wake)
 
     def stream_ended(self, stream: str) -> None:
-        self._drops.forget(stream)
+        super().stream_ended(stream)
         if (ended := self._streams.pop(stream, None)) is not None:
             self._loop.post(self._end, ended)
 

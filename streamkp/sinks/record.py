@@ -15,12 +15,12 @@ from pydantic import Field
 
 from streamkp import wire
 from streamkp.errors import OutputError
-from streamkp.graph.stage import Sink, StageOptions
-from streamkp.packet import Packet
+from streamkp.graph.stage import StageOptions
 from streamkp.sinks._paths import refuse_existing
+from streamkp.sinks.message_sink import MessageSink
 
 
-class Record(Sink):
+class Record(MessageSink):
     """Writes one line of JSON per frame to a file."""
 
     class Options(StageOptions):
@@ -41,10 +41,8 @@ class Record(Sink):
         except OSError as error:
             raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
         self._whole = 0  # bytes of whole lines
-        self._drops = wire.DropCounter()
 
-    def process(self, packet: Packet) -> None:
-        message = wire.message(packet, self.context.clock.now(), self._drops.count(packet))
+    def send(self, message: wire.Message) -> None:
         line = wire.encode(message, "json") + b"\n"
         rest = memoryview(line)
         try:
@@ -57,9 +55,6 @@ class Record(Sink):
                 "the lines before this one are whole"
             ) from None
         self._whole += len(line)
-
-    def stream_ended(self, stream: str) -> None:
-        self._drops.forget(stream)
 
     def close(self) -> None:
         try:

@@ -143,9 +143,9 @@ def local_file(uri: str, label: str) -> Path:
         SourceError: the URI is of an unknown kind.
     """
     if uri.startswith("sample:"):
-        from streamkp.models import hub
+        from streamkp.hub import store
 
-        return hub.sample(uri.removeprefix("sample:"))
+        return store.sample(uri.removeprefix("sample:"))
     scheme = _scheme(uri)
     if scheme == "file":
         return Path(url2pathname(urlsplit(uri).path))

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
-from streamkp.models import hub
+from streamkp.hub import store
 from streamkp.models.perception import open_detector
 from streamkp.packet import Detections, Packet
 
@@ -33,7 +33,7 @@ class DetectPerson(MapStage):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        hub.check(options.model)
+        store.check(options.model)
 
     def open(self) -> None:
         o = self.options

@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import Field
 
 from streamkp.graph.stage import BatchStage, StageOptions
-from streamkp.models import hub
+from streamkp.hub import store
 from streamkp.models.perception import PoseEstimator, open_estimator
-from streamkp.motion.tracker import Look, Track, Tracker, TrackerOptions
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
+from streamkp.tracking.tracker import Look, Track, Tracker, TrackerOptions
 from streamkp.vision.pose import Pose, Region
 
 
@@ -71,7 +71,7 @@ class Keypoints2DStage(BatchStage):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        hub.check(options.model)
+        store.check(options.model)
 
     def open(self) -> None:
         o = self.options

@@ -11,9 +11,9 @@ from pydantic import Field
 from streamkp import skeletons
 from streamkp.errors import UsageError
 from streamkp.graph.stage import BatchStage, StageOptions
-from streamkp.models import hub
-from streamkp.models.face106 import Face106Estimator
+from streamkp.hub import store
 from streamkp.models.perception import PoseEstimator, open_estimator
+from streamkp.models.pose2d.face106 import Face106Estimator
 from streamkp.packet import FloatArray, Image, Packet, Person
 from streamkp.vision.body_parts import Side, face_region, hand_box, has_face, has_hands
 from streamkp.vision.pose import Region
@@ -70,7 +70,7 @@ class KeypointsParts(BatchStage):
     @classmethod
     def check(cls, options: Options) -> None:
         for model in filter(None, (options.hands, options.face)):
-            hub.check(model)
+            store.check(model)
 
     def open(self) -> None:
         o = self.options

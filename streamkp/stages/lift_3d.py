@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamkp.errors import StreamkpError
 from streamkp.graph.stage import BatchStage, StageOptions
-from streamkp.models import lifters
-from streamkp.models.lifters import open_lifter
-from streamkp.models.runtime_torch import Device, Runtime
+from streamkp.models.lift import lifters
+from streamkp.models.lift.lifters import open_lifter
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet
+from streamkp.runtimes.torch import Device, Runtime
 
 
 class Camera(BaseModel):

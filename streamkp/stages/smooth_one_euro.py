@@ -7,7 +7,7 @@ from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.motion.one_euro import OneEuro
-from streamkp.motion.sides import Sides
+from streamkp.motion.side_swaps import Sides
 from streamkp.packet import Keypoints2D, Packet
 
 

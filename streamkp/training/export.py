@@ -21,9 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streamkp.errors import StreamkpError
 from streamkp.models import zoo
-from streamkp.models.hdformer import JOINTS, HDFormer
-from streamkp.models.runtime_openvino import OpenVinoModel, OpenVinoRun
+from streamkp.models.networks.hdformer import JOINTS, HDFormer
 from streamkp.motion.person_view import FRAMES
+from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoRun
 
 INPUT, OUTPUT = "x", "poses"
 OPSET = 18

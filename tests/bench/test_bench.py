@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamkp.bench.video import agreement, run
-from streamkp.cli_bench import bench_app
+from streamkp.cli.bench import bench_app
 from streamkp.errors import UsageError
 from tests.sources.videos import write_clip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from streamkp.cli import app
+from streamkp.cli.main import app
 
 
 def test_what_a_new_frame_costs() -> None:

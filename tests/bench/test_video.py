@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamkp.bench.video import HOW_TO_PEER, agreement, run
-from streamkp.cli_bench import bench_app
+from streamkp.cli.bench import bench_app
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.packet import FloatArray
 

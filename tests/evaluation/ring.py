@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamkp.evaluation.calibration import CalibratedCamera
-from streamkp.evaluation.live_views import Track, View
+from streamkp.evaluation.multi_camera.calibration import CalibratedCamera
+from streamkp.evaluation.multi_camera.live_views import Track, View
 
 SIZE = (1080, 1920)
 RATE = 60.0

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from streamkp.errors import ModelError, UsageError
 from streamkp.models import checkpoint, zoo
-from streamkp.models.lifters import Lifter, open_lifter
+from streamkp.models.lift.lifters import Lifter, open_lifter
 from streamkp.motion.camera import H36M_CAMERA, from_screen_coordinates
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.stages.window import WindowStage

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from streamkp.models import onnx_weights, zoo
-from streamkp.models.hdformer import HDFormer
+from streamkp.models.networks.hdformer import HDFormer
 
 
 def test_one_file_for_both(lifter_network: HDFormer, lifter_onnx: Path) -> None:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from streamkp.evaluation import datasets
-from streamkp.evaluation.lifter import evaluate
-from streamkp.evaluation.offline import open_offline
-from streamkp.models import hub, onnx_weights, zoo
-from streamkp.models.runtime_openvino import OpenVinoModel, OpenVinoRun
+from streamkp.evaluation.lift import datasets
+from streamkp.evaluation.lift.lifter import evaluate
+from streamkp.evaluation.lift.offline import open_offline
+from streamkp.hub import store
+from streamkp.models import onnx_weights, zoo
+from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoRun
 
 NAME = "hdformer-streamkp"
 
 
 def test_the_file_is_small_and_whole() -> None:
-    path = hub.path(NAME)
+    path = store.path(NAME)
     assert path.stat().st_size < 10e6
     weights = onnx_weights.read(path)
     assert sum(array.size for array in weights.values()) > 1e6
@@ -26,11 +27,11 @@ def test_the_file_is_small_and_whole() -> None:
 def test_torch_and_openvino_agree() -> None:
     import torch
 
-    network = zoo.load("hdformer", hub.path(NAME)).eval()
+    network = zoo.load("hdformer", store.path(NAME)).eval()
     windows = np.random.default_rng(0).normal(scale=0.5, size=(2, 4, 16, 17)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(windows)).numpy()
-    (poses,) = OpenVinoRun(OpenVinoModel(hub.path(NAME)).graph(), threads=1)(windows)
+    (poses,) = OpenVinoRun(OpenVinoModel(store.path(NAME)).graph(), threads=1)(windows)
     np.testing.assert_allclose(poses, expected, atol=2e-4)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamkp.motion.likeness import box_of, overlap
-from streamkp.motion.tracker import Tracker, TrackerOptions
 from streamkp.packet import FloatArray
+from streamkp.tracking.similarity import box_of, overlap
+from streamkp.tracking.tracker import Tracker, TrackerOptions
 from streamkp.vision.pose import Pose, Region
 
 WIDTH, HEIGHT = 1280, 720

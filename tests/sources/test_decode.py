@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from streamkp.models import hub
+from streamkp.hub import store
 from streamkp.sources.decode import Decode
 from tests.sources.videos import MakeClip, Watch
 
@@ -48,7 +48,7 @@ def test_sample_comes_from_the_hub(
     make_clip: MakeClip, watch: Watch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = make_clip(frames=2)
-    monkeypatch.setattr(hub, "sample", {"walk": path}.__getitem__)
+    monkeypatch.setattr(store, "sample", {"walk": path}.__getitem__)
     assert len(watch("sample:walk").packets) == 2
 
 

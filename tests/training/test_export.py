@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from streamkp.models import onnx_weights, zoo
-from streamkp.models.hdformer import HDFormer
+from streamkp.models.networks.hdformer import HDFormer
 from streamkp.training import export
 
 

@@ -1,0 +1,147 @@
+"""`streamkp run`: a graph, until its files end or somebody stops it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+
+from streamkp.cli.display import Display, summary
+from streamkp.cli.memory import return_pictures
+from streamkp.control.run_server import ControlServer
+from streamkp.errors import StreamkpError, UsageError
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.graph.spec import ControlSpec
+from streamkp.uris import mask
+
+REFRESH = 0.25  # seconds between two looks at the figures and the signals
+
+
+def run(
+    graph: Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")] = "demo",
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", help="A file, a camera (0, rtsp://...), sample:NAME; repeat for several."),
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Write one JSON line for each frame here.")] = None,
+    render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
+    grace: Annotated[float, typer.Option(help="Seconds to finish what is on its way when told to stop.")] = 5.0,
+    control: Annotated[
+        str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Run a graph on its own streams, or on those given with --source."""
+    changes = list(overrides or ())
+    if control is not None:
+        changes.append("control=off" if control == "off" else f"control.port={control}")
+    plan = Graph.from_yaml(graph, overrides=changes)
+    if source:
+        plan.only_streams(_stream_names(source))
+    if record is not None:
+        plan.add(_free_name(plan, "record"), "record", path=str(record), overwrite=True)
+    if render is not None:
+        plan.add(_free_name(plan, "render"), "render", path=str(render), overwrite=True)
+    spec = plan.validate()
+    if not spec.streams:
+        raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
+    engine = Engine(spec)
+    console = Console(stderr=True, quiet=quiet)
+    return_pictures()
+    with _control(engine, console):
+        engine.start()
+        stopped = _watch(engine, console, grace)
+    summary(engine, console)
+    if engine.errors:
+        raise _worst(engine.errors)
+    if stopped == "cut":
+        raise typer.Exit(130)
+
+
+def _control(engine: Engine, console: Console) -> AbstractContextManager[object]:
+    """The run's control server, unless it is switched off or a stage of the graph serves the same."""
+    spec = engine.spec
+    served = any(stage.cls.serves_control for stage in spec.stages)
+    if spec.control == "off" or (spec.control is None and served):
+        return nullcontext()
+    server = ControlServer(engine, spec.control or ControlSpec())
+    console.print(f"health, metrics and statistics are at {server.start()}", highlight=False)
+    return server
+
+
+def _watch(engine: Engine, console: Console, grace: float) -> str:
+    """Show the figures until the run is over; "done", "drained" or (the time ran out, or a second signal) "cut"."""
+    signals: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        signals.append(number)  # only noted: a handler must not take a lock that its own thread may hold
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    outcome, deadline = "done", 0
+    try:
+        with Display(engine, console) as display:
+            while not engine.wait(REFRESH):
+                if signals and outcome == "done":
+                    outcome = "drained"
+                    deadline = engine.clock.monotonic() + int(grace * 1e9)
+                    display.say("stopping; press Ctrl-C again to stop at once")
+                    engine.drain()
+                elif outcome == "drained" and (len(signals) > 1 or engine.clock.monotonic() > deadline):
+                    outcome = "cut"
+                    engine.stop()
+                display.refresh()
+    except BaseException:
+        engine.stop()
+        engine.wait()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return outcome
+
+
+def _stream_names(sources: list[str]) -> dict[str, str]:
+    """Short stream ids for addresses: a file's stem, a camera's number or host; never a credential."""
+    names: dict[str, str] = {}
+    for uri in sources:
+        if uri.isdigit():
+            base = f"webcam{uri}"
+        elif "://" in uri:
+            base = _host(uri)
+        else:
+            base = Path(mask(uri).removeprefix("sample:")).stem
+        base = re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-._")[:48] or "stream"
+        name, n = base, 2
+        while name in names:
+            name, n = f"{base}-{n}", n + 1
+        names[name] = uri
+    return names
+
+
+def _host(uri: str) -> str:
+    """The host of an address; it is masked first, since a password with "@" and "/" in it parses as one."""
+    try:
+        return urlsplit(mask(uri)).hostname or "stream"
+    except ValueError:  # such as a bracket without its pair; opening it will say so
+        return "stream"
+
+
+def _free_name(plan: Graph, name: str) -> str:
+    taken = plan.stage_names()
+    return name if name not in taken else f"{name}-cli"
+
+
+def _worst(errors: list[StreamkpError]) -> StreamkpError:
+    """All messages in one error, with the exit code of the first."""
+    if len(errors) == 1:
+        return errors[0]
+    return type(errors[0])("\n".join(str(error) for error in errors))

@@ -1,0 +1,1 @@
+"""Accuracy of 2D keypoints on annotated images."""

@@ -1,0 +1,1 @@
+"""Accuracy of lifters on motion capture."""

@@ -1,0 +1,1 @@
+"""Live 3D of single views against several calibrated cameras."""

@@ -1,0 +1,1 @@
+"""Model and sample files by name: catalog, cache, downloads."""

@@ -1,0 +1,1 @@
+"""2D keypoint models, one file per family."""

@@ -1,0 +1,1 @@
+"""What executes a network: OpenVINO, torch, ONNX Runtime. Knows nothing of poses."""

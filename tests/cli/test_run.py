@@ -1,0 +1,188 @@
+"""The program's entry point: exit codes, runs without networks, and the names that sources get."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import streamkp
+from streamkp.cli import main as cli
+from streamkp.cli.run import _stream_names
+from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
+from tests.sources.videos import write_clip
+
+Program = Callable[..., tuple[int, str, str]]
+
+GRAPH = """\
+version: 1
+streams:
+  door: {uri: "rtsp://viewer:hunter2@10.0.0.5/live"}
+stages:
+  decode: {use: decode}
+  out: {use: record, path: out.jsonl}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "door.yaml").write_text(GRAPH)
+    return tmp_path
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Program]:
+    """`main` with these arguments: exit code, output, complaint."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["streamkp", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capfd.readouterr()
+        assert isinstance(end.value.code, int)
+        return end.value.code, captured.out, captured.err
+
+    yield start
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+class TestExitCodes:
+    def test_version_needs_no_command(self, program: Program) -> None:
+        assert program("--version") == (0, f"{streamkp.__version__}\n", "")
+
+    def test_help_names_them(self, program: Program) -> None:
+        code, out, _ = program("--help")
+        assert code == 0
+        assert "Exit codes" in out
+
+    @pytest.mark.parametrize("arguments", [["nope"], ["graph", "check"], ["run", "--grace", "soon"], []])
+    def test_what_cannot_be_parsed(self, program: Program, arguments: list[str]) -> None:
+        code, out, err = program(*arguments)
+        assert code == 2
+        assert "Usage:" in out + err
+
+    @pytest.mark.parametrize(
+        ("kind", "code"),
+        [(StreamkpError, 1), (UsageError, 2), (SourceError, 3), (ModelError, 4), (OutputError, 5)],
+    )
+    def test_every_kind_of_error_has_its_own(
+        self, program: Program, monkeypatch: pytest.MonkeyPatch, kind: type[StreamkpError], code: int
+    ) -> None:
+        def fail() -> None:
+            raise kind("[bold]wrong[/bold] in this and that way, " + 20 * "at length, ")
+
+        monkeypatch.setattr(cli, "app", fail)
+        got, out, err = program()
+        assert (got, out) == (code, "")
+        assert "streamkp: [bold]wrong[/bold]" in err, "the text must not be read as markup"
+        assert len(err.splitlines()) == 1
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_signals(
+        self, program: Program, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+    ) -> None:
+        monkeypatch.setattr(cli, "app", lambda: signal.raise_signal(number))
+        assert program() == (code, "", "streamkp: interrupted\n")
+
+
+class TestRun:
+    def test_a_file(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=5)
+        code, out, err = program("run", "door.yaml", "-s", "clip.mp4", "--record", "also.jsonl")
+        assert (code, out) == (0, "")
+        assert "clip: 5 frames, 0 dropped, ended" in err
+        assert len((folder / "out.jsonl").read_text().splitlines()) == 5
+        assert len((folder / "also.jsonl").read_text().splitlines()) == 5
+
+    def test_a_wrong_graph(self, program: Program, folder: Path) -> None:
+        (folder / "bad.yaml").write_text(GRAPH.replace("path", "paht").replace("use: decode", "use: decoed"))
+        code, _, err = program("run", "bad.yaml")
+        assert code == 2
+        assert "bad.yaml:5: stages.decode.use: there is no stage named decoed; did you mean decode?" in err
+        assert "bad.yaml:6: stages.out.paht: unknown option; did you mean path?" in err
+        assert "Traceback" not in err
+
+    def test_a_graph_without_streams(self, program: Program, folder: Path) -> None:
+        (folder / "none.yaml").write_text(GRAPH.replace("door:", "#"))
+        code, _, err = program("run", "none.yaml")
+        assert code == 2
+        assert "none.yaml names no streams: give one with --source" in err
+
+    def test_all_failed_sources_are_named(self, program: Program) -> None:
+        code, _, err = program("run", "door.yaml", "-q", "-s", "nothing.mp4", "-s", "nowhere.mp4")
+        assert code == 3
+        assert "there is no file nothing.mp4" in err
+        assert "there is no file nowhere.mp4" in err
+
+    @pytest.mark.parametrize("host", ["[10.0.0.5", "cam\u2100"])
+    def test_an_address_that_is_none(self, program: Program, host: str) -> None:
+        code, _, err = program("run", "door.yaml", "-q", "--source", f"rtsp://viewer:hunter2@{host}/live")
+        assert code == 3
+        assert "Traceback" not in err
+        assert "hunter2" not in err
+
+    def test_an_output_that_cannot_be_opened(self, program: Program) -> None:
+        code, _, err = program("run", "door.yaml", "-q", "-s", "clip.mp4", "--record", "no/such/folder.jsonl")
+        assert code == 2
+        assert "there is no folder no/such" in err
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+    def test_an_output_that_cannot_be_written(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=2)
+        code, _, err = program("run", "door.yaml", "-q", "-s", "clip.mp4", "--record", "/dev/full")
+        assert code == 5
+        assert "/dev/full: No space left on device" in err
+
+
+class TestStreamNames:
+    @pytest.mark.parametrize(
+        ("uri", "name"),
+        [
+            ("clips/walking home.mp4", "walking-home"),
+            ("0", "webcam0"),
+            ("/dev/video1", "video1"),
+            ("sample:walk", "walk"),
+            ("rtsp://10.0.0.5:554/live", "10.0.0.5"),
+            ("rtsp://[fe80::1]/live", "fe80-1"),
+            ("rtsp://[fe80::1/live", "stream"),
+            ("file:///clips/a.mp4", "stream"),
+            ("...", "stream"),
+            ("x" * 200 + ".mp4", "x" * 48),
+        ],
+    )
+    def test_are_short(self, uri: str, name: str) -> None:
+        assert _stream_names([uri]) == {name: uri}
+
+    def test_duplicates_are_numbered(self) -> None:
+        uris = ["a/clip.mp4", "b/clip.mp4", "clip-2.mp4", "a/clip.mp4"]
+        assert _stream_names(uris) == dict(zip(["clip", "clip-2", "clip-2-2", "clip-3"], uris, strict=True))
+
+    @pytest.mark.parametrize(
+        ("uri", "name"),
+        [
+            ("rtsp://viewer:hunter2@10.0.0.5/live", "10.0.0.5"),
+            ("rtsp://viewer:hun@ter2/x@10.0.0.5/live", "10.0.0.5"),
+            ("rtsp://viewer:hunter2/x@10.0.0.5/live", "10.0.0.5"),
+            ("rtsp://viewer:hunter2#x@10.0.0.5/live", "10.0.0.5"),
+            ("https://cam.local/list.m3u8?token=hunter2", "cam.local"),
+            ("rtsp://viewer:hunter2@/live", "stream"),
+        ],
+    )
+    def test_hold_no_credential(self, uri: str, name: str) -> None:
+        assert list(_stream_names([uri])) == [name]
+
+    def test_every_run_says_where_its_health_is(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=2)
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--control", "0")
+        assert code == 0
+        assert "health, metrics and statistics are at http://127.0.0.1:" in err
+        (folder / "out.jsonl").unlink()
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--control", "off")
+        assert code == 0
+        assert "health" not in err

@@ -7,6 +7,9 @@ A class that derives from `MapStage`, `BatchStage`, `Sink` or `Source` is named 
 `streamkp.testing` drives such a class by hand.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
 from streamkp.graph.clock import Clock
 from streamkp.graph.stage import (
@@ -51,5 +54,17 @@ __all__ = [
     "StreamkpError",
     "UsageError",
     "convert",
+    "recording",
     "skeleton",
 ]
+
+
+def recording(path: Path) -> Iterator[Packet]:
+    """The packets of a recording of `record` (JSON Lines, plain or gzip), one by one and without images.
+
+    Raises:
+        SourceError: it cannot be read, or is no recording of one stream.
+    """
+    from streamkp.sources import replay
+
+    return replay.packets(replay.Recording(path))

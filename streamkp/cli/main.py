@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import streamkp
+from streamkp.cli.actions import actions_app
 from streamkp.cli.bench import bench_app
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
@@ -51,6 +52,7 @@ app.command()(schema)
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(exercises_app, name="exercises")
+app.add_typer(actions_app, name="actions")
 
 GraphFile = Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")]

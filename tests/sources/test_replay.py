@@ -10,9 +10,9 @@ import pytest
 
 from streamkp import wire
 from streamkp.errors import SourceError
+from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import StageContext
-from streamkp.graph.engine import Engine
 from streamkp.sinks.record import Record
 from streamkp.sources import replay
 from streamkp.testing import ManualClock

@@ -2,7 +2,7 @@
 
 A person is lying when the line from hips to shoulders is nearer to level than to upright, or the whole body is low:
 its height in the image is less than half of trunk and leg together (somebody who lies along the camera's axis has no
-tilt in the image); either way the hips are no higher than half a leg above the feet (who bends down has them higher). A fall
+tilt in the image); either way the hips are no higher than half a leg above the feet (who bends has them higher). A fall
 is the way from upright, hips off the ground, to lying within `fall_seconds`, with the shoulders going down by at least
 a third of the body, and without getting up again for `confirm` seconds; lying down with care takes longer.
 The two thresholds of tilt are apart (hysteresis), so that nobody flickers between the states.

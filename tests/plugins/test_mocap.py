@@ -85,8 +85,8 @@ def test_who_faces_the_camera_in_a_t_pose_is_at_rest() -> None:
 def test_a_bent_elbow_is_a_hinge_and_a_knee_bends_backwards(side: str, sign: float) -> None:
     joints = from_camera(STANDING).copy()
     shoulder = joints[H36M.index(f"{side}_shoulder")]
-    joints[H36M.index(f"{side}_elbow")] = shoulder + [sign * 0.28, 0, 0]
-    joints[H36M.index(f"{side}_wrist")] = shoulder + [sign * 0.28, 0, 0.25]  # the hand goes forward
+    joints[H36M.index(f"{side}_elbow")] = shoulder + np.array([sign * 0.28, 0, 0])
+    joints[H36M.index(f"{side}_wrist")] = shoulder + np.array([sign * 0.28, 0, 0.25])  # the hand goes forward
     joints[H36M.index(f"{side}_ankle")] = joints[H36M.index(f"{side}_knee")] + [0, 0, -0.4]
     rotations = Solver().solve(joints).rotations
     name = side.capitalize()

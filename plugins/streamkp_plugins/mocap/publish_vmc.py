@@ -9,6 +9,7 @@ an Ethernet frame), one socket for the whole run, at most 60 frames a second.
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class PublishVmc(Sink):
         self._track: int | None = None
         self._next = 0
         self._begin: int | None = None
+        self._delays: deque[float] = deque(maxlen=10_000)  # ms from the capture of a frame to its last datagram
 
     def process(self, packet: Packet) -> None:
         if self._stream not in (None, packet.stream):
@@ -90,6 +92,7 @@ class PublishVmc(Sink):
                 self._socket.sendto(datagram, self._address)
             except OSError:  # nobody listens, or a full buffer: the next frame is as good
                 continue
+        self._delays.append((self.context.clock.now() - packet.captured_at) / 1e6)
 
     def stream_ended(self, stream: str) -> None:
         if self.options.stream is None and stream == self._stream:
@@ -97,6 +100,9 @@ class PublishVmc(Sink):
 
     def close(self) -> None:
         self._socket.close()
+        if self._delays:
+            half, most = np.percentile(self._delays, [50, 95])
+            self.context.log.info("from capture to datagram: p50 %.0f ms, p95 %.0f ms", half, most)
 
     def _choose(self, packet: Packet) -> Person | None:
         """The person who was sent before, as long as the track lives; otherwise the largest."""

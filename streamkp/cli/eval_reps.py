@@ -23,11 +23,11 @@ def reps(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Count repetitions live and compare: MAE, OBO (share within one) and the exact share, by exercise."""
-    from streamkp_plugins.rep_counter.spec import shipped
+    from streamkp_plugins.rep_counter.spec import named
 
     from streamkp.evaluation import reps as evaluation
 
-    clips = evaluation.read_truth(truth, shipped())
+    clips = evaluation.read_truth(truth, lambda name: known.name if (known := named(name)) else None)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("counting", total=len(clips))
         rows = evaluation.evaluate(data, clips, exercise, person, lambda: progress.advance(task))
@@ -40,7 +40,7 @@ def reps(
             }
             for row in rows
         ]  # fmt: skip
-        typer.echo(json.dumps({"exercise": exercise, "person": person, **found, "clips": listed}))
+        typer.echo(json.dumps({"exercise": exercise, "person": person, **found["all"], **found, "clips": listed}))
         return
     console = Console()
     shown = Table("clip", "exercise", "true", "counted", "partial", "as something else", title=f"exercise: {exercise}")

@@ -52,8 +52,10 @@ class Counted:
         return self.count - self.clip.count
 
 
-def read_truth(path: Path, known: Iterable[str]) -> list[Clip]:
+def read_truth(path: Path, name_of: Callable[[str], str | None]) -> list[Clip]:
     """The clips of a truth file: a JSON list of `{file, exercise, count}`; an exercise of null is none.
+
+    `name_of` gives the counter's name for one of the file's, or None.
 
     Raises:
         UsageError: the file cannot be read, or an exercise is not known.
@@ -78,19 +80,13 @@ def read_truth(path: Path, known: Iterable[str]) -> list[Clip]:
             raise UsageError(
                 f'{path}: entry {number} ({row["file"]}): "count" is {count!r}, but must be a whole number'
             )
-        clips.append(Clip(row["file"], _exercise(str(exercise), list(known), f"{path}: entry {number}"), count))
+        name = name_of(str(exercise))
+        if name is None:
+            raise UsageError(
+                f"{path}: entry {number}: there is no exercise {exercise!r}; see `streamkp exercises list`"
+            )
+        clips.append(Clip(row["file"], name, count))
     return clips
-
-
-def _exercise(name: str, known: list[str], where: str) -> str:
-    """`Jumping jack` is jumping-jack, and `curl` biceps-curl: the only one whose name ends so."""
-    wanted = name.strip().lower().replace(" ", "-").replace("_", "-")
-    if wanted in known:
-        return wanted
-    found = [each for each in known if each.endswith(f"-{wanted}")]
-    if len(found) != 1:
-        raise UsageError(f"{where}: there is no exercise {name!r}; known: {', '.join(known)}")
-    return found[0]
 
 
 def count(path: Path, clip: Clip, exercise: str, person: str) -> Counted:

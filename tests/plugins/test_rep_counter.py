@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streamkp_plugins.rep_counter import RepCounter
-from streamkp_plugins.rep_counter.spec import FOLDER, load, shipped
+from streamkp_plugins.rep_counter.spec import FOLDER, load, named, shipped
 
 from streamkp.evaluation import reps
 from streamkp.graph import registry
@@ -147,7 +147,7 @@ def test_it_is_found_by_name_and_the_graph_is_valid() -> None:
     assert [stage.use for stage in Graph.from_yaml("fitness").validate().stages][-2] == "rep-counter"
 
 
-@pytest.mark.parametrize("exercise", ["squats", "no/such.yaml"])
+@pytest.mark.parametrize("exercise", ["sqat", "no/such.yaml"])
 def test_an_unknown_exercise_is_said_before_anything_starts(exercise: str) -> None:
     with pytest.raises(UsageError, match=r"squat|cannot be read"):
         RepCounter.check(RepCounter.Options(exercise=exercise))
@@ -170,6 +170,20 @@ def test_a_wrong_exercise_file_says_everything_that_is_wrong(tmp_path: Path) -> 
     assert "unknown joint 'nee'" in str(error.value)
 
 
+def name_of(name: str) -> str | None:
+    exercise = named(name)
+    return None if exercise is None else exercise.name
+
+
+@pytest.mark.parametrize(
+    ("name", "exercise"),
+    [("Jumping jacks", "jumping-jack"), ("pushups", "push-up"), ("curl", "biceps-curl"), ("crunches", "sit-up"),
+     ("shoulder press", "overhead-press"), ("squat", "squat"), ("plank", None)],
+)  # fmt: skip
+def test_exercises_go_by_several_names(name: str, exercise: str | None) -> None:
+    assert name_of(name) == exercise
+
+
 recordings = pytest.mark.skipif(not (SHARED / "reps").is_dir(), reason="the recordings are not here")
 
 
@@ -178,7 +192,7 @@ recordings = pytest.mark.skipif(not (SHARED / "reps").is_dir(), reason="the reco
 def test_recordings_of_real_people(exercise: str, exact: float, obo: float) -> None:
     # joelo_situp: the person is seen from the third sit-up on, so that ten cannot be counted in this recording.
     folder = SHARED / "reps"
-    rows = reps.evaluate(folder, reps.read_truth(folder / "truth.json", shipped()), exercise)
+    rows = reps.evaluate(folder, reps.read_truth(folder / "truth.json", name_of), exercise)
     figures = reps.figures(rows)["all"]
     assert figures["exact"] >= exact
     assert figures["obo"] >= obo

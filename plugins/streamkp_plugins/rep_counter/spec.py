@@ -103,6 +103,7 @@ class Exercise(_Strict):
     """One exercise. Progress is 0 at rest and 1 at the far end: the combined signals say where somebody is."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", description="Its name in events.")
+    also: tuple[str, ...] = Field((), description="Other names that people give it.")
     about: str = Field(description="One line for people.")
     out: Literal["down", "up"] = Field(description="Where the way out leads: down in a squat, up in a pull-up.")
     signals: dict[str, Signal] = Field(min_length=1, description="What is measured.")
@@ -183,6 +184,16 @@ def shipped() -> dict[str, Exercise]:
     return {exercise.name: exercise for exercise in exercises}
 
 
+def named(name: str) -> Exercise | None:
+    """The shipped exercise that people call so: `Jumping jacks`, `pushup`, `curl`."""
+    wanted = name.strip().lower().replace(" ", "-").replace("_", "-")
+    for exercise in shipped().values():
+        names = (exercise.name, *exercise.also)
+        if wanted in names or wanted.removesuffix("s") in names or wanted.removesuffix("es") in names:
+            return exercise
+    return None
+
+
 def find(name: str, base: Path | None = None) -> Exercise:
     """A shipped exercise by its name, or one in a YAML file, relative to `base`.
 
@@ -191,9 +202,10 @@ def find(name: str, base: Path | None = None) -> Exercise:
     """
     if name.endswith((".yaml", ".yml")):
         return load((base or Path()) / name)
+    exercise = named(name)
+    if exercise is not None:
+        return exercise
     known = shipped()
-    if name in known:
-        return known[name]
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
     raise UsageError(f"there is no exercise {name}; {hint} Or name a YAML file of your own")

@@ -41,6 +41,12 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """Small inputs as people had them, one folder a situation."""
+    return _required(_shared() / "cases")
+
+
+@pytest.fixture(scope="session")
 def lifter_network() -> HDFormer:
     """A small network of the kind of the shipped lifter, with random weights."""
     import torch

@@ -10,24 +10,17 @@ from typing import Any
 import numpy as np
 
 from streamkp.bench import graphs
-from streamkp.graph.engine import Engine
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.graph.engine import ThreadEngine
+from streamkp.graph.stage import Sink
 from streamkp.packet import Packet
 
 
 class Tally(Sink):
-    """Notes when each frame arrives and the 2D keypoints of the first stream."""
-
-    class Options(StageOptions):
-        """`into`: a `Notes`."""
-
-        into: Any
-
-    options: Options
+    """Tells the `Notes` that are bound to it when each frame arrives, and the 2D keypoints of the first stream."""
 
     def process(self, packet: Packet) -> None:
         """Note the frame."""
-        self.options.into.add(packet)
+        self.context.bound.add(packet)
 
 
 class Notes:
@@ -58,7 +51,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     plan = graphs.load(job["graph"], job["overrides"])
     for n in range(job["streams"]):
         plan.stream(f"bench{n}", job["source"], realtime=job["realtime"])
-    engine = Engine(plan.add("tally", Tally, into=notes).validate())
+    engine = ThreadEngine(plan.add("tally", Tally).validate(), bound={"tally": notes})
     engine.start()
     started, cpu = time.perf_counter(), time.process_time()
     engine.wait()

@@ -7,7 +7,7 @@ import signal
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 import typer
@@ -19,8 +19,9 @@ from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
-from streamkp.graph.spec import ControlSpec
-from streamkp.uris import mask
+from streamkp.graph.spec import ControlSpec, GraphSpec
+from streamkp.graph.stage import Source
+from streamkp.uris import mask_address
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
 
@@ -29,10 +30,21 @@ def run(
     graph: Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")] = "demo",
     source: Annotated[
         list[str] | None,
-        typer.Option("--source", "-s", help="A file, a camera (0, rtsp://...), sample:NAME; repeat for several."),
+        typer.Option(
+            "--source",
+            "-s",
+            help="A file, a camera (0, rtsp://...), sample:NAME; repeat for several. ${NAME} in it stands for a "
+            "variable of the environment: in single quotes, so that a password shows in no list of processes.",
+        ),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="Write one JSON line for each frame here.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
+    ] = False,
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Leave publish-websocket, and with it the page, out.")
+    ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     grace: Annotated[float, typer.Option(help="Seconds to finish what is on its way when told to stop.")] = 5.0,
     control: Annotated[
@@ -48,10 +60,10 @@ def run(
     if source:
         plan.only_streams(_stream_names(source))
     if record is not None:
-        plan.add(_free_name(plan, "record"), "record", path=str(record), overwrite=True)
+        plan.add(_free_name(plan, "record"), "record", path=str(record))
     if render is not None:
-        plan.add(_free_name(plan, "render"), "render", path=str(render), overwrite=True)
-    spec = plan.validate()
+        plan.add(_free_name(plan, "render"), "render", path=str(render))
+    spec = _settled(plan, overwrite, no_page, changes)
     if not spec.streams:
         raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
     engine = Engine(spec)
@@ -67,6 +79,28 @@ def run(
         raise typer.Exit(130)
 
 
+def _settled(plan: Graph, overwrite: bool, no_page: bool, overrides: list[str]) -> GraphSpec:
+    """The graph as it runs: what may be replaced, and which port the page takes, also depend on the command."""
+    spec = plan.validate()
+    source = cast("type[Source]", spec.source.cls)
+    finite = bool(spec.streams) and not any(
+        source.is_live(stream.uri.get_secret_value()) if stream.live is None else stream.live
+        for stream in spec.streams.values()
+    )
+    for stage in spec.stages:
+        options = type(stage.options).model_fields
+        if no_page and stage.cls.serves_control:
+            plan.without(stage.name)
+        elif (
+            finite and "next_port" in options and not any(o.startswith(f"stages.{stage.name}.port=") for o in overrides)
+        ):
+            # Somebody who has files worked on waits for the results, not for the page.
+            plan.set_option(stage.name, "next_port", True)
+        if overwrite and "overwrite" in options:
+            plan.set_option(stage.name, "overwrite", True)
+    return plan.validate()
+
+
 def _control(engine: Engine, console: Console) -> AbstractContextManager[object]:
     """The run's control server, unless it is switched off or a stage of the graph serves the same."""
     spec = engine.spec
@@ -74,7 +108,7 @@ def _control(engine: Engine, console: Console) -> AbstractContextManager[object]
     if spec.control == "off" or (spec.control is None and served):
         return nullcontext()
     server = ControlServer(engine, spec.control or ControlSpec())
-    console.print(f"health, metrics and statistics are at {server.start()}", highlight=False)
+    console.print(f"health, metrics and statistics are at {server.start()}", highlight=False, markup=False)
     return server
 
 
@@ -120,7 +154,7 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
         elif "://" in uri:
             base = _host(uri)
         else:
-            base = Path(mask(uri).removeprefix("sample:")).stem
+            base = Path(mask_address(uri).removeprefix("sample:")).stem
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-._")[:48] or "stream"
         name, n = base, 2
         while name in names:
@@ -132,7 +166,7 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
 def _host(uri: str) -> str:
     """The host of an address; it is masked first, since a password with "@" and "/" in it parses as one."""
     try:
-        return urlsplit(mask(uri)).hostname or "stream"
+        return urlsplit(mask_address(uri)).hostname or "stream"
     except ValueError:  # such as a bracket without its pair; opening it will say so
         return "stream"
 

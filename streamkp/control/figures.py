@@ -22,7 +22,10 @@ def routes(engine: EngineView | None) -> list[web.RouteDef]:
 
     async def readyz(_: web.Request) -> web.Response:
         ready = engine is not None and engine.ready()
-        return web.Response(text="ok\n" if ready else "no stream delivers yet\n", status=200 if ready else 503)
+        text = "ok" if ready else "no stream delivers"
+        if engine is not None and (failed := len(engine.failed_streams())):
+            text += f"; {failed} failed, /stats says why"
+        return web.Response(text=f"{text}\n", status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         text = b"" if engine is None else engine.prometheus()

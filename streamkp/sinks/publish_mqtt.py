@@ -20,7 +20,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aiomqtt
 from pydantic import Field, SecretStr
@@ -32,7 +32,7 @@ from streamkp.graph.stage import StageOptions
 from streamkp.sinks._mqtt_broker import HOST, start_broker
 from streamkp.sinks._mqtt_stream import MqttStream
 from streamkp.sinks.message_sink import MessageSink
-from streamkp.uris import mask
+from streamkp.uris import mask_address, split
 
 ANSWER_SECONDS = 5.0  # a broker that takes longer for one acknowledgement counts as gone
 FLUSH_SECONDS = 3.0
@@ -128,23 +128,25 @@ class PublishMqtt(MessageSink):
         if options.broker == "embedded":
             return _Address(HOST, options.port or PORTS["mqtt"], None, None, None)
         text = options.broker if "://" in options.broker else f"mqtt://{options.broker}"
+        address = split(text)
         try:
-            url = urlsplit(text)
+            url = urlsplit(f"{address.scheme}://{address.rest}")
             port, host = options.port or url.port, url.hostname
         except ValueError:
             port = host = None
             url = urlsplit("")
         if url.scheme not in PORTS or not host or url.path.strip("/") or url.query:
+            shown = mask_address(text).removeprefix("" if "://" in options.broker else "mqtt://")
             raise UsageError(
-                f"{self.context.name}: broker {mask(options.broker)!r} is not `embedded`, a host name, or "
+                f"{self.context.name}: broker {shown!r} is not `embedded`, a host name, or "
                 "mqtt://user:password@host:port (mqtts:// for TLS)"
             )
         tls = tls or url.scheme == "mqtts"
         return _Address(
             host,
             port or PORTS["mqtts" if tls else "mqtt"],
-            unquote(url.username) if url.username else user,
-            unquote(url.password) if url.password else password.get_secret_value() if password else None,
+            address.user or user,
+            address.password or (password.get_secret_value() if password else None),
             self._tls_context() if tls else None,
         )
 

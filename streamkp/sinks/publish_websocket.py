@@ -28,6 +28,7 @@ from streamkp.sinks._web_hub import Hub
 from streamkp.sinks.message_sink import MessageSink
 
 FLUSH_SECONDS = 2.0
+_SEARCH = 100  # ports tried with `next_port`
 
 
 class TlsOptions(StageOptions):
@@ -43,6 +44,7 @@ class PublishWebsocket(MessageSink):
     class Options(StageOptions):
         host: str = Field("127.0.0.1", description="Address to listen on. A wider one needs a token.")
         port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+        next_port: bool = Field(False, description="Take the next free port where this one is in use.")
         token: SecretStr | None = Field(None, min_length=1, description="Clients must show this secret.")
         insecure: bool = Field(False, description="Listen beyond this machine without a token.")
         tls: TlsOptions | None = Field(None, description="Serve https and wss with this certificate.")
@@ -61,7 +63,8 @@ class PublishWebsocket(MessageSink):
         return [f"port {options.port}"] if options.port else []
 
     def notice(self) -> str:
-        return f"the page is at {self.url}"
+        wanted = self.options.port
+        return f"the page is at {self.url}" + (f" (port {wanted} is in use)" if wanted not in (0, self.port) else "")
 
     def open(self) -> None:
         options = self.options
@@ -114,7 +117,7 @@ class PublishWebsocket(MessageSink):
         options = self.options
         self._web = WebApp(self._hub, self.context.engine, access, options.max_clients, options.queue)
         self._server = HttpServer(self._web.app, self.context.name, f"--set stages.{self.context.name}.port=NUMBER")
-        return await self._server.start(options.host, options.port, tls)
+        return await self._server.start(options.host, options.port, tls, search=_SEARCH if options.next_port else 1)
 
     async def _shut(self) -> None:
         # The listening socket first, so that nobody connects to a server that is going.

@@ -10,6 +10,7 @@ from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.hub import store
 from streamkp.models.perception import open_detector
 from streamkp.packet import Detections, Packet
+from streamkp.vision.tiles import detect_in_tiles
 
 
 class DetectPerson(MapStage):
@@ -21,11 +22,21 @@ class DetectPerson(MapStage):
     expensive = True
     takes_feedback = True
 
+    needs = ("image",)
+    gives = ("detections",)
+
     class Options(StageOptions):
         model: str = Field("efficientdet-lite0", description="Catalog name or file of the detector.")
         every: int = Field(10, ge=1, description="Frames from one detection to the next.")
         score: float = Field(0.3, ge=0, le=1, description="Least score of a person.")
         max_persons: int = Field(20, ge=1, description="People kept per frame, the best ones.")
+        tiles: int = Field(
+            1,
+            ge=1,
+            le=8,
+            description="Look for small people in so many times so many overlapping parts of the image as well; "
+            "2 costs five times as much as 1.",
+        )
         threads: int = Field(1, ge=1, description="CPU threads; one costs the least CPU time per frame.")
         precision: Literal["f32", "bf16"] = Field("f32", description="bf16 is faster on CPUs that have it.")
 
@@ -39,23 +50,33 @@ class DetectPerson(MapStage):
         o = self.options
         self._detector = open_detector(o.model, threads=o.threads, precision=o.precision, score=o.score)
         self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
+        self._told: set[str] = set()  # streams of which it was said that people are left out
 
     def process(self, packet: Packet) -> Packet:
         if packet.image is None:
             return packet
         feedback = self.context.feedback_in
-        asked = feedback is not None and bool(feedback.take(packet.stream))
+        asked = feedback is not None and bool(feedback.take(packet))
         if asked or self._frames_left[packet.stream] == 0:
-            (found,) = self._detector.detect([packet.image])
-            packet.detections = _best(found, self.options.max_persons)
+            found = detect_in_tiles(self._detector.detect, packet.image, self.options.tiles)
+            packet.detections = self._best(packet, found)
             self._frames_left[packet.stream] = self.options.every
         self._frames_left[packet.stream] -= 1
         return packet
 
+    def stream_ended(self, stream: str) -> None:
+        self._told.discard(stream)
+
     def close(self) -> None:
         self._detector.close()
 
-
-def _best(found: Detections, limit: int) -> Detections:
-    anchors = None if found.anchors is None else found.anchors[:limit]
-    return Detections(found.boxes[:limit], found.scores[:limit], anchors)
+    def _best(self, packet: Packet, found: Detections) -> Detections:
+        limit = self.options.max_persons
+        if len(found.boxes) > limit and packet.stream not in self._told:
+            self._told.add(packet.stream)
+            self.context.log.warning(
+                "%s: %d people in frame %d of stream %s, of whom the best %d are kept (option max_persons)",
+                self.context.name, len(found.boxes), packet.seq, packet.stream, limit,
+            )  # fmt: skip
+        anchors = None if found.anchors is None else found.anchors[:limit]
+        return Detections(found.boxes[:limit], found.scores[:limit], anchors)

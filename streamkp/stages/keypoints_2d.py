@@ -51,6 +51,9 @@ class Keypoints2DStage(BatchStage):
 
     sends_feedback: ClassVar[bool] = True
 
+    needs = ("image",)
+    gives = ("keypoints_2d",)
+
     class Options(StageOptions):
         model: str = Field("blazepose-full", description="2D pose network: catalog name or file.")
         checkpoint: str | None = Field(None, description="File with other weights for a torch network of the catalog.")
@@ -87,6 +90,7 @@ class Keypoints2DStage(BatchStage):
         self._tracking = TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
         self._streams = self.per_stream(_Stream)
         # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.
+        self._told: set[str] = set()  # streams of which it was said that people are left out
         self._ids: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
 
     def close(self) -> None:
@@ -94,6 +98,7 @@ class Keypoints2DStage(BatchStage):
 
     def stream_ended(self, stream: str) -> None:
         self._ids.pop(stream, None)
+        self._told.discard(stream)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         crops = [crop for packet in batch for crop in self._looks(packet)]
@@ -115,6 +120,13 @@ class Keypoints2DStage(BatchStage):
             stream.tracker = Tracker(self._ids[packet.stream], self._tracking)
         stream.detector = stream.detector or packet.detections is not None
         boxes = packet.detections.boxes if packet.detections is not None else None
+        if boxes is not None and len(boxes) > self.options.max_persons and packet.stream not in self._told:
+            self._told.add(packet.stream)
+            self.context.log.warning(
+                "%s: %d people were detected in frame %d of stream %s, of whom at most %d are followed "
+                "(option max_persons)",
+                self.context.name, len(boxes), packet.seq, packet.stream, self.options.max_persons,
+            )  # fmt: skip
         looks = stream.tracker.begin(
             packet.pts,
             boxes,
@@ -152,7 +164,7 @@ class Keypoints2DStage(BatchStage):
         packet.persons = [self._person(track, packet.seq) for track in people]
         packet.tracks = tracker.live
         if tracker.wants_detection and self.context.feedback_out is not None:
-            self.context.feedback_out.send(packet.stream, True)
+            self.context.feedback_out.send(packet, True)
 
     def _person(self, track: Track, seq: int) -> Person:
         skeleton = self._estimator.skeleton

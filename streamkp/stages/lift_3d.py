@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,9 @@ class Camera(BaseModel):
 
 class Lift3D(BatchStage):
     """Lifts all people of all streams in the batch to 3D at once."""
+
+    needs = ("keypoints_2d", "window")
+    gives = ("keypoints_3d",)
 
     class Options(StageOptions):
         model: str = Field("blazepose-world", description="Lifter: catalog name, or a checkpoint file.")
@@ -63,6 +66,10 @@ class Lift3D(BatchStage):
     @classmethod
     def check(cls, options: Options) -> None:
         lifters.check(options.model)
+
+    @classmethod
+    def requires(cls, options: Options) -> Collection[str]:
+        return ("keypoints_2d",) if options.model in lifters.LIFTERS else cls.needs
 
     def open(self) -> None:
         o = self.options

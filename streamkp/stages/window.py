@@ -27,6 +27,9 @@ class WindowStage(MapStage):
 
     kind = "window"
 
+    needs = ("keypoints_2d",)
+    gives = ("window",)
+
     class Options(StageOptions):
         frames: int = Field(96, ge=1, le=4096, description="Poses in the window.")
         rate: float | None = Field(

@@ -20,5 +20,8 @@ class FixedEngine:
     def healthy(self) -> bool:
         return self.well
 
+    def failed_streams(self) -> dict[str, str]:
+        return {}
+
     def ready(self) -> bool:
         return self.well

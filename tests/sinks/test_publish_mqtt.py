@@ -156,3 +156,15 @@ def test_a_broker_that_is_no_address(broker: str) -> None:
 def test_a_prefix_that_is_no_topic(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         PublishMqtt.Options(broker="embedded", prefix=prefix)
+
+
+@pytest.mark.parametrize("password", ["12#34", "12/34", "a?b", "a@b", "p%2Fss", "a b"])
+def test_a_password_with_any_sign_is_not_shown(open_sink: Open, password: str) -> None:
+    port = _free_port()
+    with pytest.raises(OutputError) as error:
+        open_sink(PublishMqtt, broker=f"mqtt://user:{password}@127.0.0.1:{port}")
+    assert f"at 127.0.0.1 port {port}" in str(error.value)
+    for broker in (f"mqtt://user:{password}@", f"user:{password}@h:1:2"):
+        with pytest.raises(UsageError, match="is not `embedded`") as wrong:
+            open_sink(PublishMqtt, broker=broker)
+        assert password not in str(wrong.value)

@@ -190,6 +190,9 @@ class _Engine:
     def ready(self) -> bool:
         return self.well
 
+    def failed_streams(self) -> dict[str, str]:
+        return {} if self.well else {"door": "rtsp://door is gone", "gate": "gone, too"}
+
 
 @pytest.mark.parametrize("well", [True, False])
 def test_the_engines_figures(well: bool) -> None:
@@ -203,7 +206,8 @@ def test_the_engines_figures(well: bool) -> None:
         assert (status, text) == (200, b"streamkp_frames 1\n")
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert _get(f"{sink.url}/healthz")[0] == (200 if well else 503)
-        assert _get(f"{sink.url}/readyz")[0] == (200 if well else 503)
+        status, text, _ = _get(f"{sink.url}/readyz")
+        assert (status, text) == ((200, b"ok\n") if well else (503, b"no stream delivers; 2 failed, /stats says why\n"))
     finally:
         sink.close()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,7 +61,6 @@ class WholeWindows:
         self.rate = network.rate
         self.lookahead = lookahead + hop - 1
         self._network, self._hop, self._memory = network, hop, memory
-        self._opened = count()
 
     def poses(self, clips: Sequence[Clip]) -> tuple[Floats, Floats | None]:
         """See `Method`; with memory each track at most once."""
@@ -76,7 +74,7 @@ class WholeWindows:
         if turn:
             poses, roots = self._network.rows([clips[i] for i in turn], start, start + self._hop)
             for n, i in enumerate(turn):
-                due = self._hop if passed[i] is not None else 1 + next(self._opened) % self._hop
+                due = self._hop if passed[i] is not None else 1 + clips[i].track[1] % self._hop
                 root = None if roots is None else roots[n]
                 newest = clips[i].points[-1].copy()  # a view would keep the whole window
                 known[i], passed[i] = _Track(int(clips[i].pts[-1]), newest, poses[n], root, due), 0

@@ -12,12 +12,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from streamkp.cli.eval_multiview import multiview
+from streamkp.cli.eval_reps import reps
 from streamkp.cli.eval_steadiness import steadiness
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog
 
 eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True, rich_markup_mode=None)
 eval_app.command()(multiview)
+eval_app.command()(reps)
 eval_app.command()(steadiness)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

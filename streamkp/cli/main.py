@@ -13,8 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 import streamkp
+from streamkp.cli.actions import actions_app
 from streamkp.cli.bench import bench_app
 from streamkp.cli.eval import eval_app
+from streamkp.cli.exercises import exercises_app
 from streamkp.cli.graph import graph_app
 from streamkp.cli.infer import infer
 from streamkp.cli.listen import listen
@@ -78,6 +80,8 @@ app.command()(listen)
 app.command()(schema)
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
+app.add_typer(exercises_app, name="exercises")
+app.add_typer(actions_app, name="actions")
 
 
 class _Masked(logging.Formatter):

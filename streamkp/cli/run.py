@@ -173,6 +173,8 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
     for uri in sources:
         if uri.isdigit():
             base = f"webcam{uri}"
+        elif uri.startswith("replay://"):
+            base = Path(uri.partition("?")[0]).name.partition(".")[0]
         elif "://" in uri:
             base = _host(uri)
         else:

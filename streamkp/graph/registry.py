@@ -19,6 +19,7 @@ from streamkp.graph.stage import Stage
 
 BUILT_IN: Final = {
     "decode": "streamkp.sources.decode:Decode",
+    "replay": "streamkp.sources.replay:Replay",
     "detect-person": "streamkp.stages.detect_person:DetectPerson",
     "keypoints-2d": "streamkp.stages.keypoints_2d:Keypoints2DStage",
     "keypoints-parts": "streamkp.stages.keypoints_parts:KeypointsParts",

@@ -331,6 +331,9 @@ class StageRunner:
 
     def _end(self, stream: str) -> None:
         try:
+            if isinstance(self.stage, MapStage):
+                for packet in self.stage.drain(stream):
+                    self.outputs.send(packet)
             self.stage.stream_ended(stream)
         except StreamkpError as error:
             self._host.report(error)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -181,6 +181,10 @@ class MapStage(Stage):
     def process(self, packet: Packet) -> Packet | None:
         """Work on one packet. An exception drops this packet only."""
         raise NotImplementedError
+
+    def drain(self, stream: str) -> Iterable[Packet]:
+        """What is still to be passed on at the end of a stream, such as a summary; asked before `stream_ended`."""
+        return ()
 
 
 class BatchStage(Stage):

@@ -1,6 +1,8 @@
 """`publish-mqtt`: every frame to an MQTT broker.
 
 * `{prefix}/{stream}/pose` one message per frame, as in `streamkp.wire`; not retained
+* `{prefix}/{stream}/event` one message per event of a frame (a repetition, a fall), with QoS 1: `v`, `stream`,
+  `epoch`, `seq`, `pts`, `captured_at`, and what the event says; not retained
 * `{prefix}/{stream}/status` retained, `online` or `offline` as plain text; `offline` is also the last will of that
   stream's connection, so it is true after a crash as well. A subscriber that comes later knows at once.
 
@@ -98,6 +100,9 @@ class PublishMqtt(MessageSink):
             stream = self._streams[name] = self._new_stream(name)
             self._loop.post(self._start, stream)
         stream.offer(wire.encode(message, self.options.format))
+        for event in message["events"]:
+            frame = {key: message[key] for key in ("v", "stream", "epoch", "seq", "pts", "captured_at")}
+            stream.offer(wire.encode(event | frame, self.options.format), event=True)
         self._loop.post(stream.wake)
 
     def stream_ended(self, stream: str) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field
 from streamkp.errors import ModelError, SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import Image, Packet
+from streamkp.sources import replay
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import MULTIPART, Reader
 from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
@@ -31,7 +32,8 @@ class Decode(Source):
     """Frames of a video or image file, a camera, or a network stream.
 
     Takes `clip.mp4`, `file:///videos/clip.mp4`, `photo.jpg`, `0` (the first webcam), `rtsp://...`, `http(s)://...`
-    (MJPEG, HLS, or a video file), `rtmp://...`, `udp://...` (MPEG-TS) and `sample:walk` (a sample clip).
+    (MJPEG, HLS, or a video file), `rtmp://...`, `udp://...` (MPEG-TS), `sample:walk` (a sample clip) and
+    `replay://rec.jsonl.gz` (a recording of `record`, without images).
     """
 
     class Options(StageOptions):
@@ -109,6 +111,8 @@ class Decode(Source):
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
+        if stream.uri.startswith(replay.PREFIX):
+            return replay.play(stream, replay.parse(stream.uri, stream.label))
         timeline = Timeline(stream, self.options.stale_after)
         if _camera(stream.uri) is None and _scheme(stream.uri) not in SCHEMES:
             return self._play(stream, timeline)

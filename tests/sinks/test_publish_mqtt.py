@@ -73,6 +73,22 @@ def test_embedded_broker_delivers_every_frame(open_sink: Open, qos: int, format:
     assert [(m["seq"], m["dropped"]) for m in poses] == [(0, 0), (1, 0), (4, 2)]
 
 
+def test_events_have_a_topic_of_their_own(open_sink: Open) -> None:
+    port = _free_port()
+    sink = open_sink(PublishMqtt, broker="embedded", port=port, format="json")
+    listener = Listener(port, until=_offline("streamkp/cam/status"))
+    sink.process(make_packet(0))
+    sink.process(make_packet(7, events=[{"type": "rep", "count": 1}, {"type": "fall", "track": 2, "seq": 99}]))
+    sink.stream_ended("cam")
+    got = listener.join()
+    sink.close()
+    events = [wire.decode(payload) for topic, payload in got if topic == "streamkp/cam/event"]
+    assert [(e["type"], e["stream"], e["seq"]) for e in events] == [("rep", "cam", 7), ("fall", "cam", 7)]
+    assert events[0]["count"] == 1
+    assert events[0].keys() == {"v", "type", "count", "stream", "epoch", "seq", "pts", "captured_at"}
+    assert [topic.rsplit("/")[-1] for topic, _ in got] == ["status", "pose", "pose", "event", "event", "status"]
+
+
 def test_streams_have_topics_of_their_own(open_sink: Open) -> None:
     port = _free_port()
     sink = open_sink(PublishMqtt, broker="embedded", port=port, prefix="site/one")

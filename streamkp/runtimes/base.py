@@ -281,11 +281,11 @@ def threads_alone(threads: Threads) -> int:
 
 
 def chunks(samples: int, buckets: tuple[int, ...], workers: int) -> list[int]:
-    """How to split samples into batches from `buckets` so that `workers` of them are busy: [3, 1] buckets, ..."""
+    """Sizes from `buckets` that add up to `samples`, at least one for each of `workers` where there are so many."""
+    share = -(-samples // workers)
     sizes = []
     while samples:
-        share = -(-samples // workers)
-        sizes.append(max(size for size in buckets if size <= share))
+        sizes.append(max(size for size in buckets if size <= min(share, samples)))
         samples -= sizes[-1]
     return sizes
 

@@ -55,14 +55,15 @@ class RunOptions:
             whole process.
         precision: arithmetic of the network. bf16 and f16 are faster on processors that have them.
         buckets: numbers of samples for which a network with fixed shapes is made ready, ascending, the first being
-            1. A CPU gains nothing from larger batches of large networks; small ones (lifters) and GPUs do.
+            1; None for any number at once, in one graph of free shape. A CPU gains nothing from larger batches of
+            large networks; small ones (lifters) and GPUs do.
     """
 
     device: Device = "auto"
     runtime: Runtime = "auto"
     threads: Threads = "auto"
     precision: Precision = "f32"
-    buckets: tuple[int, ...] = (1,)
+    buckets: tuple[int, ...] | None = (1,)
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -74,7 +75,7 @@ class RunOptions:
                 raise UsageError(f"{name} {value!r} is not known; it is one of {', '.join(known)}")
         if self.threads != "auto" and self.threads < 1:
             raise UsageError(f"threads must be at least 1, or auto, not {self.threads}")
-        if self.buckets[:1] != (1,) or list(self.buckets) != sorted(set(self.buckets)):
+        if self.buckets is not None and (self.buckets[:1] != (1,) or list(self.buckets) != sorted(set(self.buckets))):
             raise UsageError(f"buckets must ascend from 1, not be {self.buckets}")
 
 
@@ -156,14 +157,14 @@ class Network(Protocol):
         name: for messages.
         device: "cpu" or "cuda".
         inputs, outputs: by name, in order.
-        buckets: numbers of samples that it is made ready for. More are done in turns, or side by side.
+        buckets: numbers of samples that it is made ready for, None for any. More are done in turns, or side by side.
     """
 
     name: str
     device: str
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
-    buckets: tuple[int, ...]
+    buckets: tuple[int, ...] | None
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name for any number of samples, the first dimension of every array; they belong to the caller.

@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -33,7 +34,8 @@ def openvino_file(name: str, module: TorchModule) -> Path:
     Raises `ModelError` as `module.build` does, or when the cache folder cannot be written.
     """
     folder = store.home() / "converted"
-    target = folder / f"{name}-{_key(module)}.xml"
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem)  # the name may be a file's
+    target = folder / f"{readable}-{_key(module)}.xml"
     if target.is_file():
         return target
     try:

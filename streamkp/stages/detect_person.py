@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
-from streamkp.hub import store
-from streamkp.models.perception import open_detector
+from streamkp.models import registry
+from streamkp.models.registry import open_detector
 from streamkp.packet import Detections, Packet
+from streamkp.runtimes.base import Device, Precision, Runtime, Threads
 from streamkp.vision.tiles import detect_in_tiles
 
 
@@ -37,18 +36,24 @@ class DetectPerson(MapStage):
             description="Look for small people in so many times so many overlapping parts of the image as well; "
             "2 costs five times as much as 1.",
         )
-        threads: int = Field(1, ge=1, description="CPU threads; one costs the least CPU time per frame.")
-        precision: Literal["f32", "bf16"] = Field("f32", description="bf16 is faster on CPUs that have it.")
+        device: Device = Field("auto", description="Where the network runs; auto is the GPU where it can run there.")
+        runtime: Runtime = Field("auto", description="What runs the network.")
+        threads: Threads = Field(1, description="CPU threads; one costs the least CPU time per frame, auto is all.")
+        precision: Precision = Field(
+            "f32", description="Arithmetic of the network; bf16 is faster on CPUs that have it."
+        )
 
     options: Options
 
     @classmethod
     def check(cls, options: Options) -> None:
-        store.check(options.model)
+        registry.check(options.model, registry.DETECTION)
 
     def open(self) -> None:
         o = self.options
-        self._detector = open_detector(o.model, threads=o.threads, precision=o.precision, score=o.score)
+        self._detector = open_detector(
+            o.model, threads=o.threads, precision=o.precision, device=o.device, runtime=o.runtime, score=o.score
+        )
         self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
         self._told: set[str] = set()  # streams of which it was said that people are left out
 

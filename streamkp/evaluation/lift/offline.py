@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamkp.errors import ModelError, UsageError
 from streamkp.evaluation.lift import lifter_windows
 from streamkp.hub import catalog, store
-from streamkp.models import settings, zoo
+from streamkp.models import registry, settings, zoo
 from streamkp.models.lift.hdformer_windows import PersonViewWindows
 from streamkp.models.lift.lifter_choices import Choices
 from streamkp.models.lift.lifters import LIFTERS
@@ -95,7 +95,7 @@ def _which(name: str, checkpoint: Path | None) -> tuple[str, str, Path]:
     row = catalog.get(name)
     if row.network is None or row.name not in lifters:
         raise UsageError(f"`eval lifter` cannot measure {name}, a model for {row.task}. {able}")
-    return row.network, row.input_skeleton or "h36m17", checkpoint or store.path(row.name)
+    return registry.network_name(row), row.input_skeleton or "h36m17", checkpoint or store.path(row.name)
 
 
 def _checked(name: str, lift: Offline) -> Offline:

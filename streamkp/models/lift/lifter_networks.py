@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamkp.errors import ModelError, UsageError
-from streamkp.models import checkpoint, settings, zoo
+from streamkp.models import checkpoint, registry, settings, zoo
 from streamkp.models.lift.hdformer_windows import PersonViewWindows, PublishedWindows
 from streamkp.models.lift.incremental import IncrementalNetwork, worthwhile
 from streamkp.models.lift.incremental_method import IncrementalMethod
@@ -29,7 +29,7 @@ from streamkp.motion.camera import screen_coordinates
 from streamkp.motion.sliding_window import pad_edges
 from streamkp.runtimes.torch import Run
 
-NETWORKS = tuple(name for name in zoo.NETWORKS if name.startswith(("hdformer", "tpnet", "videopose3d")))
+NETWORKS = tuple(row.name for row in registry.torch_models() if row.task in registry.LIFTING)
 Float32 = NDArray[np.float32]
 
 log = logging.getLogger("streamkp.models")
@@ -41,7 +41,7 @@ def tell(path: Path) -> str:
     for name in NETWORKS:
         if zoo.fits(name, weights):
             return name
-    others = [name for name in zoo.NETWORKS if name not in NETWORKS and zoo.fits(name, weights)]
+    others = [row.name for row in registry.torch_models() if row.name not in NETWORKS and zoo.fits(row, weights)]
     hint = f"it fits {others[0]}" if others else f"they are {', '.join(NETWORKS)}"
     raise ModelError(f"{path} is a checkpoint of none of the lifters; {hint}")
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog, store
-from streamkp.models import zoo
+from streamkp.models import registry, zoo
 from streamkp.models.lift.lifter_choices import Choices
 from streamkp.models.lift.window_lifters import Method, WindowLifter
 from streamkp.motion.camera import Intrinsics
@@ -140,7 +140,7 @@ def open_lifter(
         zoo.require_torch(model)
         from streamkp.models.lift import lifter_networks
 
-        network = lifter_networks.tell(path) if row is None or row.network is None else row.network
+        network = lifter_networks.tell(path) if row is None else registry.network_name(row)
         method = lifter_networks.open_method(network, path, choices)
     skeleton = (row and row.input_skeleton) or "h36m17"
     return WindowLifter(name, method, skeleton, cameras or {})

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamkp.errors import ModelError
 from streamkp.models.lift.hdformer_windows import PersonViewWindows
 from streamkp.models.lift.lifter_choices import Choices
 from streamkp.models.lift.whole_windows import WholeWindows, plan
 from streamkp.motion import person_view
-from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoRun
+from streamkp.runtimes.base import NetworkSource, RunOptions, open_network
+from streamkp.runtimes.openvino import read_signature
 
 _JOINTS = 17
 
@@ -19,9 +23,9 @@ def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
 
     What it reads and gives is told in `streamkp.motion.person_view`.
     """
-    model = OpenVinoModel(path)
+    signature = read_signature(path)
     window = (person_view.FRAMES, _JOINTS)
-    shapes = [*model.signature.inputs.values(), *model.signature.outputs.values()]
+    shapes = [*signature.inputs.values(), *signature.outputs.values()]
     if shapes != [(-1, person_view.CHANNELS, *window), (-1, 3, *window)]:
         found = " to ".join(str(list(shape)) for shape in shapes)
         raise ModelError(
@@ -29,8 +33,13 @@ def open_windows(path: Path, choices: Choices) -> PersonViewWindows:
             f"{[-1, person_view.CHANNELS, *window]} to {[-1, 3, *window]} is needed"
         )
     flip = choices.flip is not False
-    fixed = [(1 + flip, person_view.CHANNELS, *window)]
-    run = OpenVinoRun(model.graph(), threads=choices.threads, fixed=fixed)
+    options = RunOptions("cpu", "openvino", choices.threads, buckets=(1, 2, 4, 8))
+    network = open_network(NetworkSource(path.name, file=path), options)
+    (name,) = network.inputs
+
+    def run(*inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        return tuple(network({name: inputs[0]}).values())
+
     return PersonViewWindows(run, flip=flip, trajectory=choices.trajectory)
 
 

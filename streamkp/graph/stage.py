@@ -192,6 +192,7 @@ class BatchStage(Stage):
 
     kind = "batch"
     expensive = True
+    batch_independent = False  # results are the same to the last bit in any batch; `open` may set it
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         """Work on a batch; return the packets to pass on, in any order. An exception drops the batch."""

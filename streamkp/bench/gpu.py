@@ -24,6 +24,7 @@ from streamkp.models.detect.device import BlazePoseDetector, DetectorOnDevice, E
 from streamkp.models.networks.tflite import TFLiteNetwork
 from streamkp.models.pose2d.blazepose_device import BlazePoseOnDevice
 from streamkp.packet import Image
+from streamkp.poses import Pose, Region
 from streamkp.runtimes.cuda import Input, TorchNetwork
 from streamkp.vision.device_image import (
     DeviceImage,
@@ -33,7 +34,6 @@ from streamkp.vision.device_image import (
     letterbox,
     region_matrices,
 )
-from streamkp.vision.pose import Pose, Region
 
 MODELS = ("blazepose-full", "blazepose-detector", "efficientdet-lite0")
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

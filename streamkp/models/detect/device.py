@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from streamkp.models.detect import blazepose, efficientdet
 from streamkp.models.networks.tflite import TFLiteNetwork
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.cuda import Input, Pending, TorchNetwork
-from streamkp.vision import blazepose, efficientdet
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, letterbox, region_matrices
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -43,7 +43,7 @@ class _Best(nn.Module):
 
 
 class EfficientDet:
-    """Several people, small and quantised; see `streamkp.models.efficientdet`."""
+    """Several people, small and quantised; see `streamkp.models.detect.efficientdet`."""
 
     def __init__(self, path: Path, score: float) -> None:
         scores, codes = "StatefulPartitionedCall:1", "StatefulPartitionedCall:0"
@@ -72,7 +72,7 @@ class EfficientDet:
 
 
 class BlazePoseDetector:
-    """The main person of an image, with alignment points; see `streamkp.models.blazepose`."""
+    """The main person of an image, with alignment points; see `streamkp.models.detect.blazepose`."""
 
     def __init__(self, path: Path, score: float) -> None:
         network = TFLiteNetwork(path, outputs=("Identity_1", "Identity"))
@@ -93,11 +93,11 @@ class BlazePoseDetector:
     ) -> Detections:
         """People of one frame."""
         height, width = image.shape[:2]
-        count = len(blazepose.detector_anchors())
+        count = len(blazepose.anchors())
         raw, logits = np.zeros((count, 12), np.float32), np.full(count, _NO_PERSON, np.float32)
         where = anchors.astype(np.intp)
         raw[where], logits[where] = rows, scores
-        _, points, best = blazepose.decode_detections(raw, logits, self._score)
+        _, points, best = blazepose.decode(raw, logits, self._score)
         middle = np.array((width / 2, height / 2), np.float32)
         found = ((points - 0.5) * np.float32(scale) + middle).astype(np.float32)
         return Detections(blazepose.body_boxes(found, width, height), best, found)

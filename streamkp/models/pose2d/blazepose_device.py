@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from streamkp.models.networks.tflite import TFLiteNetwork
+from streamkp.models.pose2d import blazepose
 from streamkp.packet import Detections, FloatArray, Image
+from streamkp.poses import Pose, Region
 from streamkp.runtimes.cuda import BUCKETS, Input, Pending, TorchNetwork
-from streamkp.vision import blazepose
 from streamkp.vision.crop import points_to_source
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, region_matrices
-from streamkp.vision.pose import Pose, Region
 
 # Outputs of the file: landmarks, presence, heatmaps, world landmarks. The segmentation mask (Identity_2) is left out.
 _OUTPUTS = ("Identity", "Identity_1", "Identity_3", "Identity_4")
-_KERNEL = 9  # of the heatmap around a point, as in `streamkp.vision.blazepose.refine`
+_KERNEL = 9  # of the heatmap around a point, as in `streamkp.models.pose2d.blazepose.refine`
 _SURE = 0.5
 
 
@@ -49,7 +49,7 @@ class Landmarks(nn.Module):
 
 
 def refine(places: Tensor, heatmaps: Tensor) -> Tensor:
-    """`streamkp.vision.blazepose.refine` in torch: places float32 (N, K, 2), heatmaps (N, H, W, >= K)."""
+    """`streamkp.models.pose2d.blazepose.refine` in torch: places float32 (N, K, 2), heatmaps (N, H, W, >= K)."""
     n, k, _ = places.shape
     height, width = heatmaps.shape[1:3]
     # Made of device operations: a copy from the host could not be recorded in a graph.

@@ -15,10 +15,11 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PoseEstimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.base import Array, Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.base import Array, Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.crop import crop, points_to_source, turn
 
 JOINTS = 33
@@ -38,10 +39,18 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="body-2d-keypoints", family=__name__, skeleton="blazepose33")
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> BlazePoseEstimator:
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PoseEstimator:
     """See `streamkp.models.registry`."""
     options.refuse_flip(name)
-    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=Pixels(rgb=True, scale=255.0))
+    pixels = Pixels(rgb=True, scale=255.0)
+    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=pixels, own_torch=path.suffix == ".tflite")
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
+        from streamkp.models.pose2d.blazepose_device import BUCKETS, BlazePoseOnDevice
+
+        buckets = BUCKETS if device == "cuda" else (1,)  # larger ones gain nothing on a CPU
+        return BlazePoseOnDevice(name, path, device=device, precision=options.run.precision, buckets=buckets)
     return BlazePoseEstimator(name, open_network(source, options.run))
 
 

@@ -169,6 +169,15 @@ class Stage:
         """One line for the person who started the graph, such as where the results are. Asked after `open()`."""
         return None
 
+    def track_ended(self, stream: str, track: int) -> None:
+        """A person is followed no more: the track ended, the stream began a new epoch, or the stream is at its end.
+
+        Called once for each track id that came in `Packet.tracks`, in the stage's own thread, while its `per_track`
+        state is still there: after the first packet without the track has been processed, before the first packet of
+        a new epoch, or before `drain` and `stream_ended`. Not called with `workers` > 1. An exception is counted and
+        logged; a `StreamkpError` takes a sink out of use, as one from `process` does.
+        """
+
     def stream_ended(self, stream: str) -> None:
         """A stream has ended and all of its packets have been processed here."""
 

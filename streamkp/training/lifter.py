@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation.lift import datasets
-from streamkp.models.lift.tcn import LOOKAHEADS
 from streamkp.models.networks.tcn import TemporalNetwork
+from streamkp.models.networks.tcn_shape import LOOKAHEADS
 from streamkp.motion import track_view
 from streamkp.training import check, clips
 from streamkp.training.losses import loss

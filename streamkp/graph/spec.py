@@ -15,6 +15,7 @@ from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph import registry
 from streamkp.graph.channel import Policy
 from streamkp.graph.stage import Stage, StageOptions
+from streamkp.graph.windows import fit_windows
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 MAX_STREAMS: Final = 1024
@@ -159,6 +160,9 @@ class _Validation:
         stages = self._stages(data.get("stages") or {})
         ordered = self._order(stages)
         self._claims(ordered)
+        ordered, unfit = fit_windows(ordered)
+        for where, what in unfit:
+            self._add(where, what)
         if self.problems:
             raise GraphError(self.problems)
         return GraphSpec(tuple(ordered), streams, self.origin)

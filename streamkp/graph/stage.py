@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from streamkp.graph.clock import Clock
 from streamkp.packet import Packet
@@ -28,11 +29,50 @@ Kind = Literal["source", "map", "batch", "window", "sink"]
 StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
 S = TypeVar("S")
 
+WINDOW_FRAMES = 96  # poses in a window, where neither the graph nor a reader asks for more
+
+_log = logging.getLogger("streamkp.graph")
+
 
 class StageOptions(BaseModel):
     """Base of every stage's options. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    renamed: ClassVar[Mapping[str, str]] = {}  # old name -> new name, accepted with a warning for one release
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for old, new in cls.renamed.items():
+            if old in data:
+                if new in data:
+                    raise ValueError(f"{old} is the old name of {new}: leave it out")
+                data[new] = data.pop(old)
+                _log.warning("the option %s is now called %s; the old name will stop working in the next release", old, new)
+        return data
+
+
+@dataclass(frozen=True)
+class WindowRequest:
+    """What a stage needs of the window stage above it.
+
+    Attributes:
+        by: what reads the window, for messages.
+        skeleton: joint layout of the poses; None for any.
+        rate: poses per second; None for any.
+        frames: poses that are read of each window.
+        least: poses without which the results would be wrong.
+    """
+
+    by: str
+    skeleton: str | None
+    rate: float | None
+    frames: int
+    least: int = 1
 
 
 class PerStream(dict[str, S], Generic[S]):
@@ -138,6 +178,15 @@ class Stage:
     def claims(cls, options: Any) -> Sequence[str]:
         """What only one stage of a graph can have, in words for people: `port 8765`, `file out.jsonl`."""
         return ()
+
+    @classmethod
+    def reads_window(cls, options: Any) -> WindowRequest | None:
+        """What this stage needs of the nearest window stage above it; None if it reads no windows.
+
+        What the graph leaves open in the window stage is set to it, and a contradiction is an error of the graph.
+        Called after `check`; may raise a `StreamkpError`.
+        """
+        return None
 
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
         """A map of per-stream state that the engine keeps clean. Call it in `open()`."""

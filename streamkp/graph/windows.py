@@ -1,0 +1,84 @@
+"""Fits the window stages of a graph to the stages that read them, before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamkp.errors import StreamkpError
+from streamkp.graph.stage import WINDOW_FRAMES, WindowRequest
+
+if TYPE_CHECKING:
+    from streamkp.graph.spec import StageSpec
+
+Found = list[tuple[str, str]]  # what is wrong: where (`stages.window.rate`), and what
+
+
+def fit_windows(stages: Sequence[StageSpec]) -> tuple[list[StageSpec], Found]:
+    """The stages, with the options that window stages leave open (None) set to what their readers need.
+
+    `stages` are in topological order. A value in the graph that contradicts a reader, two readers that contradict each
+    other, and a reader without a window stage above it are problems.
+    """
+    fitted = {stage.name: stage for stage in stages}
+    asked: dict[str, WindowRequest] = {}
+    problems: Found = []
+    for stage in stages:
+        try:
+            request = stage.cls.reads_window(stage.options)
+        except StreamkpError as error:
+            problems.append((f"stages.{stage.name}", str(error)))
+            continue
+        if request is None:
+            continue
+        window = _nearest_above(stage, fitted)
+        if window is None:
+            what = f"{request.by} reads windows of poses, and no stage above makes them: put `window: {{use: window}}` above"
+            problems.append((f"stages.{stage.name}", what))
+            continue
+        given = next(each for each in stages if each.name == window.name).options
+        update, wrong = _fit(window, given, request, asked.get(window.name))
+        problems += wrong
+        asked[window.name] = request
+        fitted[window.name] = replace(window, options=window.options.model_copy(update=update))
+    return [fitted[stage.name] for stage in stages], problems
+
+
+def _nearest_above(stage: StageSpec, by_name: dict[str, StageSpec]) -> StageSpec | None:
+    level = list(stage.inputs)
+    while level:
+        above = [by_name[name] for name in level if name in by_name]
+        for each in above:
+            if each.cls.kind == "window":
+                return each
+        level = [name for each in above for name in each.inputs]
+    return None
+
+
+def _fit(
+    window: StageSpec, given: Any, request: WindowRequest, earlier: WindowRequest | None
+) -> tuple[dict[str, Any], Found]:
+    update: dict[str, Any] = {}
+    problems: Found = []
+    for name in ("skeleton", "rate"):
+        wanted, found = getattr(request, name), getattr(window.options, name, None)
+        if wanted is None or wanted == found:
+            continue
+        if found is None:
+            update[name] = wanted
+            continue
+        where = f"stages.{window.name}.{name}"
+        if getattr(given, name) is None and earlier is not None:
+            needs = f"{earlier.by} needs {found} and {request.by} needs {wanted}: give each a window stage of its own"
+            problems.append((where, needs))
+        else:
+            shown = f"{found:g}" if isinstance(found, float) else found
+            needs = f"is {shown}, but {request.by} was trained with {wanted if name == 'skeleton' else f'{wanted:g}'}"
+            problems.append((where, f"{needs}: leave {name} out"))
+    if getattr(given, "frames", None) is None:
+        update["frames"] = max(WINDOW_FRAMES, window.options.frames or 0, request.frames)
+    elif given.frames < request.least:
+        what = f"is {given.frames}, but {request.by} reads {request.least} poses: leave frames out"
+        problems.append((f"stages.{window.name}.frames", what))
+    return update, problems

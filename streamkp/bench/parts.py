@@ -13,7 +13,7 @@ from streamkp.graph.spec import GraphSpec
 from streamkp.models.perception import open_detector, open_estimator
 from streamkp.packet import Image
 from streamkp.vision.crop import crop
-from streamkp.vision.pose import Region
+from streamkp.poses import Region
 
 FRAMES = 60  # enough for a steady mean
 CROP = 256  # pixels; the side that BlazePose looks at

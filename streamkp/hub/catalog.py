@@ -1,25 +1,33 @@
 """The table of models and sample clips: what each is, under which licence, and where its files come from.
 
-`catalog.toml` beside this file is the table; nothing here touches the network or the disk cache (see `hub`).
+`catalog.toml` beside this file is the table. Installed packages add rows through the entry point group
+`streamkp.models`: each entry point names a `Model` or a sequence of them. Nothing here touches the network or the
+disk cache (see `store`), nor imports what runs the models (see `streamkp.models.registry`).
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from streamkp.errors import ModelError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+ENTRY_POINT_GROUP = "streamkp.models"
+
+_log = logging.getLogger("streamkp.models")
+
 Task = Literal[
     "person-detection",
     "body-2d-keypoints",
@@ -96,32 +104,59 @@ class Entry(_Row):
     author: str
     note: str = ""
     aliases: tuple[str, ...] = ()
-    files: Annotated[tuple[File, ...], Field(min_length=1)]
+    files: tuple[File, ...]
+
+    @model_validator(mode="after")
+    def _has_files(self) -> Entry:
+        if not self.files and not getattr(self, "weightless", False):
+            raise ValueError("files must have at least 1 file")
+        return self
 
 
-class Model(Entry):
-    """A network: the first file holds its weights.
+class ModelSpec(_Row):
+    """How a network is opened, fed and read.
 
-    `input_size` is (height, width) in pixels, `frames` the window of a lifter, `published` the figures that the
-    authors give on `page`. `network` names the torch network that the weights belong to (see `zoo`).
+    Attributes:
+        task: what it is for.
+        family: the module that opens it, such as "streamkp.models.detect.yolox" (see `streamkp.models.registry`).
+        skeleton: name of the joint layout that it gives.
+        input_skeleton: of a lifter: the joint layout that it reads.
+        input_size: (height, width) of its image in pixels.
+        frames: of a lifter: the poses of one window, or its receptive field.
+        rate: of a lifter: frames per second that it was trained with.
+        network: where the torch network is built, "module:callable"; None if there is none.
+        arguments: keyword arguments of that callable.
+        options: what else the family needs, such as how heatmaps are decoded. Each family names its own.
+        weightless: it has no weights of its own, and therefore no files.
     """
 
     task: Task
+    family: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*$")]
     skeleton: str | None = None
     input_skeleton: str | None = None
     input_size: tuple[int, int] | None = None
     frames: int | None = None
-    runtime: Literal["openvino", "torch"]
-    network: str | None = None
+    rate: float | None = None
+    network: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] | None = None
+    arguments: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    weightless: bool = False
+
+
+class Model(Entry, ModelSpec):
+    """One row of the registry: a network, whose first file holds its weights.
+
+    `published` are the figures that the authors give on `page`, not measurements of this project.
+    """
+
     page: str | None = None
     published: dict[str, float] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _network_is_the_name(cls, row: dict[str, Any]) -> dict[str, Any]:
-        if row.get("runtime") == "torch":
-            return {"network": row.get("name"), **row}
-        return row
+    @property
+    def runtime(self) -> Literal["openvino", "torch"]:
+        """What the weights are for: a torch checkpoint, or a file that OpenVINO reads."""
+        portable = not self.files or self.files[0].name.endswith((".onnx", ".tflite", ".xml"))
+        return "openvino" if portable else "torch"
 
 
 class Sample(Entry):
@@ -188,8 +223,19 @@ def parse(text: str) -> Table:
 
 @cache
 def table() -> Table:
-    """The catalog shipped with streamkp."""
-    return parse(resources.files("streamkp.hub").joinpath("catalog.toml").read_text("utf-8"))
+    """The catalog shipped with streamkp, and the rows of installed packages.
+
+    An entry point that cannot be used, or whose rows take a name that is taken, is left out with a logged warning.
+    """
+    known = parse(resources.files("streamkp.hub").joinpath("catalog.toml").read_text("utf-8"))
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
+        try:
+            found = entry.load()
+            rows = (found,) if isinstance(found, Model) else tuple(found)
+            known = Table(package=known.package, model=(*known.model, *rows), sample=known.sample)
+        except Exception as error:  # whatever a foreign module raises when it is imported
+            _log.warning("models of the plugin %s (%s) cannot be used: %s", entry.name, entry.value, error)
+    return known
 
 
 def get(name: str) -> Model:

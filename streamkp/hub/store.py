@@ -73,6 +73,8 @@ class Hub:
 
     def location(self, entry: Entry, file: File | None = None) -> Path:
         """Where a file of an entry (by default the first) lies, or would lie."""
+        if not entry.files:
+            raise ModelError(f"{entry.name} has no weights: there is no file to fetch")
         file = file or entry.files[0]
         if file.bundled is not None:
             return Path(str(resources.files("streamkp.models").joinpath(file.bundled)))

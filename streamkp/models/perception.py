@@ -17,7 +17,7 @@ from streamkp.models.pose2d.topdown import SimccReader
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.image_networks import Device, Runtime
 from streamkp.runtimes.openvino import OpenVinoModel, Signature
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 __all__ = ["PersonDetector", "Pose", "PoseEstimator", "Region", "open_detector", "open_estimator"]
 

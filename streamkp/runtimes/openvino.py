@@ -1,8 +1,8 @@
-"""Networks on the CPU: ONNX and TFLite files executed by OpenVINO."""
+"""Networks on the CPU: ONNX and TFLite files, and converted torch modules, executed by OpenVINO."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,30 +15,32 @@ from openvino import opset8 as ops
 from openvino.preprocess import PrePostProcessor
 
 from streamkp.errors import ModelError
+from streamkp.runtimes import conversion
+from streamkp.runtimes.base import (
+    Array,
+    NetworkSource,
+    Pixels,
+    Port,
+    RunOptions,
+    chunks,
+    processors,
+    require_finite,
+    threads_alone,
+)
 
-PRECISIONS = ("f32", "bf16")
 _POINTWISE = ("Sigmoid", "FakeQuantize")
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """How a network wants its image. With it the input is uint8 (B, H, W, 3) BGR, and the graph does the rest.
-
-    The network gets (value - `mean`) / `scale` of each 0..255 value, as RGB where `rgb` is set, in its own layout.
-    Both may be given by channel, in the order of the network's.
-    """
-
-    rgb: bool = True
-    mean: float | tuple[float, ...] = 0.0
-    scale: float | tuple[float, ...] = 1.0
-
-
-@dataclass(frozen=True)
 class Signature:
-    """Shapes of a model file's inputs and outputs, by name; -1 where a dimension is free."""
+    """Shapes of a model file's inputs and outputs by name; -1 where a dimension is free.
+
+    `first_operations` are the types of the operations that read the inputs.
+    """
 
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
+    first_operations: frozenset[str] = frozenset()
 
 
 @cache
@@ -52,177 +54,225 @@ def core() -> Any:
     return ov.Core()
 
 
-class OpenVinoModel:
-    """A model file that has been read and not yet compiled. Raises `ModelError` if it is not a model."""
+def read_graph(path: Path) -> Any:
+    """The graph in an ONNX, TFLite or OpenVINO file. Raises `ModelError` if there is none."""
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such file")
+    try:
+        return core().read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path} is not an ONNX or TFLite model that OpenVINO can read") from error
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise ModelError(f"{path}: there is no such file")
-        try:
-            self._model = core().read_model(path)
-        except RuntimeError as error:
-            raise ModelError(f"{path} is not an ONNX or TFLite model that OpenVINO can read") from error
-        self.signature = Signature(
-            {port.any_name: _shape(port) for port in self._model.inputs},
-            {port.any_name: _shape(port) for port in self._model.outputs},
-        )
 
-    def graph(self) -> Any:
-        """A copy of the graph, as the file has it."""
-        return self._model.clone()
+def read_signature(path: Path) -> Signature:
+    """The inputs and outputs of a model file. Raises `ModelError` if it is not one."""
+    graph = read_graph(path)
+    readers = (reader for port in graph.inputs for reader in port.get_node().output(0).get_target_inputs())
+    return Signature(
+        {port.any_name: _shape(port) for port in graph.inputs},
+        {port.any_name: _shape(port) for port in graph.outputs},
+        frozenset(reader.get_node().get_type_name() for reader in readers),
+    )
 
-    def constants(self) -> dict[str, NDArray[Any]]:
-        """The arrays in the file by name."""
-        found = (node for node in self._model.get_ops() if node.get_type_name() == "Constant")
-        return {node.get_friendly_name(): node.data for node in found}
 
-    def first_operations(self) -> set[str]:
-        """The types of the operations that read the inputs."""
-        readers = (reader for port in self._model.inputs for reader in port.get_node().output(0).get_target_inputs())
-        return {reader.get_node().get_type_name() for reader in readers}
-
-    def batched(self, batch: int, outputs: Sequence[str], pixels: Pixels | None, channels: Mapping[str, int]) -> Any:
-        """The graph for `batch` samples (first dimension of its only input), reduced to `outputs`.
-
-        Of an output in `channels` only that index of the last dimension is left, which then has length 1.
-        """
-        model = self._model.clone()
-        ports = {port.any_name: port for port in model.outputs}
-        if missing := [name for name in outputs if name not in ports]:
-            raise ModelError(f"{self.path} has no output {missing[0]}; it has {', '.join(ports)}")
-        if len(model.inputs) != 1:
-            raise ModelError(f"{self.path} has {len(model.inputs)} inputs; a network with one input is needed")
-        for name, index in channels.items():
-            _keep_channel(ports[name], index)
-        model = ov.Model([ports[name] for name in outputs], model.get_parameters(), self.path.stem)
-        try:
-            model.reshape([batch, *_shape(model.inputs[0])[1:]])
-        except RuntimeError as error:
-            raise ModelError(f"{self.path} cannot work on {batch} images at once") from error
-        return _take_pixels(model, pixels) if pixels else model
+def read_constants(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays in a model file by name. Raises `ModelError` if it is not one."""
+    graph = read_graph(path)
+    found = (node for node in graph.get_ops() if node.get_type_name() == "Constant")
+    return {node.get_friendly_name(): node.data.copy() for node in found}
 
 
 class OpenVinoNetwork:
-    """A compiled network with its own input and output arrays, for one thread at a time.
+    """A compiled network, a `streamkp.runtimes.base.Network`.
 
-    It is compiled for 1, 2, 4, ... up to `max_batch` samples; parts that only other outputs need are cut away, and
-    with `channels` all but one index of an output's last dimension. Fill `input(n)` and call `run(n)`: nothing is
-    copied on the way in or out.
+    It is compiled twice where it may use several threads: once for a single sample on all of them, and for each
+    bucket as many one-thread requests as there are threads, which run side by side. Several samples in one request
+    are slower: BlazePose's landmarks on two cores take 3.5 ms a crop in batches of four, 3.2 side by side.
 
     Raises:
-        ModelError: the file has other outputs than `outputs`, or cannot take that batch.
+        ModelError: the file has other outputs than `source.outputs`, or cannot take that batch.
     """
 
-    def __init__(
-        self,
-        model: OpenVinoModel,
-        *,
-        outputs: Sequence[str],
-        threads: int,
-        precision: str = "f32",
-        pixels: Pixels | None = None,
-        channels: Mapping[str, int] | None = None,
-        max_batch: int = 1,
-    ) -> None:
-        if precision not in PRECISIONS:
-            raise ModelError(f"precision {precision!r} is not known; it is one of {', '.join(PRECISIONS)}")
-        self.path = model.path
-        self._outputs = tuple(outputs)
-        self._buckets: dict[int, _Compiled] = {}
-        config = _config(threads, precision)
-        batch = 1
-        while batch <= max_batch:
-            graph = model.batched(batch, self._outputs, pixels, channels or {})
-            self._buckets[batch] = _Compiled(core().compile_model(graph, "CPU", config))
-            batch *= 2
+    device = "cpu"
 
-    def bucket(self, wanted: int) -> int:
-        """The largest batch size compiled that is not above `wanted`."""
-        return max(size for size in self._buckets if size <= wanted)
+    def __init__(self, source: NetworkSource, options: RunOptions) -> None:
+        if source.file is None:
+            assert source.module is not None, "a source is a file or a module"
+            file = conversion.openvino_file(source.name, source.module)
+        else:
+            file = source.file
+        graph = _reduced(source, read_graph(file), file)
+        self.name = source.name
+        self.buckets = options.buckets
+        self._workers = processors(options.threads)
+        alone = threads_alone(options.threads)
+        self._beside: dict[int, _Requests] = {}
+        for batch in options.buckets or ():
+            compiled = _compiled(_batched(graph, batch, source), self._workers, self._workers, options.precision)
+            self._beside[batch] = _Requests(compiled, self._workers)
+        if options.buckets is None or alone > 1:
+            batch = -1 if options.buckets is None else 1
+            self._alone = _Requests(_compiled(_batched(graph, batch, source), alone, 1, options.precision), 1)
+        else:
+            self._alone = self._beside[1]
+        self.inputs, self.outputs = self._alone.inputs, self._alone.outputs
 
-    def input(self, batch: int) -> NDArray[Any]:
-        """The input array of a compiled batch size, to be filled before `run(batch)`."""
-        return self._buckets[batch].input
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Network`."""
+        alone = len(next(iter(inputs.values()))) == 1
+        return self._start(inputs, {1: self._alone} if alone else self._beside).result()
 
-    def run(self, batch: int) -> list[NDArray[Any]]:
-        """The outputs for what lies in `input(batch)`, in the order of `outputs`; valid until the next call.
-
-        Raises:
-            ModelError: an output is NaN or infinite.
-        """
-        compiled = self._buckets[batch]
-        compiled.request.start_async()
-        compiled.request.wait()
-        outputs = compiled.results()
-        for name, output in zip(self._outputs, outputs, strict=True):
-            # A sum is not finite if any part is not, and far cheaper than looking at each.
-            if not np.isfinite(output.sum(dtype=np.float32)):
-                raise ModelError(f"{self.path.name} gave a value that is not finite in its output {name}")
-        return outputs
+    def submit(self, inputs: Mapping[str, Array]) -> _Job:
+        """See `Network`."""
+        return self._start(inputs, self._beside)
 
     def close(self) -> None:
         """Let go of the compiled graphs and their threads."""
-        self._buckets.clear()
+        for requests in (self._alone, *self._beside.values()):
+            requests.close()
+
+    def _start(self, inputs: Mapping[str, Array], prepared: Mapping[int, _Requests]) -> _Job:
+        arrays = [np.ascontiguousarray(inputs[name], port.dtype) for name, port in self.inputs.items()]
+        samples = len(arrays[0])
+        outputs = {
+            name: None if -1 in port.shape[1:] else np.empty((samples, *port.shape[1:]), port.dtype)
+            for name, port in self.outputs.items()
+        }
+        runs = []
+        start = 0
+        sizes = [samples] if self.buckets is None else chunks(samples, tuple(prepared), self._workers)
+        for size in sizes if samples else ():
+            part = slice(start, start + size)
+            run = _Run([a[part] for a in arrays], [None if out is None else out[part] for out in outputs.values()])
+            (self._alone if self.buckets is None else prepared[size]).start(run)
+            runs.append(run)
+            start += size
+        return _Job(self.name, outputs, runs)
 
 
-class OpenVinoRun:
-    """A graph whose batch is free, ready to run on any number of samples: float32 arrays in, float32 arrays out.
+class _Run:
+    """One batch in a request: views of the caller's arrays that the request reads and writes in place."""
 
-    It is a `Run` of `streamkp.runtimes.torch`. `fixed`, the shapes of the inputs of one batch size, gets a graph
-    of its own, which is a little faster.
-    """
+    __slots__ = ("error", "inputs", "outputs", "request")
 
-    def __init__(self, graph: Any, *, threads: int, fixed: Sequence[Sequence[int]] = ()) -> None:
-        config = _config(threads, "f32")
-        self._fixed_batch = 0
-        if fixed:
-            self._fixed_batch = fixed[0][0]
-            same = graph.clone()
-            same.reshape({i: list(shape) for i, shape in enumerate(fixed)})
-            self._fixed = core().compile_model(same, "CPU", config).create_infer_request()
-        self._any = core().compile_model(graph, "CPU", config).create_infer_request()
+    def __init__(self, inputs: list[Array], outputs: list[Array | None]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs  # None: its size depends on what is seen, so it is fetched afterwards
+        self.request: Any = None  # while it runs
+        self.error: RuntimeError | None = None
 
-    def __call__(self, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """Run one batch; what is returned belongs to the caller."""
-        request = self._fixed if len(inputs[0]) == self._fixed_batch else self._any
-        outputs = request.infer(list(inputs))
-        return tuple(outputs[i] for i in range(len(outputs)))
-
-
-class _Compiled:
-    """One compiled graph, its request, and the arrays that the request reads and writes in place."""
-
-    def __init__(self, compiled: Any) -> None:
-        self.request = compiled.create_infer_request()
-        self.input = _array(compiled.inputs[0])
-        # An output whose size depends on what is seen, such as the boxes of a detector, is fetched after each run.
-        self._outputs = [None if port.partial_shape.is_dynamic else _array(port) for port in compiled.outputs]
-        self.request.set_input_tensor(ov.Tensor(self.input, shared_memory=True))
-        for i, output in enumerate(self._outputs):
+    def start(self, request: Any) -> None:
+        for i, array in enumerate(self.inputs):
+            request.set_input_tensor(i, ov.Tensor(array, shared_memory=True))
+        for i, output in enumerate(self.outputs):
             if output is not None:
-                self.request.set_output_tensor(i, ov.Tensor(output, shared_memory=True))
+                request.set_output_tensor(i, ov.Tensor(output, shared_memory=True))
+        request.start_async()
+        self.request = request
 
-    def results(self) -> list[NDArray[Any]]:
-        return [
-            self.request.get_output_tensor(i).data if output is None else output
-            for i, output in enumerate(self._outputs)
-        ]
+    def finish(self) -> None:
+        if self.request is None:
+            return
+        request, self.request = self.request, None
+        try:
+            request.wait()
+        except RuntimeError as error:
+            self.error = error
+            return
+        for i, output in enumerate(self.outputs):
+            if output is None:
+                self.outputs[i] = request.get_output_tensor(i).data.copy()
 
 
-def _config(threads: int, precision: str) -> dict[str, str]:
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
+class _Requests:
+    """The requests of one compiled graph, each used again when what it did last is finished."""
+
+    def __init__(self, compiled: Any, count: int) -> None:
+        self.inputs = {port.any_name: _port(port) for port in compiled.inputs}
+        self.outputs = {port.any_name: _port(port) for port in compiled.outputs}
+        self._requests = [compiled.create_infer_request() for _ in range(count)]
+        self._runs: list[_Run | None] = [None] * count
+        self._next = 0
+
+    def start(self, run: _Run) -> None:
+        at = self._next
+        self._next = (at + 1) % len(self._requests)
+        if (last := self._runs[at]) is not None:
+            last.finish()
+        self._runs[at] = run
+        run.start(self._requests[at])
+
+    def close(self) -> None:
+        for run in self._runs:
+            if run is not None:
+                run.finish()
+        self._requests.clear()
+        self._runs.clear()
+
+
+class _Job:
+    """A `Pending`: the runs of one call."""
+
+    def __init__(self, name: str, outputs: Mapping[str, Array | None], runs: list[_Run]) -> None:
+        self._name = name
+        self._outputs = outputs
+        self._runs = runs
+
+    def result(self) -> dict[str, Array]:
+        """See `Pending`."""
+        for run in self._runs:
+            run.finish()
+        for run in self._runs:
+            if run.error is not None:
+                raise ModelError(f"{self._name} failed: {run.error}") from run.error
+        found: dict[str, Array] = {}
+        for i, (name, output) in enumerate(self._outputs.items()):
+            parts = [part for run in self._runs if (part := run.outputs[i]) is not None]
+            found[name] = output if output is not None else np.concatenate(parts)
+        require_finite(self._name, found)
+        return found
+
+
+def _compiled(graph: Any, threads: int, streams: int, precision: str) -> Any:
+    config = {
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": str(streams),
         "INFERENCE_NUM_THREADS": str(threads),
         "INFERENCE_PRECISION_HINT": precision,
         # Pinned threads of two networks, or of two processes, would queue on the same core.
         "ENABLE_CPU_PINNING": "NO",
     }
+    try:
+        return core().compile_model(graph, "CPU", config)
+    except RuntimeError as error:
+        raise ModelError(f"{graph.friendly_name} cannot be compiled for this CPU: {error}") from error
 
 
-def _array(port: Any) -> NDArray[Any]:
-    return np.zeros(tuple(port.shape), port.element_type.to_dtype())
+def _reduced(source: NetworkSource, graph: Any, file: Path) -> Any:
+    """The graph with only the outputs and channels that are read."""
+    ports = {port.any_name: port for port in graph.outputs}
+    wanted = tuple(ports) if source.outputs is None else source.outputs
+    if missing := [name for name in wanted if name not in ports]:
+        raise ModelError(f"{file} has no output {missing[0]}; it has {', '.join(ports)}")
+    for name, index in source.channels.items():
+        _keep_channel(ports[name], index)
+    return ov.Model([ports[name] for name in wanted], graph.get_parameters(), source.name)
+
+
+def _batched(graph: Any, batch: int, source: NetworkSource) -> Any:
+    """A copy of the graph for `batch` samples, reading pixels where the source says so."""
+    model = graph.clone()
+    if source.pixels is not None and len(model.inputs) != 1:
+        raise ModelError(f"{source.name} has {len(model.inputs)} inputs; a network with one image is needed")
+    try:
+        model.reshape({i: [batch, *_shape(port)[1:]] for i, port in enumerate(model.inputs)})
+    except RuntimeError as error:
+        raise ModelError(f"{source.name} cannot work on {batch} samples at once") from error
+    return model if source.pixels is None else _take_pixels(model, source.pixels)
+
+
+def _port(port: Any) -> Port:
+    return Port((-1, *_shape(port)[1:]), np.dtype(port.element_type.to_dtype()))
 
 
 def _shape(port: Any) -> tuple[int, ...]:

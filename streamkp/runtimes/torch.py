@@ -1,30 +1,138 @@
-"""Networks written in torch, run by torch itself (CPU, CUDA) or converted to OpenVINO (CPU).
-
-Measured on two Xeon threads, f32, one person (milliseconds, torch / OpenVINO): HDFormer over 96 frames with its
-mirrored twin 54 / 21, VideoPose3D over 243 frames 11 / 4.4, over 27 frames 4.4 / 1.4; on one thread, and with more
-people, the ratio is about the same. So OpenVINO is what `auto` means on a CPU; converting costs 2 to 6 s at the start.
-
-torch is imported only when a network is opened.
-"""
+"""Torch modules run by torch itself, on the CPU or a GPU. torch is imported only when a network is opened."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkp.errors import ModelError, UsageError
+from streamkp.errors import ModelError
+from streamkp.runtimes.base import (
+    Array,
+    Device,
+    NetworkSource,
+    Pixels,
+    Port,
+    RunOptions,
+    Runtime,
+    Threads,
+    TorchModule,
+    choose,
+    open_network,
+    processors,
+    require_finite,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-Device = Literal["auto", "cpu", "cuda"]
-Runtime = Literal["auto", "torch", "openvino"]
 Float32 = NDArray[np.float32]
+
+
+def open_torch(source: NetworkSource, options: RunOptions, device: str) -> TorchNetwork:
+    """The module of a source in torch on "cpu" or "cuda". Raises `ModelError` if torch is not installed."""
+    require_torch(source.name)
+    return TorchNetwork(source, options, device)
+
+
+def require_torch(name: str) -> None:
+    """Raises `ModelError`, saying how to install it, where torch is missing; `name` is what needs it."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
+
+
+class TorchNetwork:
+    """A module in torch, a `streamkp.runtimes.base.Network`: up to the largest bucket of samples at once."""
+
+    def __init__(self, source: NetworkSource, options: RunOptions, device: str) -> None:
+        import torch
+
+        assert source.module is not None
+        if device == "cpu":
+            torch.set_num_threads(processors(options.threads))
+        self.name = source.name
+        self.device = device
+        self.buckets = options.buckets
+        self._largest = options.buckets[-1] if options.buckets and len(options.buckets) > 1 else None
+        self._dtype = {"f32": None, "bf16": torch.bfloat16, "f16": torch.float16}[options.precision]
+        self._network: nn.Module | None = source.module.build().requires_grad_(False).eval().to(device)
+        self._pixels = source.pixels
+        self._channels = source.channels
+        self._wanted = source.outputs or source.module.outputs
+        self._names = source.module.outputs
+        self.inputs = {name: _port(shape, source.pixels) for name, shape in source.module.inputs.items()}
+        shapes = self({name: np.zeros((1, *port.shape[1:]), port.dtype) for name, port in self.inputs.items()})
+        self.outputs = {name: Port((-1, *values.shape[1:]), values.dtype) for name, values in shapes.items()}
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Network`."""
+        return self.submit(inputs).result()
+
+    def submit(self, inputs: Mapping[str, Array]) -> _Done:
+        """See `Network`. On a CPU the work is done before it returns."""
+        given = [inputs[name] for name in self.inputs]
+        samples = len(given[0])
+        step = self._largest or max(samples, 1)
+        parts = [self._run([values[i : i + step] for values in given]) for i in range(0, max(samples, 1), step)]
+        return _Done(self.name, {name: [part[name] for part in parts] for name in self._wanted})
+
+    def close(self) -> None:
+        """Let go of the network."""
+        self._network = None
+
+    def _run(self, given: Sequence[Any]) -> dict[str, Tensor]:
+        import torch
+
+        assert self._network is not None, "the network is closed"
+        with torch.inference_mode(), torch.autocast(self.device, self._dtype, enabled=self._dtype is not None):
+            tensors = [(x if torch.is_tensor(x) else torch.from_numpy(x)).to(self.device) for x in given]
+            if self._pixels is not None:
+                tensors = [normalised(tensors[0], self._pixels)]
+            outputs = self._network(*tensors)
+        named = dict(zip(self._names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+        for name, index in self._channels.items():
+            named[name] = named[name][..., index : index + 1]
+        return {name: named[name].float() for name in self._wanted}
+
+
+class _Done:
+    """A `Pending`: tensors on their way to the host."""
+
+    def __init__(self, name: str, parts: Mapping[str, Sequence[Tensor]]) -> None:
+        self._name = name
+        self._parts = parts
+
+    def result(self) -> dict[str, Array]:
+        """See `Pending`."""
+        import torch
+
+        found = {name: torch.cat(list(parts)).cpu().numpy() for name, parts in self._parts.items()}
+        require_finite(self._name, found)
+        return found
+
+
+def normalised(images: Tensor, pixels: Pixels) -> Tensor:
+    """A network's input float32 (N, 3, H, W) from uint8 images (N, H, W, 3) BGR."""
+    import torch
+
+    channels = images.flip(-1) if pixels.rgb else images
+    mean, scale = (torch.tensor(v, dtype=torch.float32, device=images.device) for v in (pixels.mean, pixels.scale))
+    return ((channels.float() - mean) / scale).permute(0, 3, 1, 2).contiguous()
+
+
+def _port(shape: tuple[int, ...], pixels: Pixels | None) -> Port:
+    if pixels is None:
+        return Port((-1, *shape), np.dtype(np.float32))
+    channels, height, width = shape
+    return Port((-1, height, width, channels), np.dtype(np.uint8))
 
 
 class Run(Protocol):
@@ -35,12 +143,14 @@ class Run(Protocol):
 
 
 def uses_cuda(device: Device, runtime: Runtime) -> bool:
-    """Whether a network runs on CUDA, where there is any; not without torch."""
-    if device == "cpu" or runtime == "openvino" or find_spec("torch") is None:
+    """Whether a torch module runs on CUDA, where there is any; not without torch."""
+    module = TorchModule(lambda: (_ for _ in ()).throw(NotImplementedError), {}, (), str)
+    try:
+        return choose(NetworkSource("", module=module), RunOptions("auto" if device == "cuda" else device, runtime))[
+            1
+        ] == ("cuda")
+    except ModelError:
         return False
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def open_run(
@@ -49,67 +159,40 @@ def open_run(
     *,
     device: Device = "auto",
     runtime: Runtime = "auto",
-    threads: int = 2,
+    threads: Threads = 2,
     many_small: bool = False,
 ) -> Run:
-    """Make a network in eval mode ready to run on any number of samples.
+    """Make a network in eval mode ready to run on any number of samples; errors as for `base.open_network`.
 
-    Args:
-        examples: inputs of the shapes to come; the batch may differ.
-        device: `auto` is CUDA where torch sees a device.
-        runtime: `auto` is torch on CUDA and OpenVINO on a CPU.
-        threads: CPU threads. Of torch they are the threads of the whole process: the last network opened decides.
-        many_small: the network is of many small operations, which OpenVINO runs a quarter faster with fixed shapes.
-            The batch of `examples` then gets a graph of its own.
-
-    Raises:
-        UsageError: OpenVINO was asked to run on CUDA.
-        ModelError: there is no CUDA device.
+    `examples` are inputs of the shapes to come; the batch may differ. `many_small` says that the network is of many
+    small operations, which OpenVINO runs a quarter faster with fixed shapes.
     """
     import torch
 
-    if device == "cuda" and runtime == "openvino":
-        raise UsageError("runtime: openvino runs on the CPU; set runtime: torch for device: cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError(
-            "device: cuda, but torch sees no CUDA device; install a CUDA build of torch, or set device: cpu"
-        )
-    on_cuda = uses_cuda(device, runtime)
-    network = network.requires_grad_(False)
-    if on_cuda or runtime == "torch":
-        return _Torch(network, "cuda" if on_cuda else "cpu", threads)
-    from streamkp.runtimes.openvino import OpenVinoRun
+    with torch.inference_mode():
+        outputs = network(*map(torch.from_numpy, examples))
+    module = TorchModule(
+        build=lambda: network,
+        inputs={f"input{i}": x.shape[1:] for i, x in enumerate(examples)},
+        outputs=tuple(f"output{i}" for i in range(len(outputs) if isinstance(outputs, tuple) else 1)),
+        fingerprint=lambda: _fingerprint(network),
+    )
+    options = RunOptions(device, runtime, threads, buckets=(1, 2, 4, 8) if many_small else None)
+    opened = open_network(NetworkSource(type(network).__name__.strip("_").lower(), module=module), options)
 
-    graph = _convert(network, examples)
-    return OpenVinoRun(graph, threads=threads, fixed=[x.shape for x in examples] if many_small else ())
+    def run(*inputs: Float32) -> tuple[Float32, ...]:
+        return tuple(opened(dict(zip(module.inputs, inputs, strict=True))).values())
 
-
-class _Torch:
-    def __init__(self, network: nn.Module, device: str, threads: int) -> None:
-        import torch
-
-        self._device = torch.device(device)
-        self._network = network.to(self._device)
-        if device == "cpu":
-            torch.set_num_threads(threads)
-
-    def __call__(self, *inputs: Float32) -> tuple[Float32, ...]:
-        import torch
-
-        with torch.inference_mode():
-            outputs = self._network(*(torch.from_numpy(x).to(self._device) for x in inputs))
-        return tuple(y.cpu().numpy() for y in (outputs if isinstance(outputs, tuple) else (outputs,)))
+    return run
 
 
-def _convert(network: nn.Module, examples: Sequence[Float32]) -> Any:
-    import openvino as ov
-    import torch
-
-    # Tracing is several times faster than torch.export here, and freezing first halves OpenVINO's part. A batch of
-    # two, because a length of one could be taken for a constant.
-    two = tuple(torch.from_numpy(np.concatenate([x, x])[:2]) for x in examples)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of checks and constants in forward(), which are the same for every batch
-        traced = torch.jit.trace(network, two, check_trace=False)  # type: ignore[no-untyped-call]
-        shapes = [(ov.PartialShape([-1, *x.shape[1:]]), ov.Type.f32) for x in examples]
-        return ov.convert_model(torch.jit.freeze(traced), input=shapes)
+def _fingerprint(network: nn.Module) -> str:
+    """Changes with the weights, the structure, and the source files of the modules."""
+    digest = hashlib.sha256(repr(network).encode())
+    for file in sorted({inspect.getfile(type(module)) for module in network.modules()}):
+        if "site-packages" not in file:
+            with open(file, "rb") as handle:
+                digest.update(handle.read())
+    for name, values in network.state_dict().items():
+        digest.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

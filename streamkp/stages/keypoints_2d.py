@@ -20,7 +20,7 @@ from streamkp.hub import store
 from streamkp.models.perception import PoseEstimator, open_estimator
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.tracking.tracker import Look, Track, Tracker, TrackerOptions
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 
 @dataclass(slots=True)

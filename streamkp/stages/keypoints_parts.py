@@ -16,7 +16,7 @@ from streamkp.models.perception import PoseEstimator, open_estimator
 from streamkp.models.pose2d.face106 import Face106Estimator
 from streamkp.packet import FloatArray, Image, Packet, Person
 from streamkp.vision.body_parts import Side, face_region, hand_box, has_face, has_hands
-from streamkp.vision.pose import Region
+from streamkp.poses import Region
 
 SIDES: tuple[Side, Side] = ("left", "right")
 

@@ -14,7 +14,7 @@ import numpy as np
 from streamkp.packet import FloatArray
 from streamkp.vision.crop import points_to_source, turn
 from streamkp.vision.nms import weighted_nms
-from streamkp.vision.pose import Region
+from streamkp.poses import Region
 
 JOINTS = 33
 POINTS = JOINTS + 2  # and the two that say where to look next

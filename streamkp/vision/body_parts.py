@@ -12,7 +12,7 @@ import numpy as np
 
 from streamkp.packet import FloatArray
 from streamkp.skeletons import Skeleton
-from streamkp.vision.pose import Region
+from streamkp.poses import Region
 
 Side = Literal["left", "right"]
 

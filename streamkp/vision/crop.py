@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from streamkp.packet import FloatArray, Image
-from streamkp.vision.pose import Region
+from streamkp.poses import Region
 from streamkp.vision.warp import warp
 
 

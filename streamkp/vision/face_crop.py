@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamkp.vision.affine import invert
-from streamkp.vision.pose import Region
+from streamkp.poses import Region
 from streamkp.vision.warp import warp
 
 Floats = NDArray[np.float64]

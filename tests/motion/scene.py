@@ -12,7 +12,7 @@ import numpy as np
 from streamkp.packet import FloatArray
 from streamkp.tracking.similarity import box_of, overlap
 from streamkp.tracking.tracker import Tracker, TrackerOptions
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 WIDTH, HEIGHT = 1280, 720
 SHAPE = np.random.default_rng(3).uniform(0, 1, (33, 2)).astype(np.float32)

@@ -18,7 +18,7 @@ from streamkp.evaluation.keypoints_2d.annotations import Annotations, Instance, 
 from streamkp.evaluation.keypoints_2d.coco import Guess, Truth, average_precision
 from streamkp.models.perception import PersonDetector, PoseEstimator
 from streamkp.packet import FloatArray, Image
-from streamkp.vision.pose import Pose
+from streamkp.poses import Pose
 
 FOUND = 0.5  # least OKS at which a person counts as found
 SURE = 0.2  # joints with less do not count in a person's score (MMPose's rule)

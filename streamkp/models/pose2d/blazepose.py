@@ -14,7 +14,7 @@ from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork, Pixels, Signature
 from streamkp.vision import blazepose
 from streamkp.vision.crop import crop
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 _LANDMARKS, _PRESENCE, _HEATMAPS, _WORLD = "Identity", "Identity_1", "Identity_3", "Identity_4"
 _BOXES, _SCORES = "Identity", "Identity_1"

@@ -10,14 +10,14 @@ import numpy as np
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.image_networks import Runner
 from streamkp.vision import affine, face_crop
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 
 @dataclass(slots=True)
 class FacePose(Pose):
     """`angles` is float32 (3,): pitch, roll and yaw in radians, of the head in its crop, as the network gives them.
 
-    `turn` is the angle in radians by which that crop was turned against the image (see `vision.pose`).
+    `turn` is the angle in radians by which that crop was turned against the image (see `streamkp.poses`).
     """
 
     angles: FloatArray = field(default_factory=lambda: np.zeros(3, np.float32))

@@ -17,7 +17,7 @@ from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.image_networks import Runner
 from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork, Pixels, Signature
 from streamkp.vision import affine, body15, heatmap, simcc
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 Crop = tuple[Image, Region]
 Crops = NDArray[np.uint8]  # (N, H, W, 3) BGR

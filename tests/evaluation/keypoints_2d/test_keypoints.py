@@ -17,7 +17,7 @@ from streamkp.evaluation.keypoints_2d import annotations
 from streamkp.evaluation.keypoints_2d.keypoints import evaluate
 from streamkp.models.perception import open_detector, open_estimator
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.vision.pose import Pose, Region
+from streamkp.poses import Pose, Region
 
 pytest.importorskip("pycocotools")
 

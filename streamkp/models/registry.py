@@ -1,0 +1,237 @@
+"""Which models there are, and how one is opened by name or from a file of one's own.
+
+A model is one row of `streamkp/hub/catalog.toml` (`ModelSpec` in `streamkp.hub.catalog` says what its fields mean), or
+one `Model` that another package adds through the entry point group `streamkp.models`. Its `family` is a module with
+everything between an image and a result:
+
+    recognise(file: ModelFile) -> ModelSpec | None
+        What a file of one's own is, if it is of this family, by its shapes or its keys; None if it is not.
+    open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector | PoseEstimator
+        Makes it ready. `options.run` goes to `streamkp.runtimes.base.open_network`.
+
+Adding a model of a known family is one row; adding a family is one module and one row. The family of a lifter has
+`open_model` too, called by `streamkp.models.lift`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from streamkp.errors import ModelError, UsageError
+from streamkp.hub import catalog, store
+from streamkp.hub.catalog import Model, ModelSpec
+from streamkp.packet import Detections, FloatArray, Image
+from streamkp.poses import Pose, Region
+from streamkp.runtimes.base import Device, Precision, RunOptions, Runtime, Threads
+from streamkp.runtimes.openvino import Signature, read_signature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DETECTION = ("person-detection",)
+KEYPOINTS = ("body-2d-keypoints", "human-wholebody-keypoint", "hand-2d-keypoints", "face-2d-keypoints")
+LIFTING = ("body-3d-keypoints",)
+
+_OPENVINO_FILES = (".onnx", ".tflite", ".xml")
+_WHAT = {DETECTION: "person detector", KEYPOINTS: "2D pose network", LIFTING: "lifter"}
+
+
+class PersonDetector(Protocol):
+    """Finds people in images. Used by one thread at a time."""
+
+    name: str
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """The people of each image, best first. Raises `ModelError` if the network gives NaN."""
+
+    def close(self) -> None:
+        """Let go of the network."""
+
+
+class PoseEstimator(Protocol):
+    """Finds the joints of one person per region. Used by one thread at a time."""
+
+    name: str
+    skeleton: str
+
+    def region_from_box(self, box: FloatArray) -> Region:
+        """The region to look at for a person's box (4,): x, y, w, h in source pixels."""
+
+    def region_from_detection(self, detections: Detections, i: int) -> Region:
+        """The region for person `i` of a detection; better than the box where the detector gives anchors."""
+
+    def estimate(self, crops: Sequence[tuple[Image, Region]]) -> list[Pose]:
+        """The pose in each region, in order; any number of crops. Raises `ModelError` if the network gives NaN."""
+
+    def close(self) -> None:
+        """Let go of the network."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is opened.
+
+    Attributes:
+        run: runtime, device, threads, precision.
+        score: of a detector: least score of a person, 0..1.
+        flip: of a heatmap network: average over each crop and its mirror image.
+    """
+
+    run: RunOptions = field(default_factory=RunOptions)
+    score: float = 0.4
+    flip: bool = False
+
+
+class ModelFile:
+    """A file of the user's, read as far as the families ask. Raises `ModelError` if it is no model at all."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+
+    @cached_property
+    def signature(self) -> Signature | None:
+        """Shapes of inputs and outputs; None if it is not a file for OpenVINO (ONNX, TFLite)."""
+        return read_signature(self.path) if self.path.suffix in _OPENVINO_FILES else None
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor] | None:
+        """The state dict; None if it is not a torch checkpoint."""
+        if self.path.suffix in _OPENVINO_FILES:
+            return None
+        from streamkp.models import checkpoint, zoo
+
+        zoo.require_torch(self.name)
+        return checkpoint.read(self.path)
+
+    def fitting(self, family: str) -> ModelSpec | None:
+        """The first row of a family whose torch network has exactly the keys and shapes of these weights."""
+        from streamkp.models import zoo
+
+        if self.weights is None:
+            return None
+        return next((row for row in torch_models() if row.family == family and zoo.fits(row, self.weights)), None)
+
+
+def rows(tasks: Sequence[str] = (*DETECTION, *KEYPOINTS, *LIFTING)) -> list[Model]:
+    """The rows of some tasks, in the order of the catalog."""
+    return [row for row in catalog.table().model if row.task in tasks]
+
+
+def find(name: str) -> Model | None:
+    """The row of a name or alias, None if there is none."""
+    return next((row for row in catalog.table().model if name == row.name or name in row.aliases), None)
+
+
+def torch_models() -> list[Model]:
+    """One row for each torch network of the catalog, those first whose own weights are torch checkpoints."""
+    able = sorted((row for row in rows() if row.network), key=lambda row: row.runtime != "torch")
+    distinct = {(row.network, repr(sorted(row.arguments.items()))): row for row in reversed(able)}
+    return list(reversed(distinct.values()))
+
+
+def open_detector(
+    model: str,
+    *,
+    threads: Threads = "auto",
+    precision: Precision = "f32",
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    score: float = 0.4,
+) -> PersonDetector:
+    """A person detector by catalog name or file.
+
+    The shapes in the file say which detector it is, so that a file of one's own works like a catalog name. `score`
+    is the least score of a person, 0..1; the other options are those of `RunOptions`.
+
+    Raises:
+        UsageError: the options contradict each other or the model.
+        ModelError: the model is unknown, cannot be fetched, is not a person detector, or cannot run here.
+    """
+    options = ModelOptions(RunOptions(device, runtime, threads, precision), score=score)
+    return cast(PersonDetector, _open(model, DETECTION, options, None))
+
+
+def open_estimator(
+    model: str,
+    *,
+    threads: Threads = "auto",
+    precision: Precision = "f32",
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    checkpoint: str | None = None,
+    flip: bool = False,
+) -> PoseEstimator:
+    """A 2D pose network by catalog name or file.
+
+    A file of one's own is recognised by its shapes (ONNX, TFLite) or by the keys of its weights (torch checkpoint,
+    safetensors). `checkpoint` is a file with weights for the torch network named in `model`. `flip` averages what a
+    heatmap network says of a crop and of its mirror image: slower, a little more accurate. The other options are
+    those of `RunOptions`.
+
+    Raises:
+        UsageError: the options contradict each other or the model.
+        ModelError: the model is unknown, cannot be fetched, is not a 2D pose network, or cannot run here.
+    """
+    options = ModelOptions(RunOptions(device, runtime, threads, precision), flip=flip)
+    return cast(PoseEstimator, _open(model, KEYPOINTS, options, checkpoint))
+
+
+def check(model: str, tasks: Sequence[str]) -> None:
+    """Raise a `ModelError` if `model` is neither a file nor a row for one of the tasks; fetches nothing."""
+    row = find(model)
+    if row is None:
+        store.check(model)
+    elif row.task not in tasks:
+        raise _misfit(model, tuple(tasks), f"it is for {row.task}")
+
+
+def family_of(spec: ModelSpec) -> Any:
+    """The module that opens a model. Raises `ModelError` if it cannot be imported."""
+    try:
+        return import_module(spec.family)
+    except ImportError as error:
+        raise ModelError(f"{spec.family}, which opens the model, cannot be imported: {error}") from error
+
+
+def _open(model: str, tasks: tuple[str, ...], options: ModelOptions, checkpoint: str | None) -> object:
+    row: ModelSpec | None = find(model)
+    if checkpoint is not None and (row is None or row.network is None):
+        raise UsageError(f"checkpoint goes with a torch network of the catalog, such as hrnet-w32-coco17; not {model}")
+    if row is not None and row.task not in tasks:
+        raise _misfit(model, tasks, f"it is for {row.task}")
+    path = store.path(model) if checkpoint is None else _file(checkpoint)
+    spec = row or _recognised(ModelFile(model, path), tasks)
+    return family_of(spec).open_model(model, spec, path, options)
+
+
+def _recognised(file: ModelFile, tasks: tuple[str, ...]) -> ModelSpec:
+    for name in dict.fromkeys(row.family for row in rows(tasks)):
+        family = import_module(name)
+        if (spec := family.recognise(file)) is not None:
+            return cast(ModelSpec, spec)
+    if file.signature is not None:
+        shapes = ", ".join(f"{name} {list(shape)}" for name, shape in file.signature.outputs.items())
+        raise _misfit(file.name, tasks, f"its outputs are {shapes}")
+    from streamkp.models import zoo
+
+    assert file.weights is not None
+    other = [row.name for row in torch_models() if zoo.fits(row, file.weights)]
+    raise _misfit(file.name, tasks, f"it belongs to {other[0]}" if other else "its keys belong to no network known here")
+
+
+def _misfit(model: str, tasks: tuple[str, ...], why: str) -> ModelError:
+    known = dict.fromkeys(row.family.rpartition(".")[2] for row in rows(tasks))
+    return ModelError(f"{model} is not a {_WHAT[tasks]}: {why}; the families known are {', '.join(known)}")
+
+
+def _file(checkpoint: str) -> Path:
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint file {checkpoint}")
+    return path

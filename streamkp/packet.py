@@ -19,6 +19,8 @@ Image = NDArray[np.uint8]  # H x W x 3, BGR, C-contiguous, never copied and neve
 TrackState = Literal["new", "tracked", "predicted"]
 Space = Literal["camera", "world"]
 
+WINDOW_FRAMES = 96  # poses in a window, where neither the graph nor a reader asks for more
+
 
 @dataclass(slots=True)
 class Keypoints2D:
@@ -84,6 +86,25 @@ class PoseWindow:
         """
         new = self.row - row
         return new if 0 <= new <= self.valid else None
+
+
+@dataclass(frozen=True)
+class WindowRequest:
+    """What a stage needs of the window stage above it.
+
+    Attributes:
+        by: what reads the window, for messages.
+        skeleton: joint layout of the poses; None for any.
+        rate: poses per second; None for any.
+        frames: poses that are read of each window.
+        least: poses without which the results would be wrong.
+    """
+
+    by: str
+    skeleton: str | None
+    rate: float | None
+    frames: int
+    least: int = 1
 
 
 @dataclass(slots=True)

@@ -17,19 +17,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from streamkp.graph.clock import Clock
-from streamkp.packet import Packet
+from streamkp.packet import Packet, WindowRequest
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
 StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
 S = TypeVar("S")
-
-WINDOW_FRAMES = 96  # poses in a window, where neither the graph nor a reader asks for more
 
 _log = logging.getLogger("streamkp.graph")
 
@@ -54,25 +51,6 @@ class StageOptions(BaseModel):
                 data[new] = data.pop(old)
                 _log.warning("the option %s is now called %s; the old name will stop working in the next release", old, new)
         return data
-
-
-@dataclass(frozen=True)
-class WindowRequest:
-    """What a stage needs of the window stage above it.
-
-    Attributes:
-        by: what reads the window, for messages.
-        skeleton: joint layout of the poses; None for any.
-        rate: poses per second; None for any.
-        frames: poses that are read of each window.
-        least: poses without which the results would be wrong.
-    """
-
-    by: str
-    skeleton: str | None
-    rate: float | None
-    frames: int
-    least: int = 1
 
 
 class PerStream(dict[str, S], Generic[S]):

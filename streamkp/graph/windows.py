@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamkp.errors import StreamkpError
-from streamkp.graph.stage import WINDOW_FRAMES, WindowRequest
+from streamkp.packet import WINDOW_FRAMES, WindowRequest
 
 if TYPE_CHECKING:
     from streamkp.graph.spec import StageSpec

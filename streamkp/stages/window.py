@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from streamkp import skeletons
-from streamkp.graph.stage import WINDOW_FRAMES, MapStage, PerTrack, StageOptions
+from streamkp.graph.stage import MapStage, PerTrack, StageOptions
 from streamkp.motion.window import Window
-from streamkp.packet import Packet, Person, PoseWindow
+from streamkp.packet import WINDOW_FRAMES, Packet, Person, PoseWindow
 
 
 @dataclass(slots=True)

@@ -17,18 +17,19 @@ from typing import Annotated, Any, cast
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation.lift import datasets
-from streamkp.evaluation.lift.lifter import evaluate
+from streamkp.evaluation.lift.evaluate import evaluate
 from streamkp.models import zoo
 from streamkp.models.networks.hdformer import HDFormer
-from streamkp.motion import person_view
-from streamkp.motion.camera import Intrinsics, canonical_coordinates
-from streamkp.motion.sliding_window import cut, join, plan_tiles
+from streamkp.models.lift.hdformer import person_view
+from streamkp.models.lift.hdformer.windows import SequenceOfWindows
+from streamkp.models.lift.sequence import SequenceLifter
 from streamkp.training import clips
 from streamkp.training.losses import loss
 from streamkp.training.synthesis import Synthesis
@@ -147,18 +148,16 @@ def _save(path: Path, parts: dict[str, Any], step: int) -> None:
 
 
 def _check(network: torch.nn.Module, unseen: datasets.Dataset, device: torch.device) -> dict[str, float]:
-    """Errors in mm on people that it has not seen."""
+    """Errors in mm on people that it has not seen, as `streamkp eval lifter` measures them."""
 
-    def lift(points: Any, size: tuple[int, int], lens: Intrinsics) -> Any:
-        tiles = plan_tiles(len(points), person_view.FRAMES, person_view.FRAMES)
-        windows = cut(points, tiles, person_view.FRAMES)
-        inputs, turns = person_view.network_inputs(canonical_coordinates(windows[..., :2], lens), windows[..., 2])
+    def run(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            raw = network(torch.from_numpy(inputs).to(device)).cpu().numpy()
-        return join(person_view.network_outputs(raw, turns), tiles)
+            return cast("NDArray[np.float32]", network(torch.from_numpy(inputs).to(device)).cpu().numpy())
 
     network.eval()
-    report = evaluate(unseen, lift, "h36m17", seed=0)
+    windows = person_view.PersonViewNetwork(run)
+    lift = SequenceLifter("the network", "h36m17", SequenceOfWindows(windows, person_view.FRAMES // 2))
+    report = evaluate(unseen, lift, lift.skeleton, seed=0)
     keys = ("mpjpe_mm", "p_mpjpe_mm", "mpjve_mm")
     return {f"{column}_{key}": round(report[column][key], 2) for column in ("clean", "noisy") for key in keys}
 

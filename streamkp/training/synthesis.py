@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkp.motion import person_view
+from streamkp.models.lift.hdformer import person_view
 from streamkp.training import bodies, clips, conventions, estimators, invented, views
 
 Floats = NDArray[np.floating[Any]]

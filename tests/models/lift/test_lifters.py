@@ -5,13 +5,14 @@ import pytest
 
 from streamkp import skeletons
 from streamkp.errors import ModelError
-from streamkp.models.lift.lifters import LIFTERS, open_lifter
+from streamkp.models.lift.lifters import WEIGHTLESS
 from streamkp.packet import Keypoints3D, Person
 from streamkp.testing import make_packet
+from tests.lifting import open_lifter
 
 
 def test_the_lifters_say_what_they_want_and_give() -> None:
-    for name in LIFTERS:
+    for name in WEIGHTLESS:
         lifter = open_lifter(name)
         assert lifter.name == name
         assert len(skeletons.get(lifter.skeleton_3d)) > 0

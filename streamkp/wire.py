@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from streamkp.errors import SourceError
-from streamkp.packet import Keypoints2D, Packet, Person
+from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
 
 VERSION = 1
 Format = Literal["msgpack", "json"]
@@ -56,7 +56,7 @@ class Points3DMessage(_Model):
     )
     sigma: list[Annotated[float, Field(ge=0)]] = Field(  # type: ignore[assignment]
         default=None,
-        description="Standard deviation of each joint's position, metres. Absent where the lifter does not estimate it.",
+        description="Standard deviation of each joint's position, metres. Absent where the lifter gives none.",
     )
 
 
@@ -221,9 +221,14 @@ def _person(person: Person, events: list[Any]) -> Message | None:
         }
         if pose.root is not None and np.isfinite(pose.root).all():
             out["keypoints_3d"]["root"] = [round(value, 4) for value in pose.root.tolist()]
-        if pose.sigma is not None and np.isfinite(pose.sigma).all():
+        if pose.sigma is not None and _are_deviations(pose.sigma, len(pose.points)):
             out["keypoints_3d"]["sigma"] = np.asarray(pose.sigma, dtype=np.float32)
     return out
+
+
+def _are_deviations(values: FloatArray, joints: int) -> bool:
+    """Whether these are standard deviations, one for each joint."""
+    return values.shape == (joints,) and bool(((values >= 0) & (values < np.inf)).all())
 
 
 def _points_2d(keypoints: Keypoints2D) -> Message:
@@ -313,7 +318,11 @@ def _checked(found: Any) -> Message:
         if "sigma" in person.get("keypoints_3d", {}):
             pose = person["keypoints_3d"]
             pose["sigma"] = np.asarray(pose["sigma"], dtype=np.float32)
-            if pose["sigma"].shape != (len(pose["points"]),) or not np.isfinite(pose["sigma"]).all() or (pose["sigma"] < 0).any():
+            if (
+                pose["sigma"].shape != (len(pose["points"]),)
+                or not np.isfinite(pose["sigma"]).all()
+                or (pose["sigma"] < 0).any()
+            ):
                 raise ValueError(f"sigma of track {person.get('track')} is not one number of 0 or more for each joint")
     return found
 

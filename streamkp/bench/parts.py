@@ -12,8 +12,8 @@ import numpy as np
 from streamkp.graph.spec import GraphSpec
 from streamkp.models.perception import open_detector, open_estimator
 from streamkp.packet import Image
-from streamkp.vision.crop import crop
 from streamkp.poses import Region
+from streamkp.vision.crop import crop
 
 FRAMES = 60  # enough for a steady mean
 CROP = 256  # pixels; the side that BlazePose looks at

@@ -133,7 +133,9 @@ def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
 def _print_strides(figures: dict[str, dict[str, Any]]) -> None:
     strides = list(next(iter(figures.values()))["ms"][1])
     title = "ms per person and frame of the lifter's own rate, by frames from one run of the network to the next"
-    table = Table("model", "frames", "people", *(f"stride {stride}" for stride in strides), title=title, title_justify="left")
+    table = Table(
+        "model", "frames", "people", *(f"stride {stride}" for stride in strides), title=title, title_justify="left"
+    )
     for name, of in figures.items():
         for people, ms in of["ms"].items():
             table.add_row(name, str(of["frames"]), str(people), *(f"{ms[stride]:.2f}" for stride in strides))

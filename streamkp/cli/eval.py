@@ -41,7 +41,9 @@ def lifter(
     ] = "",
     stride: Annotated[
         str,
-        typer.Option("--stride", "--hop", metavar="N,...", help="Also live, the network run in every N-th frame only: 1,2,4."),
+        typer.Option(
+            "--stride", "--hop", metavar="N,...", help="Also live, the network run in every N-th frame only: 1,2,4."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:

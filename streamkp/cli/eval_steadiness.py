@@ -35,7 +35,7 @@ def steadiness(
 ) -> None:
     """Jitter, lag, foot slide, bones and error of lifted poses with each part of smooth-3d, from noisy 2D."""
     from streamkp.evaluation.lift import datasets
-        from streamkp.evaluation.lift.steadiness import FIGURES, evaluate, live_lift, rows
+    from streamkp.evaluation.lift.steadiness import FIGURES, evaluate, live_lift, rows
     from streamkp.models.lift.base import LifterOptions
     from streamkp.models.lift.sequence import open_sequence_lifter
 

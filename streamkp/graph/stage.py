@@ -49,7 +49,9 @@ class StageOptions(BaseModel):
                 if new in data:
                     raise ValueError(f"{old} is the old name of {new}: leave it out")
                 data[new] = data.pop(old)
-                _log.warning("the option %s is now called %s; the old name will stop working in the next release", old, new)
+                _log.warning(
+                    "the option %s is now called %s; the old name will stop working in the next release", old, new
+                )
         return data
 
 

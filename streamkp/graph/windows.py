@@ -34,8 +34,8 @@ def fit_windows(stages: Sequence[StageSpec]) -> tuple[list[StageSpec], Found]:
             continue
         window = _nearest_above(stage, fitted)
         if window is None:
-            what = f"{request.by} reads windows of poses, and no stage above makes them: put `window: {{use: window}}` above"
-            problems.append((f"stages.{stage.name}", what))
+            needs = "reads windows of poses, and no stage above makes them: put `window: {use: window}` above it"
+            problems.append((f"stages.{stage.name}", f"{request.by} {needs}"))
             continue
         given = next(each for each in stages if each.name == window.name).options
         update, wrong = _fit(window, given, request, asked.get(window.name))

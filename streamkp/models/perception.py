@@ -15,9 +15,9 @@ from streamkp.models.pose2d.blazepose import BlazePoseDetector, BlazePoseEstimat
 from streamkp.models.pose2d.recipes import open_simcc, open_torch, recipe_of
 from streamkp.models.pose2d.topdown import SimccReader
 from streamkp.packet import Detections, FloatArray, Image
+from streamkp.poses import Pose, Region
 from streamkp.runtimes.image_networks import Device, Runtime
 from streamkp.runtimes.openvino import OpenVinoModel, Signature
-from streamkp.poses import Pose, Region
 
 __all__ = ["PersonDetector", "Pose", "PoseEstimator", "Region", "open_detector", "open_estimator"]
 

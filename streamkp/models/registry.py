@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog, store
@@ -222,7 +222,9 @@ def _recognised(file: ModelFile, tasks: tuple[str, ...]) -> ModelSpec:
 
     assert file.weights is not None
     other = [row.name for row in torch_models() if zoo.fits(row, file.weights)]
-    raise _misfit(file.name, tasks, f"it belongs to {other[0]}" if other else "its keys belong to no network known here")
+    raise _misfit(
+        file.name, tasks, f"it belongs to {other[0]}" if other else "its keys belong to no network known here"
+    )
 
 
 def _misfit(model: str, tasks: tuple[str, ...], why: str) -> ModelError:

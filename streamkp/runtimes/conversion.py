@@ -83,5 +83,11 @@ def _convert(module: TorchModule, target: Path) -> None:
 
 
 def _key(module: TorchModule) -> str:
-    parts = (_VERSION, importlib.metadata.version("openvino"), dict(module.inputs), module.outputs, module.fingerprint())
+    parts = (
+        _VERSION,
+        importlib.metadata.version("openvino"),
+        dict(module.inputs),
+        module.outputs,
+        module.fingerprint(),
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -19,8 +19,8 @@ from streamkp.graph.stage import BatchStage, StageOptions
 from streamkp.hub import store
 from streamkp.models.perception import PoseEstimator, open_estimator
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
-from streamkp.tracking.tracker import Look, Track, Tracker, TrackerOptions
 from streamkp.poses import Pose, Region
+from streamkp.tracking.tracker import Look, Track, Tracker, TrackerOptions
 
 
 @dataclass(slots=True)

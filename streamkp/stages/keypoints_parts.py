@@ -15,8 +15,8 @@ from streamkp.hub import store
 from streamkp.models.perception import PoseEstimator, open_estimator
 from streamkp.models.pose2d.face106 import Face106Estimator
 from streamkp.packet import FloatArray, Image, Packet, Person
-from streamkp.vision.body_parts import Side, face_region, hand_box, has_face, has_hands
 from streamkp.poses import Region
+from streamkp.vision.body_parts import Side, face_region, hand_box, has_face, has_hands
 
 SIDES: tuple[Side, Side] = ("left", "right")
 

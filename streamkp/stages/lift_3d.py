@@ -47,8 +47,8 @@ class Lift3D(BatchStage):
             None,
             ge=0.3,
             le=3.0,
-            description="Height of the people in metres, to which their bones are scaled; null: everybody is taken to be "
-            f"{ASSUMED_HEIGHT} m tall.",
+            description="Height of the people in metres, to which their bones are scaled; null: everybody is taken "
+            f"to be {ASSUMED_HEIGHT} m tall.",
         )
         cameras: dict[str, Camera] = Field(
             {}, description="Intrinsics by stream; a camera not named is taken to see 53 degrees along its longer side."

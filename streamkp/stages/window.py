@@ -30,7 +30,10 @@ class WindowStage(MapStage):
 
     class Options(StageOptions):
         frames: int | None = Field(
-            None, ge=1, le=4096, description=f"Poses in the window; null: {WINDOW_FRAMES}, or more where a lifter reads more."
+            None,
+            ge=1,
+            le=4096,
+            description=f"Poses in the window; null: {WINDOW_FRAMES}, or more where a lifter reads more.",
         )
         rate: float | None = Field(
             None,

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from streamkp.packet import FloatArray, TrackState
+from streamkp.poses import Pose, Region
 from streamkp.tracking.box_filter import BoxFilter
 from streamkp.tracking.similarity import box_of, clipped, keypoint_similarity, overlap
-from streamkp.poses import Pose, Region
 
 _SAME_PERSON = 0.5  # keypoint similarity from which two poses are one person
 _AGREES = 0.2  # overlap of a detection with the track it confirms

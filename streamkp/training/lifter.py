@@ -26,10 +26,10 @@ from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation.lift import datasets
 from streamkp.evaluation.lift.evaluate import evaluate
 from streamkp.models import zoo
-from streamkp.models.networks.hdformer import HDFormer
 from streamkp.models.lift.hdformer import person_view
 from streamkp.models.lift.hdformer.windows import SequenceOfWindows
 from streamkp.models.lift.sequence import SequenceLifter
+from streamkp.models.networks.hdformer import HDFormer
 from streamkp.training import clips
 from streamkp.training.losses import loss
 from streamkp.training.synthesis import Synthesis

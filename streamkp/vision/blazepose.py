@@ -12,9 +12,9 @@ from math import atan2, hypot
 import numpy as np
 
 from streamkp.packet import FloatArray
+from streamkp.poses import Region
 from streamkp.vision.crop import points_to_source, turn
 from streamkp.vision.nms import weighted_nms
-from streamkp.poses import Region
 
 JOINTS = 33
 POINTS = JOINTS + 2  # and the two that say where to look next

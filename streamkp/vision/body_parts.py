@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from streamkp.packet import FloatArray
-from streamkp.skeletons import Skeleton
 from streamkp.poses import Region
+from streamkp.skeletons import Skeleton
 
 Side = Literal["left", "right"]
 

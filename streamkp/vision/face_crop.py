@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamkp.vision.affine import invert
 from streamkp.poses import Region
+from streamkp.vision.affine import invert
 from streamkp.vision.warp import warp
 
 Floats = NDArray[np.float64]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamkp.packet import FloatArray
+from streamkp.poses import Pose, Region
 from streamkp.tracking.similarity import box_of, overlap
 from streamkp.tracking.tracker import Tracker, TrackerOptions
-from streamkp.poses import Pose, Region
 
 WIDTH, HEIGHT = 1280, 720
 SHAPE = np.random.default_rng(3).uniform(0, 1, (33, 2)).astype(np.float32)

@@ -8,10 +8,10 @@ import pytest
 
 from streamkp.graph.stage import Feedback
 from streamkp.packet import Detections, FloatArray, Image, Packet
+from streamkp.poses import Pose, Region
 from streamkp.stages import keypoints_2d
 from streamkp.stages.keypoints_2d import Keypoints2DStage
 from streamkp.testing import FRAME, make_packet, open_stage
-from streamkp.poses import Pose, Region
 from tests.motion.scene import HEIGHT, WIDTH, Scene, region_of
 
 STREAMS = ["a", "b", "c"]

@@ -17,7 +17,6 @@ from streamkp.models.lift.sequence import SequenceLifter
 from streamkp.motion.camera import Intrinsics
 from streamkp.motion.sliding_window import pad_edges
 
-
 BATCH = 16  # windows at once
 
 

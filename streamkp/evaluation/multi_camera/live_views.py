@@ -139,4 +139,3 @@ def record(
     if not view.skeleton:
         raise SourceError(f"nobody was found in {video}")
     return view
-

@@ -136,7 +136,9 @@ class WindowNetwork(Protocol):
     frames: int
     rate: float
 
-    def rows(self, windows: Floats, cameras: Sequence[Intrinsics], start: int, stop: int) -> tuple[Floats, Floats | None]:
+    def rows(
+        self, windows: Floats, cameras: Sequence[Intrinsics], start: int, stop: int
+    ) -> tuple[Floats, Floats | None]:
         """Poses of the rows `start` to `stop` of windows (B, frames, 17, 3): pixels and scores.
 
         Returns (B, n, 17, 3) metres, camera axes, and the positions of joint 0 (B, n, 3) if asked for, NaN where the

@@ -260,7 +260,9 @@ def _belongs(file: ModelFile) -> str:
 
     rows = registry.torch_models()
     other = [row.name for row in rows if row.task not in registry.LIFTING and zoo.fits(row, file.weights or {})]
-    return f"it fits {other[0]}" if other else f"they are {', '.join(r.name for r in rows if r.task in registry.LIFTING)}"
+    return (
+        f"it fits {other[0]}" if other else f"they are {', '.join(r.name for r in rows if r.task in registry.LIFTING)}"
+    )
 
 
 def _scaled(pose: Keypoints3D, scale: float) -> Keypoints3D:

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from streamkp.packet import Detections, FloatArray, Image
+from streamkp.poses import Pose, Region
 from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork, Pixels, Signature
 from streamkp.vision import blazepose
 from streamkp.vision.crop import crop
-from streamkp.poses import Pose, Region
 
 _LANDMARKS, _PRESENCE, _HEATMAPS, _WORLD = "Identity", "Identity_1", "Identity_3", "Identity_4"
 _BOXES, _SCORES = "Identity", "Identity_1"

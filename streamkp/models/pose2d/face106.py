@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamkp.packet import Detections, FloatArray, Image
+from streamkp.poses import Pose, Region
 from streamkp.runtimes.image_networks import Runner
 from streamkp.vision import affine, face_crop
-from streamkp.poses import Pose, Region
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp.packet import Detections, FloatArray, Image
+from streamkp.poses import Pose, Region
 from streamkp.runtimes.image_networks import Runner
 from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork, Pixels, Signature
 from streamkp.vision import affine, body15, heatmap, simcc
-from streamkp.poses import Pose, Region
 
 Crop = tuple[Image, Region]
 Crops = NDArray[np.uint8]  # (N, H, W, 3) BGR

@@ -20,7 +20,9 @@ class Clerk:
     frames = FRAMES
     rate = 30.0
 
-    def rows(self, windows: np.ndarray, cameras: Sequence[Intrinsics], start: int, stop: int) -> tuple[np.ndarray, None]:
+    def rows(
+        self, windows: np.ndarray, cameras: Sequence[Intrinsics], start: int, stop: int
+    ) -> tuple[np.ndarray, None]:
         frames = windows[:, :, 0, 0]
         np.testing.assert_array_equal(frames, windows[:, :, 3, 2])
         ends = np.broadcast_to(frames[:, [0, -1]][:, None], (len(windows), stop - start, 2))

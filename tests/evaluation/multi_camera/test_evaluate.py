@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from streamkp.cli.main import app
 from streamkp.errors import UsageError
-from streamkp.evaluation.multi_camera.live_views import View
 from streamkp.evaluation.multi_camera.evaluate import FIGURES, check, compare, figures, match_videos, standing, upwards
+from streamkp.evaluation.multi_camera.live_views import View
 from streamkp.evaluation.multi_camera.reference import Reference
 from tests.evaluation.ring import RATE, ring, shifting, watch
 

@@ -65,7 +65,7 @@ def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory:
 
 
 def open_sequence(name: str, row: Model, path: Path, options: LifterOptions) -> SequenceOfWindows:
-    """See `streamkp.models.lift.base`: the shipped network by overlapping windows, the other by windows side by side."""
+    """See `streamkp.models.lift.base`. Windows overlap for the shipped network, and lie side by side for the other."""
     windows, _ = _open(name, row, path, options)
     step = windows.frames // 2 if isinstance(windows, person_view.PersonViewNetwork) else None
     return SequenceOfWindows(windows, step)

@@ -41,7 +41,9 @@ class PersonViewNetwork:
     def __init__(self, run: Callable[[Float32], Float32], *, flip: bool = True, trajectory: bool = False) -> None:
         self._run, self._flip, self._trajectory = run, flip, trajectory
 
-    def rows(self, windows: Floats, cameras: Sequence[Intrinsics], start: int, stop: int) -> tuple[Floats, Floats | None]:
+    def rows(
+        self, windows: Floats, cameras: Sequence[Intrinsics], start: int, stop: int
+    ) -> tuple[Floats, Floats | None]:
         """See `WindowNetwork`."""
         pixels, scores = windows[..., :2], windows[..., 2]
         canonical = np.stack([canonical_coordinates(p, camera) for p, camera in zip(pixels, cameras, strict=True)])

@@ -52,7 +52,9 @@ class PublishedNetwork:
         self._run, self._plane, self._flip, self._trajectory = run, plane, flip, trajectory
         self._mean, self._std = (values.T[None, :, None] for values in (space.mean, space.std))
 
-    def rows(self, windows: Floats, cameras: Sequence[Intrinsics], start: int, stop: int) -> tuple[Floats, Floats | None]:
+    def rows(
+        self, windows: Floats, cameras: Sequence[Intrinsics], start: int, stop: int
+    ) -> tuple[Floats, Floats | None]:
         """See `WindowNetwork`."""
         pairs = [
             network_inputs(window[None, ..., :2], camera, self._plane.mean, self._plane.std)
@@ -67,9 +69,7 @@ class PublishedNetwork:
         return poses, locate_all(poses, windows[:, start:stop], cameras) if self._trajectory else None
 
 
-def network_inputs(
-    points: Floats, camera: Intrinsics, mean: Floats, std: Floats
-) -> tuple[Float32, Float32]:
+def network_inputs(points: Floats, camera: Intrinsics, mean: Floats, std: Floats) -> tuple[Float32, Float32]:
     """Pixel windows to the network's input, and the same for the mirrored person.
 
     Args:

@@ -81,7 +81,9 @@ class StridedWindows:
         return self._network.rows(windows, [clip.camera for clip in clips], start, start + rows)
 
 
-def lookahead_and_stride(name: str, frames: int, options: LifterOptions, *, memory: bool, cuda: bool) -> tuple[int, int]:
+def lookahead_and_stride(
+    name: str, frames: int, options: LifterOptions, *, memory: bool, cuda: bool
+) -> tuple[int, int]:
     """What `options` mean for a network of `frames` frames. Raises `UsageError` for what it cannot do."""
     if options.incremental:
         raise UsageError(f"{name} strides in time and needs whole windows: leave incremental out")

@@ -180,7 +180,9 @@ class Frames:
     frames = 8
     rate = 30.0
 
-    def rows(self, windows: np.ndarray, cameras: Sequence[Intrinsics], start: int, stop: int) -> tuple[np.ndarray, None]:
+    def rows(
+        self, windows: np.ndarray, cameras: Sequence[Intrinsics], start: int, stop: int
+    ) -> tuple[np.ndarray, None]:
         frames = windows[:, :, 0, 0]
         ends = np.broadcast_to(frames[:, [0, -1]][:, None], (len(windows), stop - start, 2))
         notes = np.concatenate([frames[:, start:stop, None], ends], -1)

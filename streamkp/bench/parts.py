@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from streamkp.graph.spec import GraphSpec
-from streamkp.models.perception import open_detector, open_estimator
+from streamkp.models.registry import open_detector, open_estimator
 from streamkp.packet import Image
 from streamkp.poses import Region
 from streamkp.vision.crop import crop

@@ -113,7 +113,7 @@ def keypoints(
     """COCO's AP and AR (body, whole body); PCK, AUC and EPE of hands; NME of faces."""
     from streamkp.evaluation.keypoints_2d import annotations
     from streamkp.evaluation.keypoints_2d.evaluate import evaluate
-    from streamkp.models.perception import open_detector, open_estimator
+    from streamkp.models.registry import open_detector, open_estimator
 
     truth = annotations.read(data)
     estimator = open_estimator(model, threads=threads)

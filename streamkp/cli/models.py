@@ -130,10 +130,9 @@ def convert_checkpoint(
     name: Annotated[str, typer.Option("--name", help="The catalog name of its network.")],
 ) -> None:
     """Rewrite a checkpoint as safetensors, under the key names of our network."""
-    network = catalog.get(name).network
-    if network is None:
+    if catalog.get(name).network is None:
         raise UsageError(f"{name} is not one of the networks in torch; only their checkpoints can be converted")
-    zoo.convert(source, target, network)
+    zoo.convert(source, target, name)
     typer.echo(target)
 
 

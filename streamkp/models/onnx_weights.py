@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkp.runtimes.openvino import OpenVinoModel
+from streamkp.runtimes.openvino import read_constants
 
 
 def read(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -19,4 +19,4 @@ def read(path: Path) -> dict[str, NDArray[np.float32]]:
     `streamkp.training.export` writes such files; constants that are not weights have names without a point there.
     Raises `ModelError` if it is not a model that OpenVINO can read.
     """
-    return {name: array.astype(np.float32) for name, array in OpenVinoModel(path).constants().items() if "." in name}
+    return {name: array.astype(np.float32) for name, array in read_constants(path).items() if "." in name}

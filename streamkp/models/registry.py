@@ -28,10 +28,11 @@ from streamkp.hub.catalog import Model, ModelSpec
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
 from streamkp.runtimes.base import Device, Precision, RunOptions, Runtime, Threads
-from streamkp.runtimes.openvino import Signature, read_signature
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from streamkp.runtimes.openvino import Signature
 
 DETECTION = ("person-detection",)
 KEYPOINTS = ("body-2d-keypoints", "human-wholebody-keypoint", "hand-2d-keypoints", "face-2d-keypoints")
@@ -86,6 +87,11 @@ class ModelOptions:
     score: float = 0.4
     flip: bool = False
 
+    def refuse_flip(self, name: str) -> None:
+        """Raises `UsageError` if `flip` is set; for families that have no heatmaps."""
+        if self.flip:
+            raise UsageError(f"{name} is not a heatmap network: leave out flip")
+
 
 class ModelFile:
     """A file of the user's, read as far as the families ask. Raises `ModelError` if it is no model at all."""
@@ -97,7 +103,11 @@ class ModelFile:
     @cached_property
     def signature(self) -> Signature | None:
         """Shapes of inputs and outputs; None if it is not a file for OpenVINO (ONNX, TFLite)."""
-        return read_signature(self.path) if self.path.suffix in _OPENVINO_FILES else None
+        if self.path.suffix not in _OPENVINO_FILES:
+            return None
+        from streamkp.runtimes.openvino import read_signature
+
+        return read_signature(self.path)
 
     @cached_property
     def weights(self) -> dict[str, Tensor] | None:
@@ -131,8 +141,16 @@ def find(name: str) -> Model | None:
 def torch_models() -> list[Model]:
     """One row for each torch network of the catalog, those first whose own weights are torch checkpoints."""
     able = sorted((row for row in rows() if row.network), key=lambda row: row.runtime != "torch")
-    distinct = {(row.network, repr(sorted(row.arguments.items()))): row for row in reversed(able)}
-    return list(reversed(distinct.values()))
+    distinct: dict[tuple[str | None, str], Model] = {}
+    for row in able:
+        distinct.setdefault((row.network, repr(sorted(row.arguments.items()))), row)
+    return list(distinct.values())
+
+
+def network_name(row: Model) -> str:
+    """The name that stands for the torch network of a row: the first row with the same network and arguments."""
+    same = (row.network, row.arguments)
+    return next(other.name for other in torch_models() if (other.network, other.arguments) == same)
 
 
 def open_detector(

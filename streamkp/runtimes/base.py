@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from streamkp.errors import ModelError, UsageError
@@ -39,7 +40,7 @@ Array = NDArray[Any]
 Device = Literal["auto", "cpu", "cuda"]
 Runtime = Literal["auto", "openvino", "torch", "onnxruntime"]
 Precision = Literal["f32", "bf16", "f16"]
-Threads = int | Literal["auto"]
+Threads = Annotated[int, Ge(1)] | Literal["auto"]
 
 _ALONE = 4  # threads of one small network beyond which more of them hardly help
 

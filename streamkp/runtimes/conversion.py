@@ -72,7 +72,7 @@ def _convert(module: TorchModule, target: Path) -> None:
         traced = torch.jit.trace(network.requires_grad_(False), examples, check_trace=False)  # type: ignore[no-untyped-call]
         shapes = [(ov.PartialShape([-1, *shape]), ov.Type.f32) for shape in module.inputs.values()]
         # Frozen first, OpenVINO's part takes half the time.
-        model = ov.convert_model(torch.jit.freeze(traced), input=shapes)  # type: ignore[no-untyped-call]
+        model = ov.convert_model(torch.jit.freeze(traced), input=shapes)
     for ports, names in ((model.inputs, module.inputs), (model.outputs, module.outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})

@@ -47,13 +47,13 @@ class OnnxNetwork:
         self.buckets = options.buckets
         self._channels = source.channels
         self._pixels = source.pixels
-        self.inputs = {port.name: _port(port) for port in self._session.get_inputs()}
+        self.inputs: Mapping[str, Port] = {port.name: _port(port) for port in self._session.get_inputs()}
         self._batch = {name: port.shape[0] for name, port in self.inputs.items()}
         found = {port.name: _port(port) for port in self._session.get_outputs()}
         wanted = tuple(found) if source.outputs is None else source.outputs
         if missing := [name for name in wanted if name not in found]:
             raise ModelError(f"{source.file} has no output {missing[0]}; it has {', '.join(found)}")
-        self.outputs = {name: found[name] for name in wanted}
+        self.outputs: Mapping[str, Port] = {name: found[name] for name in wanted}
         if self._pixels is not None:
             ((name, port),) = self.inputs.items()
             _, channels, height, width = port.shape
@@ -106,8 +106,9 @@ class _Done:
 def normalised(images: Array, pixels: Pixels) -> Array:
     """A network's input float32 (N, 3, H, W) from uint8 images (N, H, W, 3) BGR."""
     channels = images[..., ::-1] if pixels.rgb else images
-    values = (channels.astype(np.float32) - np.float32(pixels.mean)) / np.float32(pixels.scale)
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32)
+    mean, scale = np.asarray(pixels.mean, np.float32), np.asarray(pixels.scale, np.float32)
+    values = (channels.astype(np.float32) - mean) / scale
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
 def _port(port: Any) -> Port:

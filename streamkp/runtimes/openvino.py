@@ -115,7 +115,8 @@ class OpenVinoNetwork:
             self._alone = _Requests(_compiled(_batched(graph, batch, source), alone, 1, options.precision), 1)
         else:
             self._alone = self._beside[1]
-        self.inputs, self.outputs = self._alone.inputs, self._alone.outputs
+        self.inputs: Mapping[str, Port] = self._alone.inputs
+        self.outputs: Mapping[str, Port] = self._alone.outputs
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Network`."""

@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 from streamkp.errors import ModelError
 from streamkp.runtimes.base import (
     Array,
-    Device,
     NetworkSource,
     Pixels,
     Port,
     RunOptions,
-    Runtime,
     Threads,
     TorchModule,
     choose,
     open_network,
     processors,
     require_finite,
+)
+from streamkp.runtimes.base import (
+    Device as Device,
+)
+from streamkp.runtimes.base import (
+    Runtime as Runtime,
 )
 
 if TYPE_CHECKING:
@@ -68,9 +72,13 @@ class TorchNetwork:
         self._channels = source.channels
         self._wanted = source.outputs or source.module.outputs
         self._names = source.module.outputs
-        self.inputs = {name: _port(shape, source.pixels) for name, shape in source.module.inputs.items()}
+        self.inputs: Mapping[str, Port] = {
+            name: _port(shape, source.pixels) for name, shape in source.module.inputs.items()
+        }
         shapes = self({name: np.zeros((1, *port.shape[1:]), port.dtype) for name, port in self.inputs.items()})
-        self.outputs = {name: Port((-1, *values.shape[1:]), values.dtype) for name, values in shapes.items()}
+        self.outputs: Mapping[str, Port] = {
+            name: Port((-1, *values.shape[1:]), values.dtype) for name, values in shapes.items()
+        }
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Network`."""
@@ -188,7 +196,9 @@ def open_run(
 
 def _fingerprint(network: nn.Module) -> str:
     """Changes with the weights, the structure, and the source files of the modules."""
-    digest = hashlib.sha256(repr(network).encode())
+    plain = (bool, int, float, str, tuple)
+    attributes = [{k: v for k, v in vars(m).items() if isinstance(v, plain)} for m in network.modules()]
+    digest = hashlib.sha256(repr((network, attributes)).encode())
     for file in sorted({inspect.getfile(type(module)) for module in network.modules()}):
         if "site-packages" not in file:
             with open(file, "rb") as handle:

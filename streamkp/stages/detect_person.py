@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
-from streamkp.hub import store
-from streamkp.models.perception import open_detector
+from streamkp.models import registry
+from streamkp.models.registry import open_detector
 from streamkp.packet import Detections, Packet
+from streamkp.runtimes.base import Device, Precision, Runtime, Threads
 
 
 class DetectPerson(MapStage):
@@ -26,18 +25,24 @@ class DetectPerson(MapStage):
         every: int = Field(10, ge=1, description="Frames from one detection to the next.")
         score: float = Field(0.3, ge=0, le=1, description="Least score of a person.")
         max_persons: int = Field(20, ge=1, description="People kept per frame, the best ones.")
-        threads: int = Field(1, ge=1, description="CPU threads; one costs the least CPU time per frame.")
-        precision: Literal["f32", "bf16"] = Field("f32", description="bf16 is faster on CPUs that have it.")
+        device: Device = Field("auto", description="Where the network runs; auto is the GPU where it can run there.")
+        runtime: Runtime = Field("auto", description="What runs the network.")
+        threads: Threads = Field(1, description="CPU threads; one costs the least CPU time per frame, auto is all.")
+        precision: Precision = Field(
+            "f32", description="Arithmetic of the network; bf16 is faster on CPUs that have it."
+        )
 
     options: Options
 
     @classmethod
     def check(cls, options: Options) -> None:
-        store.check(options.model)
+        registry.check(options.model, registry.DETECTION)
 
     def open(self) -> None:
         o = self.options
-        self._detector = open_detector(o.model, threads=o.threads, precision=o.precision, score=o.score)
+        self._detector = open_detector(
+            o.model, threads=o.threads, precision=o.precision, device=o.device, runtime=o.runtime, score=o.score
+        )
         self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
 
     def process(self, packet: Packet) -> Packet:

@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from streamkp.graph.stage import BatchStage, StageOptions
-from streamkp.hub import store
-from streamkp.models.perception import PoseEstimator, open_estimator
+from streamkp.models import registry
+from streamkp.models.registry import PoseEstimator, open_estimator
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.poses import Pose, Region
-from streamkp.tracking.tracker import Look, Track, Tracker, TrackerOptions
+from streamkp.runtimes.base import Device, Precision, Runtime, Threads
+from streamkp.tracking.tracker import CropRequest, Frame, Track, Tracker, TrackerOptions
 
 
 @dataclass(slots=True)
@@ -33,13 +33,22 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Crop:
-    """One look of one packet, and what the network said of it so far."""
+    """One request of one frame, where the network looks for it, and what it said so far."""
 
-    packet: Packet
     image: Image
-    look: Look
+    request: CropRequest
     region: Region
     pose: Pose | None = None
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A packet with an image on its way through the network."""
+
+    packet: Packet
+    tracker: Tracker
+    frame: Frame
+    crops: list[_Crop]
 
 
 class Keypoints2DStage(BatchStage):
@@ -54,24 +63,28 @@ class Keypoints2DStage(BatchStage):
     class Options(StageOptions):
         model: str = Field("blazepose-full", description="2D pose network: catalog name or file.")
         checkpoint: str | None = Field(None, description="File with other weights for a torch network of the catalog.")
-        device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where a torch network runs.")
-        runtime: Literal["auto", "openvino", "torch"] = Field("auto", description="What runs a torch network.")
+        device: Device = Field("auto", description="Where the network runs; auto is the GPU where it can run there.")
+        runtime: Runtime = Field("auto", description="What runs the network.")
         flip: bool = Field(False, description="Average a heatmap network over each crop and its mirror image.")
-        precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the network.")
-        threads: int = Field(2, ge=1, description="CPU threads of the network.")
+        precision: Precision = Field("f32", description="Arithmetic of the network.")
+        threads: Threads = Field(
+            "auto", description="CPU threads of the network; auto is all, for several crops at once."
+        )
         tracker: Literal["sort"] = Field("sort", description="How people are followed: Kalman filter and assignment.")
         max_persons: int = Field(16, ge=1, description="People followed at most, per stream.")
         min_score: float = Field(0.5, ge=0, le=1, description="Least presence of a person in a region.")
         max_miss: float = Field(1.0, gt=0, description="Seconds for which an unseen person is predicted.")
         max_doubt: float = Field(
-            0.6, gt=0, description="Seconds after which a person whom the detector no longer finds is a ghost."
+            0.6,
+            gt=0,
+            description="Seconds after which a person whom the detector no longer finds is dropped.",
         )
 
     options: Options
 
     @classmethod
     def check(cls, options: Options) -> None:
-        store.check(options.model)
+        registry.check(options.model, registry.KEYPOINTS)
 
     def open(self) -> None:
         o = self.options
@@ -96,44 +109,30 @@ class Keypoints2DStage(BatchStage):
         self._ids.pop(stream, None)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
-        crops = [crop for packet in batch for crop in self._looks(packet)]
+        frames = [self._proposed(packet, packet.image) for packet in batch if packet.image is not None]
+        crops = [crop for frame in frames for crop in frame.crops]
         self._estimate(crops)
-        newcomers = [crop for crop in crops if self._unknown(crop.look) and crop.pose is not None]
+        newcomers = [crop for crop in crops if crop.request.newcomer and crop.pose is not None]
         for crop in newcomers:
             assert crop.pose is not None
             crop.region = crop.pose.next_region
         self._estimate([crop for crop in newcomers if crop.pose and crop.pose.presence >= self.options.min_score])
+        for frame in frames:
+            self._follow(frame)
         for packet in batch:
-            self._follow(packet, [crop.pose for crop in crops if crop.packet is packet])
+            if packet.image is None:
+                self._pass_on(packet)
         return batch
 
-    def _looks(self, packet: Packet) -> list[_Crop]:
-        if packet.image is None:
-            return []
+    def _proposed(self, packet: Packet, image: Image) -> _Followed:
         stream = self._streams[packet.stream]
         if stream.tracker is None:
-            stream.tracker = Tracker(self._ids[packet.stream], self._tracking)
+            stream.tracker = Tracker(self._ids[packet.stream], self._tracking, self._estimator)
         stream.detector = stream.detector or packet.detections is not None
-        boxes = packet.detections.boxes if packet.detections is not None else None
-        looks = stream.tracker.begin(
-            packet.pts,
-            boxes,
-            packet.width,
-            packet.height,
-            detector=stream.detector or self.context.feedback_out is not None,
-        )
-        return [_Crop(packet, packet.image, look, self._region(packet, stream.tracker, look)) for look in looks]
-
-    def _region(self, packet: Packet, tracker: Tracker, look: Look) -> Region:
-        if look.detection is not None and packet.detections is not None:
-            return self._estimator.region_from_detection(packet.detections, look.detection)
-        if look.track is not None:
-            return tracker.region(look.track)
-        return self._estimator.region_from_box(np.array((0, 0, packet.width, packet.height), np.float32))
-
-    @staticmethod
-    def _unknown(look: Look) -> bool:
-        return look.track is None or look.detection is not None
+        detector = stream.detector or self.context.feedback_out is not None
+        frame = Frame(packet.pts, packet.width, packet.height, packet.detections, detector)
+        requests = stream.tracker.propose(frame)
+        return _Followed(packet, stream.tracker, frame, [_Crop(image, request, request.region) for request in requests])
 
     def _estimate(self, crops: Sequence[_Crop]) -> None:
         if crops:
@@ -141,18 +140,18 @@ class Keypoints2DStage(BatchStage):
             for crop, pose in zip(crops, poses, strict=True):
                 crop.pose = pose
 
-    def _follow(self, packet: Packet, poses: Sequence[Pose | None]) -> None:
-        tracker = self._streams[packet.stream].tracker
-        if packet.image is None:
-            if tracker is not None and not packet.tracks:
-                packet.tracks = tracker.live
-            return
-        assert tracker is not None
-        people = tracker.finish(poses)
+    def _follow(self, followed: _Followed) -> None:
+        packet, tracker, crops = followed.packet, followed.tracker, followed.crops
+        people = tracker.update(followed.frame, [crop.request for crop in crops], [crop.pose for crop in crops])
         packet.persons = [self._person(track, packet.seq) for track in people]
         packet.tracks = tracker.live
         if tracker.wants_detection and self.context.feedback_out is not None:
             self.context.feedback_out.send(packet.stream, True)
+
+    def _pass_on(self, packet: Packet) -> None:
+        tracker = self._streams[packet.stream].tracker
+        if tracker is not None and not packet.tracks:
+            packet.tracks = tracker.live
 
     def _person(self, track: Track, seq: int) -> Person:
         skeleton = self._estimator.skeleton

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import Field
 
 from streamkp import skeletons
 from streamkp.errors import UsageError
 from streamkp.graph.stage import BatchStage, StageOptions
-from streamkp.hub import store
-from streamkp.models.perception import PoseEstimator, open_estimator
+from streamkp.models import registry
 from streamkp.models.pose2d.face106 import Face106Estimator
+from streamkp.models.registry import PoseEstimator, open_estimator
 from streamkp.packet import FloatArray, Image, Packet, Person
 from streamkp.poses import Region
+from streamkp.runtimes.base import Device, Precision, Runtime, Threads
 from streamkp.vision.body_parts import Side, face_region, hand_box, has_face, has_hands
 
 SIDES: tuple[Side, Side] = ("left", "right")
@@ -60,17 +60,17 @@ class KeypointsParts(BatchStage):
         refine: int = Field(
             2, ge=0, le=6, description="Further looks at each face, around the points found; the authors take 6."
         )
-        device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the networks run.")
-        runtime: Literal["auto", "openvino", "torch"] = Field("auto", description="What runs them.")
-        precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the networks.")
-        threads: int = Field(2, ge=1, description="CPU threads of the networks.")
+        device: Device = Field("auto", description="Where the networks run.")
+        runtime: Runtime = Field("auto", description="What runs the networks.")
+        precision: Precision = Field("f32", description="Arithmetic of the networks.")
+        threads: Threads = Field("auto", description="CPU threads of the networks; auto is all, for several crops.")
 
     options: Options
 
     @classmethod
     def check(cls, options: Options) -> None:
         for model in filter(None, (options.hands, options.face)):
-            store.check(model)
+            registry.check(model, registry.KEYPOINTS)
 
     def open(self) -> None:
         o = self.options

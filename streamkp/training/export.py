@@ -23,7 +23,7 @@ from streamkp.errors import StreamkpError
 from streamkp.models import zoo
 from streamkp.models.lift.hdformer.person_view import FRAMES
 from streamkp.models.networks.hdformer import JOINTS, HDFormer
-from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoRun
+from streamkp.runtimes.base import NetworkSource, RunOptions, open_network
 
 INPUT, OUTPUT = "x", "poses"
 OPSET = 18
@@ -123,10 +123,10 @@ def _rename_inputs(graph: onnx.ModelProto, names: Mapping[str, str]) -> None:
 def _difference(network: HDFormer, path: Path) -> float:
     """The largest difference in metres, or as a share of the largest number where that is more than a metre."""
     inputs = _likely(network)
-    run = OpenVinoRun(OpenVinoModel(path).graph(), threads=1)
+    run = open_network(NetworkSource(path.name, file=path), RunOptions("cpu", threads=1, buckets=None))
     with torch.inference_mode():
         expected = network(torch.from_numpy(inputs)).numpy()
-    largest = max(np.abs(run(inputs[:n])[0] - expected[:n]).max() for n in (1, len(inputs)))
+    largest = max(np.abs(run({INPUT: inputs[:n]})[OUTPUT] - expected[:n]).max() for n in (1, len(inputs)))
     return float(largest / max(1.0, np.abs(expected).max()))
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamkp.packet import FloatArray
+from streamkp.packet import Detections, FloatArray
 from streamkp.poses import Pose, Region
 from streamkp.tracking.similarity import box_of, overlap
-from streamkp.tracking.tracker import Tracker, TrackerOptions
+from streamkp.tracking.tracker import Frame, Tracker, TrackerOptions
 
 WIDTH, HEIGHT = 1280, 720
 SHAPE = np.random.default_rng(3).uniform(0, 1, (33, 2)).astype(np.float32)
@@ -20,6 +20,26 @@ SHAPE[:2] = (0, 0), (1, 1)
 
 Seen = tuple[int, str, FloatArray]  # id, state, box
 Path = Callable[[float], tuple[float, float] | None]  # seconds -> centre, or None when not there
+
+
+class Regions:
+    """The regions of a network that looks at squares."""
+
+    def region_from_box(self, box: FloatArray) -> Region:
+        return region_of(box)
+
+    def region_from_detection(self, detections: Detections, i: int) -> Region:
+        return region_of(detections.boxes[i])
+
+
+def new_tracker(options: TrackerOptions | None = None) -> Tracker:
+    return Tracker(itertools.count(1), options or TrackerOptions(), Regions())
+
+
+def frame(pts: int, boxes: FloatArray | None, *, detector: bool = True) -> Frame:
+    """A frame at `pts` ns with these detections."""
+    found = None if boxes is None else Detections(boxes, np.ones(len(boxes), np.float32))
+    return Frame(pts, WIDTH, HEIGHT, found, detector)
 
 
 def region_of(box: FloatArray) -> Region:
@@ -83,22 +103,17 @@ def follow(
 
     The detector looks every `every` frames and two frames after it is asked to. The network sees nobody while `blind`.
     """
-    tracker = Tracker(itertools.count(1), options or TrackerOptions())
+    tracker = new_tracker(options)
     asked = [False, False]
     out = []
     for i in range(int(seconds * fps)):
         t = i / fps
         boxes = scene.detect(t) if i % every == 0 or asked[-2] else None
-        poses = []
-        for look in tracker.begin(round(t * 1e9), boxes, WIDTH, HEIGHT):
-            if look.detection is not None:
-                assert boxes is not None
-                pose = scene.pose(region_of(boxes[look.detection]), t)
-            else:
-                assert look.track is not None
-                pose = scene.pose(tracker.region(look.track), t)
-            poses.append(None if blind(t) else pose)
-        people = [(p.id, p.state, p.box.copy()) for p in tracker.finish(poses)]
+        at = frame(round(t * 1e9), boxes)
+        requests = tracker.propose(at)
+        seen = [scene.pose(request.region, t) for request in requests]
+        poses = [None if blind(t) else pose for pose in seen]
+        people = [(p.id, p.state, p.box.copy()) for p in tracker.update(at, requests, poses)]
         asked.append(tracker.wants_detection)
         out.append((t, people, tracker.live))
     return out

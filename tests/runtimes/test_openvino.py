@@ -102,7 +102,7 @@ def test_an_output_that_is_not_there_and_a_precision_unknown_are_errors(model: O
 def test_a_signal_finds_its_stack_after_the_last_network_has_gone(assets: Path) -> None:
     program = """
 import signal, sys, threading
-from streamkp.models.perception import open_estimator
+from streamkp.models.registry import open_estimator
 
 estimator = open_estimator(sys.argv[1], threads=1)
 closing = threading.Thread(target=estimator.close)  # as a stage's thread does

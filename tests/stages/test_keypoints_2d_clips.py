@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from streamkp.graph.stage import Feedback
-from streamkp.models.perception import open_detector
+from streamkp.models.registry import open_detector
 from streamkp.packet import Image, Packet
 from streamkp.stages.keypoints_2d import Keypoints2DStage
 from streamkp.testing import make_packet, open_stage

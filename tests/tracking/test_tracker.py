@@ -5,14 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkp.tracking.tracker import Tracker, TrackerOptions
-from tests.motion.scene import HEIGHT, WIDTH, Path, Scene, Seen, follow
+from streamkp.poses import Pose
+from streamkp.tracking.tracker import Track, Tracker, TrackerOptions
+from tests.motion.scene import WIDTH, Path, Scene, Seen, follow, frame, new_tracker
 
 rates = st.sampled_from([10.0, 15.0, 25.0, 30.0, 60.0])
 
 
 def walk(x: float, speed: float, y: float = 360, since: float = 0, until: float = 1e9) -> Path:
     return lambda t: (x + speed * t, y) if since <= t < until else None
+
+
+def central(scene: Scene) -> Pose:
+    return scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0)
+
+
+def step(tracker: Tracker, pts: int, boxes: np.ndarray | None, pose: Pose | None) -> list[Track]:
+    """One frame in which the network sees `pose` wherever it looks."""
+    at = frame(pts, boxes)
+    requests = tracker.propose(at)
+    return tracker.update(at, requests, [pose] * len(requests))
 
 
 def ids(people: list[Seen]) -> list[int]:
@@ -88,9 +100,8 @@ def test_two_tracks_on_one_person_become_one() -> None:
     scene = Scene([walk(640, 0)])
     once = scene.detect(0)
     twice = np.concatenate((once, once + np.float32((10, 5, -20, 10))))
-    tracker = Tracker(iter(range(1, 100)), TrackerOptions())
-    looks = tracker.begin(0, twice, WIDTH, HEIGHT)
-    people = tracker.finish([scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0) for _ in looks])
+    tracker = new_tracker()
+    people = step(tracker, 0, twice, central(scene))
     assert [p.id for p in people] == [1]
 
 
@@ -102,16 +113,10 @@ def test_never_follows_more_than_it_may() -> None:
 
 def test_a_person_whom_the_detector_does_not_know_is_asked_for() -> None:
     scene = Scene([walk(640, 0)])
-    tracker = Tracker(iter(range(1, 100)), TrackerOptions())
-    tracker.finish(
-        [
-            scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0)
-            for _ in tracker.begin(0, scene.detect(0), WIDTH, HEIGHT)
-        ]
-    )
+    tracker = new_tracker()
+    step(tracker, 0, scene.detect(0), central(scene))
     assert not tracker.wants_detection
-    tracker.begin(200_000_000, None, WIDTH, HEIGHT)
-    tracker.finish([None])  # young: gone at once
+    step(tracker, 200_000_000, None, None)  # young: gone at once
     assert not tracker.wants_detection
     assert not tracker.live
 
@@ -121,15 +126,16 @@ def test_a_person_whom_the_detector_does_not_know_is_asked_for() -> None:
 def test_whatever_is_seen_state_is_bounded_and_ids_are_new(frames: list[tuple[int, int, bool]], seed: int) -> None:
     rng = np.random.default_rng(seed)
     scene = Scene([walk(640, 0)], background_presence=0.9, noise=0.05, seed=seed)
-    tracker = Tracker(iter(range(1, 1000)), TrackerOptions(max_persons=4))
+    tracker = new_tracker(TrackerOptions(max_persons=4))
     pts, ever, last_live = 0, set[int](), frozenset[int]()
     for count, step, sees in frames:
         pts += step * 1_000_000
         boxes = None if count < 0 else rng.uniform(50, 600, (count, 4)).astype(np.float32)
-        looks = tracker.begin(pts, boxes, WIDTH, HEIGHT)
-        assert len(looks) <= 4 + max(count, 0)
-        regions = [rng.uniform(50, 600, 5).astype(np.float32) for _ in looks]
-        people = tracker.finish([scene.pose(region, 0) if sees else None for region in regions])
+        at = frame(pts, boxes)
+        requests = tracker.propose(at)
+        assert len(requests) <= 4 + max(count, 0)
+        regions = [rng.uniform(50, 600, 5).astype(np.float32) for _ in requests]
+        people = tracker.update(at, requests, [scene.pose(region, 0) if sees else None for region in regions])
         assert {p.id for p in people} == tracker.live
         assert len(people) <= 4
         assert not (tracker.live - last_live) & ever  # an id that ended never comes back
@@ -142,26 +148,25 @@ def test_whatever_is_seen_state_is_bounded_and_ids_are_new(frames: list[tuple[in
 
 def test_a_pose_that_is_not_a_number_is_a_miss() -> None:
     scene = Scene([walk(640, 0)])
-    tracker = Tracker(iter(range(1, 100)), TrackerOptions())
-    looks = tracker.begin(0, scene.detect(0), WIDTH, HEIGHT)
-    pose = scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0)
+    tracker = new_tracker()
+    pose = central(scene)
     pose.points[3] = np.nan
-    assert tracker.finish([pose] * len(looks)) == []
+    assert step(tracker, 0, scene.detect(0), pose) == []
 
 
 def test_without_a_detector_the_whole_image_is_looked_at() -> None:
-    tracker = Tracker(iter(range(1, 100)), TrackerOptions())
-    (look,) = tracker.begin(0, None, WIDTH, HEIGHT, detector=False)
-    assert look.track is None
-    assert look.detection is None
-    assert tracker.begin(1, None, WIDTH, HEIGHT, detector=True) == []
+    tracker = new_tracker()
+    (request,) = tracker.propose(frame(0, None, detector=False))
+    assert request.track is None
+    assert request.detection is None
+    assert request.region.tolist() == [640, 360, 1600, 1600, 0]
+    assert tracker.propose(frame(1, None, detector=True)) == []
 
 
 @pytest.mark.parametrize("pts", [[0, 0, 0], [50, 20, 10]])
 def test_time_that_stands_still_or_goes_back_does_no_harm(pts: list[int]) -> None:
     scene = Scene([walk(640, 0)])
-    tracker = Tracker(iter(range(1, 100)), TrackerOptions())
+    tracker = new_tracker()
     for t in pts:
-        looks = tracker.begin(t * 1_000_000, scene.detect(0), WIDTH, HEIGHT)
-        people = tracker.finish([scene.pose(np.array((640, 360, 400, 400, 0), np.float32), 0) for _ in looks])
+        people = step(tracker, t * 1_000_000, scene.detect(0), central(scene))
     assert [p.id for p in people] == [1]

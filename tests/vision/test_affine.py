@@ -1,4 +1,4 @@
-"""Crops and the way back, against MMPose; and the crops of the body15 and face pipelines."""
+"""Crops and the way back, against MMPose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkp.vision import affine, body15, face_crop
+from streamkp.vision import affine
 
 SIZES = [(192, 256), (288, 384), (256, 256)]
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -113,8 +113,6 @@ def test_image_of_twenty_thousand_pixels_a_side() -> None:
 def test_a_box_must_be_finite(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         affine.crop_region([[0, 0, 10, 10], [bad, 0, 10, 10]], (48, 64))
-    with pytest.raises(ValueError, match="finite"):
-        body15.crop(IMAGE, [[bad, 0, 10, 10]])
 
 
 def test_network_input_is_normalised_rgb() -> None:
@@ -124,72 +122,3 @@ def test_network_input_is_normalised_rgb() -> None:
     np.testing.assert_allclose(x[0, :, 0, 0], [(255 - 123.675) / 58.395, -116.28 / 57.12, -103.53 / 57.375], rtol=1e-6)
     bgr = affine.network_input(crops, mean=(0, 0, 0), std=(255, 255, 255), rgb=False)
     np.testing.assert_array_equal(bgr[0, :, 0, 0], [0, 0, 1])
-
-
-# --- body15 ----------------------------------------------------------------------------------------------------
-
-
-def test_body15_crops_are_the_reference(golden: Path) -> None:
-    io = np.load(golden / "hrnet_w48_body15" / "io.npz")
-    crops, placement = body15.crop(io["image_bgr"], io["boxes_xywh"])
-    np.testing.assert_allclose(placement.boxes.reshape(-1, 2, 2), io["human_box"], rtol=1e-6)
-    np.testing.assert_allclose(placement.boxes.reshape(-1, 2, 2), io["out_boxes"], rtol=1e-6)
-    np.testing.assert_allclose(placement.scale, io["meta_s"][:, 0])
-    np.testing.assert_array_equal(placement.offset, io["meta_o"])
-    x = affine.network_input(crops)
-    np.testing.assert_allclose(x[:1], io["x"], atol=1e-6)
-    np.testing.assert_allclose(x[1:], io["x_others_f16"], atol=2e-3)
-
-
-def test_body15_decoding_is_the_reference(golden: Path) -> None:
-    io = np.load(golden / "hrnet_w48_body15" / "io.npz")
-    data = np.load(golden / "hrnet_w48_body15" / "decode.npz")
-    _, placement = body15.crop(io["image_bgr"], io["boxes_xywh"])
-    points, scores = body15.decode(data["heatmaps"])
-    np.testing.assert_array_equal(points / 4, data["pts_heatmap"])
-    np.testing.assert_array_equal(scores, data["scores"])
-    np.testing.assert_allclose(body15.to_image(points, placement), data["poses"], atol=1e-9)
-
-
-@pytest.mark.parametrize("box", [(500, 500, 20, 40), (-90, 10, 30, 30), (30, 40, 1, 1), (30, 40, 0, 0), (5, 0, 1, 90)])
-def test_body15_takes_any_box(box: tuple[float, ...]) -> None:
-    crops, placement = body15.crop(IMAGE, [box])
-    assert crops.any()
-    centre = body15.to_image(np.full((1, 1, 2), 64.0), placement)[0, 0]
-    assert ((centre >= -1) & (centre <= [121, 91])).all()
-
-
-# --- face ------------------------------------------------------------------------------------------------------
-
-
-def test_face_geometry_is_the_reference(golden: Path) -> None:
-    folder = golden / "easycv_face106"
-    data, io = np.load(folder / "prepost.npz"), np.load(folder / "io.npz")
-    image = io["image_bgr"]
-    height, width = image.shape[:2]
-    boxes = face_crop.enlarge(data["boxes"], width, height)
-    np.testing.assert_allclose(boxes, data["expanded"])
-    landmarks = data["landmarks5"].reshape(3, 5, 2)
-    angle = face_crop.eye_angle(landmarks[:, :2])
-    np.testing.assert_allclose(angle, data["theta"])
-    turn = face_crop.rotation(angle, width, height)
-    np.testing.assert_allclose(turn, data["M"], atol=1e-6)
-    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(3, 4, 2)
-    turned = affine.transform(turn, np.concatenate([landmarks, corners], axis=1))
-    np.testing.assert_allclose(turned, data["rotated"], atol=1e-4)
-    crop_boxes = face_crop.bounds(turned, width, height)
-    np.testing.assert_array_equal(crop_boxes, data["crop_box"])
-    left, top, right, bottom = crop_boxes[0]
-    upright = affine.crop(image, turn[:1], (width, height))[0]
-    np.testing.assert_array_equal(upright[top:bottom, left:right], data["crop0"])
-
-    scale = data["refine_points_offset_scale"]
-    points = io["points_image"] * scale + crop_boxes[:, None, :2]
-    np.testing.assert_array_equal(face_crop.bounds_of_face(points, width, height), data["recrop_box"])
-    back = affine.transform(face_crop.rotation(-angle, width, height), points)
-    np.testing.assert_allclose(back, data["points_back"], atol=1e-4)
-
-
-def test_face_outside_the_image_is_black() -> None:
-    boxes = face_crop.bounds(np.array([[[200.0, 10], [300, 50]]]), 120, 90)
-    assert not face_crop.crop(IMAGE, boxes).any()

@@ -16,7 +16,7 @@ from streamkp.errors import UsageError
 from streamkp.evaluation.keypoints_2d import metrics
 from streamkp.evaluation.keypoints_2d.annotations import Annotations, Instance, image_path
 from streamkp.evaluation.keypoints_2d.coco import Guess, Truth, average_precision
-from streamkp.models.perception import PersonDetector, PoseEstimator
+from streamkp.models.registry import PersonDetector, PoseEstimator
 from streamkp.packet import FloatArray, Image
 from streamkp.poses import Pose
 

@@ -1,122 +1,157 @@
-"""BlazePose: one person's 33 joints in the image and in space, and the detector that goes with it.
+"""BlazePose: one person's 33 joints in the image and in space.
 
-Networks: Google MediaPipe, `pose_detection.tflite` and `pose_landmark_{lite,full,heavy}.tflite`, Apache-2.0.
+Networks: Google MediaPipe, `pose_landmark_{lite,full,heavy}.tflite`, Apache-2.0. Sources: Bazarevsky et al. 2020,
+"BlazePose: On-device Real-time Body Pose tracking", and the constants of MediaPipe's pose_landmark_cpu graph. Agreement
+with MediaPipe is tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import atan2, hypot
+from pathlib import Path
 
-import cv2
 import numpy as np
+from scipy.special import expit
 
+from streamkp.hub.catalog import ModelSpec
+from streamkp.models.registry import ModelFile, ModelOptions
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork, Pixels, Signature
-from streamkp.vision import blazepose
-from streamkp.vision.crop import crop
+from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.vision.crop import crop, points_to_source, turn
 
-_LANDMARKS, _PRESENCE, _HEATMAPS, _WORLD = "Identity", "Identity_1", "Identity_3", "Identity_4"
-_BOXES, _SCORES = "Identity", "Identity_1"
+JOINTS = 33
+POINTS = JOINTS + 2  # and the two that say where to look next
+REGION_SCALE = 1.25
+OUTPUTS = _LANDMARKS, _PRESENCE, _HEATMAPS, _WORLD = "Identity", "Identity_1", "Identity_3", "Identity_4"
+_KERNEL = 9
+_MIN_CONFIDENCE = 0.5
+_LEFT_HIP, _RIGHT_HIP = 23, 24
 
 
-class BlazePoseDetector:
-    """The main person of an image. `Detections.anchors` are its four alignment points."""
+def recognise(file: ModelFile) -> ModelSpec | None:
+    """See `streamkp.models.registry`: the outputs have the shapes of 39 landmarks. Any of its sizes."""
+    shapes = {} if file.signature is None else file.signature.outputs
+    if shapes.get(_LANDMARKS) != (1, 195) or shapes.get(_WORLD) != (1, 117) or _HEATMAPS not in shapes:
+        return None
+    return ModelSpec(task="body-2d-keypoints", family=__name__, skeleton="blazepose33")
 
-    @staticmethod
-    def fits(signature: Signature) -> bool:
-        """Whether a model file is this network."""
-        return signature.outputs.get(_BOXES) == (1, len(blazepose.detector_anchors()), 12)
 
-    def __init__(self, name: str, model: OpenVinoModel, *, threads: int, precision: str, score: float) -> None:
-        self.name = name
-        self._score = score
-        self._network = OpenVinoNetwork(
-            model,
-            outputs=(_BOXES, _SCORES),
-            threads=threads,
-            precision=precision,
-            pixels=Pixels(rgb=True, mean=127.5, scale=127.5),
-        )
-
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """The people of each image, best first; boxes are estimated from the alignment points."""
-        return [self._detect(image) for image in images]
-
-    def _detect(self, image: Image) -> Detections:
-        height, width = image.shape[:2]
-        side = max(width, height)
-        whole = np.array((width / 2, height / 2, side, side, 0), np.float32)
-        crop(image, whole, self._network.input(1)[0], cv2.BORDER_CONSTANT)
-        raw, logits = self._network.run(1)
-        _, points, scores = blazepose.decode_detections(raw[0], logits[0, :, 0], self._score)
-        anchors = ((points - 0.5) * side + whole[:2]).astype(np.float32)
-        return Detections(blazepose.body_boxes(anchors, width, height), scores, anchors)
-
-    def close(self) -> None:
-        """Let go of the network."""
-        self._network.close()
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> BlazePoseEstimator:
+    """See `streamkp.models.registry`."""
+    options.refuse_flip(name)
+    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=Pixels(rgb=True, scale=255.0))
+    return BlazePoseEstimator(name, open_network(source, options.run))
 
 
 class BlazePoseEstimator:
-    """33 joints per region, in the image and in space."""
+    """33 joints per region, in the image and in space. A joint's score is its visibility."""
 
     skeleton = "blazepose33"
 
-    @staticmethod
-    def fits(signature: Signature) -> bool:
-        """Whether a model file is this network (any of its sizes)."""
-        shapes = signature.outputs
-        return shapes.get(_LANDMARKS) == (1, 195) and shapes.get(_WORLD) == (1, 117) and _HEATMAPS in shapes
-
-    def __init__(self, name: str, model: OpenVinoModel, *, threads: int, precision: str, batch: int) -> None:
+    def __init__(self, name: str, network: Network) -> None:
         self.name = name
-        self._network = OpenVinoNetwork(
-            model,
-            outputs=(_LANDMARKS, _PRESENCE, _HEATMAPS, _WORLD),
-            threads=threads,
-            precision=precision,
-            pixels=Pixels(rgb=True, scale=255.0),
-            max_batch=batch,
-        )
+        self._network = network
+        ((self._input, port),) = network.inputs.items()
+        self._size = port.shape[1]
 
     def region_from_box(self, box: FloatArray) -> Region:
         """The upright square around the box (4,): x, y, w, h; a second pass with `next_region` is more accurate."""
-        return blazepose.region_from_box(box)
+        return region_from_box(box)
 
     def region_from_detection(self, detections: Detections, i: int) -> Region:
         """The region for person `i`: from the alignment points where the detector gives them, else from the box."""
         if detections.anchors is None:
-            return blazepose.region_from_box(detections.boxes[i])
-        return blazepose.region_from_points(*detections.anchors[i, :2])
+            return region_from_box(detections.boxes[i])
+        return region_from_points(*detections.anchors[i, :2])
 
     def estimate(self, crops: Sequence[tuple[Image, Region]]) -> list[Pose]:
-        """The pose in each region, in order. A joint's score is its visibility."""
-        poses: list[Pose] = []
-        while len(poses) < len(crops):
-            batch = self._network.bucket(len(crops) - len(poses))
-            poses += self._estimate(crops[len(poses) : len(poses) + batch])
-        return poses
-
-    def _estimate(self, crops: Sequence[tuple[Image, Region]]) -> list[Pose]:
-        batch = len(crops)
-        pixels = self._network.input(batch)
+        """The pose in each region, in order."""
+        if not crops:
+            return []
+        pixels = np.empty((len(crops), self._size, self._size, 3), np.uint8)
         for (image, region), out in zip(crops, pixels, strict=True):
             crop(image, region, out)
-        landmarks, presence, heatmaps, world = self._network.run(batch)
+        outputs = self._network({self._input: pixels})
         regions = np.stack([region for _, region in crops])
-        points = blazepose.decode_landmarks(landmarks, heatmaps, regions, pixels.shape[1])
-        in_space = blazepose.decode_world(world, regions)
+        points = decode_landmarks(outputs[_LANDMARKS], outputs[_HEATMAPS], regions, self._size)
+        world = decode_world(outputs[_WORLD], regions)
         return [
             Pose(
-                points=points[i, : blazepose.JOINTS],
-                presence=float(presence[i, 0]),
-                next_region=blazepose.region_from_points(*points[i, blazepose.JOINTS :, :2]),
-                world=in_space[i],
+                points=points[i, :JOINTS],
+                presence=float(outputs[_PRESENCE][i, 0]),
+                next_region=region_from_points(*points[i, JOINTS:, :2]),
+                world=world[i],
             )
-            for i in range(batch)
+            for i in range(len(crops))
         ]
 
     def close(self) -> None:
         """Let go of the network."""
         self._network.close()
+
+
+def region_from_points(hip: FloatArray, top: FloatArray) -> Region:
+    """The square around the circle about `hip` (2,) through `top` (2,), widened, turned so that `top` is up."""
+    dx, dy = float(top[0] - hip[0]), float(top[1] - hip[1])
+    side = 2 * REGION_SCALE * hypot(dx, dy)
+    return np.array((hip[0], hip[1], side, side, atan2(dx, -dy)), np.float32)
+
+
+def region_from_box(box: FloatArray) -> Region:
+    """The upright square around the middle of a person's box (4,): x, y, w, h."""
+    x, y, w, h = (float(v) for v in box)
+    side = REGION_SCALE * max(w, h)
+    return np.array((x + w / 2, y + h / 2, side, side, 0), np.float32)
+
+
+def decode_landmarks(raw: FloatArray, heatmaps: FloatArray, regions: FloatArray, size: int) -> FloatArray:
+    """Points in source pixels and their visibility (N, 35, 3) from the landmark network's outputs.
+
+    `raw` is (N, 195): x, y, z in pixels of the crop, visibility and presence logits of 39 points, `heatmaps` is
+    (N, H, W, 39), `regions` (N, 5), `size` the side of the crop. Points 33 and 34 belong to the next region.
+    """
+    values = raw.reshape(len(raw), -1, 5)[:, :POINTS]
+    places = refine(values[..., :2] / np.float32(size), heatmaps)
+    points = np.empty((*values.shape[:2], 3), np.float32)
+    points[..., :2] = points_to_source(places, regions)
+    points[..., 2] = expit(values[..., 3])
+    return points
+
+
+def refine(places: FloatArray, heatmaps: FloatArray) -> FloatArray:
+    """Move each point to the centre of mass of its heatmap nearby, where the heatmap is sure of it.
+
+    `places` is (N, K, 2) in units of the crop's size, `heatmaps` logits (N, H, W, >= K). Like MediaPipe's
+    refinement: a point at heatmap index i is at i / size, without half a cell.
+    """
+    n, k = places.shape[:2]
+    size = np.array(heatmaps.shape[2:0:-1])
+    reach = np.arange(_KERNEL) - _KERNEL // 2
+    cell = (places * size).astype(np.intp)
+    around = cell[..., None] + reach  # (N, K, 2, kernel)
+    inside = (around >= 0) & (around < size[:, None])
+    cols, rows = np.moveaxis(np.clip(around, 0, size[:, None] - 1), 2, 0)
+    logits = heatmaps[
+        np.arange(n)[:, None, None, None], rows[..., :, None], cols[..., None, :], np.arange(k)[:, None, None]
+    ]
+    weights = expit(logits) * (inside[:, :, 1, :, None] & inside[:, :, 0, None, :])
+    total = weights.sum(axis=(2, 3))
+    x = (weights.sum(axis=2) * cols).sum(axis=2)
+    y = (weights.sum(axis=3) * rows).sum(axis=2)
+    sure = (weights.max(axis=(2, 3)) >= _MIN_CONFIDENCE) & ((cell >= 0) & (cell < size)).all(axis=2)
+    centres = np.stack((x, y), axis=-1) / (np.maximum(total, 1e-9)[..., None] * size)
+    return np.where(sure[..., None], centres, places).astype(np.float32)
+
+
+def decode_world(raw: FloatArray, regions: FloatArray) -> FloatArray:
+    """World landmarks (N, 33, 3) in metres from the network's output (N, 117), turned back into the image's frame.
+
+    MediaPipe's frame has x right, y down and z growing away from the camera, as ours; its origin is only about
+    the middle of the hips, so it is moved there.
+    """
+    world = raw.reshape(len(raw), -1, 3)[:, :JOINTS].copy()
+    world[..., :2] = turn(world[..., :2], regions[:, 4])
+    world -= (world[:, _LEFT_HIP : _LEFT_HIP + 1] + world[:, _RIGHT_HIP : _RIGHT_HIP + 1]) / 2
+    return world

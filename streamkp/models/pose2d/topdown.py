@@ -1,8 +1,7 @@
-"""2D keypoints from one person's crop: heatmap networks (HRNet) and SimCC networks (RTMPose).
+"""Top-down 2D keypoints: what networks that see one person's crop have in common.
 
 A `Framing` says which part of the image a network sees, a `Reader` what it reads there; the estimator is the two of
-them together. All conventions are those of the references (MMPose 1.x, EasyCV, ModelScope); see `vision.affine`,
-`vision.body15`, `vision.heatmap` and `vision.simcc`.
+them together. The families (`heatmap`, `rtmpose`, `body15`) make them.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from numpy.typing import NDArray
 
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.image_networks import Runner
-from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork, Pixels, Signature
-from streamkp.vision import affine, body15, heatmap, simcc
+from streamkp.runtimes.base import Pixels
+from streamkp.vision import affine
+from streamkp.vision.warp import warp
 
 Crop = tuple[Image, Region]
 Crops = NDArray[np.uint8]  # (N, H, W, 3) BGR
 Back = Callable[[NDArray[Any]], NDArray[Any]]  # points (N, K, 2) in crop pixels to image pixels
-Decode = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+IMAGENET = Pixels(rgb=True, mean=affine.IMAGENET_MEAN, scale=affine.IMAGENET_STD)
 
 _SEEN = 0.2  # score from which a joint counts for the next region
 _EXPANSION = 1.25  # of the box around the joints: rtmlib's PoseTracker and MMDeploy's use the same
@@ -35,50 +35,10 @@ class Framing(Protocol):
     """From boxes to crops, and back."""
 
     def region(self, box: FloatArray) -> Region:
-        """The region for a box (4,): x, y, w, h in source pixels."""
+        """The region for a box (4,): x, y, w, h in source pixels. Raises ValueError where it is not finite."""
 
     def cut(self, crops: Sequence[Crop]) -> tuple[Crops, Back]:
         """The crops, and how points in them go back to their images. Raises ValueError where one is not finite."""
-
-
-class AffineFraming:
-    """MMPose's: the padded box in the network's aspect ratio, black outside the image. `size` is (width, height)."""
-
-    def __init__(self, size: affine.Size) -> None:
-        self._size = size
-
-    def region(self, box: FloatArray) -> Region:
-        centre, size = affine.crop_region(box, self._size)
-        return np.array((*centre[0], *size[0], 0), np.float32)
-
-    def cut(self, crops: Sequence[Crop]) -> tuple[Crops, Back]:
-        regions = np.stack([region for _, region in crops]).astype(np.float64)
-        matrices = affine.crop_matrix(regions[:, :2], regions[:, 2:4], self._size, np.rad2deg(regions[:, 4]))
-        pixels = np.concatenate(
-            [affine.crop(image, matrix[None], self._size) for (image, _), matrix in zip(crops, matrices, strict=True)]
-        )
-        inverse = affine.invert(matrices)
-        return pixels, lambda points: affine.transform(inverse, points)
-
-
-class Body15Framing:
-    """ModelScope's: the box a little enlarged, cut at the edges of the image, letterboxed. A region is a plain box."""
-
-    def region(self, box: FloatArray) -> Region:
-        x, y, w, h = (float(v) for v in box)
-        return np.array((x + w / 2, y + h / 2, w, h, 0), np.float32)
-
-    def cut(self, crops: Sequence[Crop]) -> tuple[Crops, Back]:
-        done = [
-            body15.crop(image, [(cx - w / 2, cy - h / 2, w, h)])
-            for image, (cx, cy, w, h, _) in ((image, region.tolist()) for image, region in crops)
-        ]
-        placements = [placement for _, placement in done]
-
-        def back(points: NDArray[Any]) -> NDArray[Any]:
-            return np.concatenate([body15.to_image(p[None], at) for p, at in zip(points, placements, strict=True)])
-
-        return np.concatenate([pixels for pixels, _ in done]), back
 
 
 class Reader(Protocol):
@@ -91,82 +51,26 @@ class Reader(Protocol):
         """Let go of the network."""
 
 
-class HeatmapReader:
-    """A heatmap network; with `mirror` (`Skeleton.mirror`) it looks at each crop and its mirror image."""
+class AffineFraming:
+    """MMPose's: the padded box in the network's aspect ratio, black outside the image. `size` is (width, height)."""
 
-    def __init__(self, run: Runner, decode: Decode, mirror: tuple[int, ...] | None = None) -> None:
-        self._run = run
-        self._decode = decode
-        self._mirror = mirror
+    def __init__(self, size: affine.Size) -> None:
+        self._size = size
 
-    def read(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        (maps,) = self._run(affine.network_input(crops))
-        if self._mirror is not None:
-            (mirrored,) = self._run(affine.network_input(crops[:, :, ::-1]))
-            maps = heatmap.flip_average(maps, mirrored, self._mirror)
-        return self._decode(maps)
+    def region(self, box: FloatArray) -> Region:
+        """See `Framing`."""
+        centre, size = affine.crop_region(box, self._size)
+        return np.array((*centre[0], *size[0], 0), np.float32)
 
-    def close(self) -> None:
-        self._run.close()
-
-
-class SimccReader:
-    """An RTMPose ONNX file."""
-
-    @staticmethod
-    def fits(signature: Signature) -> bool:
-        """Whether a model file has RTMPose's inputs and outputs."""
-        return _simcc_outputs(signature) is not None
-
-    def __init__(self, model: OpenVinoModel, *, threads: int, precision: str, batch: int) -> None:
-        outputs = _simcc_outputs(model.signature)
-        assert outputs is not None
-        (_, _, height, width), *_ = model.signature.inputs.values()
-        self.size = width, height
-        self.joints = model.signature.outputs[outputs[0]][1]
-        self._split = model.signature.outputs[outputs[0]][2] / width
-        self._network = OpenVinoNetwork(
-            model,
-            outputs=outputs,
-            threads=threads,
-            precision=precision,
-            pixels=Pixels(rgb=True, mean=affine.IMAGENET_MEAN, scale=affine.IMAGENET_STD),
-            max_batch=batch,
-        )
-
-    def read(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        parts = []
-        done = 0
-        while done < len(crops):
-            batch = self._network.bucket(len(crops) - done)
-            np.copyto(self._network.input(batch), crops[done : done + batch])
-            simcc_x, simcc_y = self._network.run(batch)
-            parts.append(simcc.decode(simcc_x, simcc_y, self._split))
-            done += batch
-        points, scores = zip(*parts, strict=True)
-        return np.concatenate(points), np.concatenate(scores)
-
-    def close(self) -> None:
-        self._network.close()
-
-
-def _simcc_outputs(signature: Signature) -> tuple[str, str] | None:
-    """The names of the distributions over x and over y, by their shapes; None if these are not SimCC's."""
-    shapes = list(signature.inputs.values())
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3 or min(shapes[0][2:]) < 1:
-        return None
-    height, width = shapes[0][2:]
-    outputs = {name: shape for name, shape in signature.outputs.items() if len(shape) == 3 and min(shape[1:]) > 0}
-    if len(outputs) != 2 or len(signature.outputs) != 2:
-        return None
-    first, second = outputs
-    if height == width and second == "simcc_x":  # squares look alike
-        first, second = second, first
-    for x, y in ((first, second), (second, first)):
-        (_, joints, across), (_, joints_y, down) = outputs[x], outputs[y]
-        if joints == joints_y and across * height == down * width and across % width == 0:
-            return x, y
-    return None
+    def cut(self, crops: Sequence[Crop]) -> tuple[Crops, Back]:
+        """See `Framing`."""
+        regions = np.stack([region for _, region in crops]).astype(np.float64)
+        matrices = affine.crop_matrix(regions[:, :2], regions[:, 2:4], self._size, np.rad2deg(regions[:, 4]))
+        pixels = np.empty((len(crops), self._size[1], self._size[0], 3), np.uint8)
+        for (image, _), matrix, out in zip(crops, matrices, pixels, strict=True):
+            warp(image, matrix, out)
+        inverse = affine.invert(matrices)
+        return pixels, lambda points: affine.transform(inverse, points)
 
 
 class TopDownEstimator:

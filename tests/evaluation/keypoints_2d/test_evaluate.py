@@ -15,7 +15,7 @@ from streamkp.cli.main import app
 from streamkp.errors import UsageError
 from streamkp.evaluation.keypoints_2d import annotations
 from streamkp.evaluation.keypoints_2d.evaluate import evaluate
-from streamkp.models.perception import open_detector, open_estimator
+from streamkp.models.registry import open_detector, open_estimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
 

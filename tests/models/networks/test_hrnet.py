@@ -14,7 +14,8 @@ from streamkp import skeletons
 from streamkp.errors import ModelError
 from streamkp.models import zoo
 from streamkp.models.networks.hrnet import rename_keys
-from streamkp.vision import affine, body15, heatmap
+from streamkp.models.pose2d import body15
+from streamkp.vision import affine, heatmap
 
 NAMES = ["hrnet-body15", "hrnet-w32-coco17", "hrnet-w48-wholebody133", "hrnet-w18-hand21"]
 # DARK's Newton step magnifies the last digits of a heatmap where it is nearly flat, as noise is in places.

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from streamkp.models import zoo
-from streamkp.vision import affine, face_crop
+from streamkp.models.pose2d.face106 import PIXELS
+from streamkp.runtimes.onnxruntime import normalised
+from tests.reference import face_crop
 
 Weights = Callable[..., dict[str, torch.Tensor]]
 Check = Callable[..., None]
@@ -35,7 +37,7 @@ def test_from_the_crop_to_the_image(golden: Path, weights: Weights) -> None:
     whole = np.array([[0, 0, image.shape[1], image.shape[0]]])
     crops = face_crop.crop(image, whole)
     np.testing.assert_array_equal(crops[0], io["resized_bgr"])
-    x = affine.network_input(crops, face_crop.MEAN, face_crop.STD, rgb=False)
+    x = normalised(crops, PIXELS)
     np.testing.assert_allclose(x, io["x"][:1], atol=1e-6)
     with torch.inference_mode():
         points, _ = zoo.load("mobilenetv2-face106", weights(FOLDER))(torch.from_numpy(x))

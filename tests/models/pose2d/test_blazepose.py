@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from streamkp.models.perception import open_detector, open_estimator
-from streamkp.models.pose2d.blazepose import BlazePoseDetector, BlazePoseEstimator
+from streamkp.models.detect.blazepose import BlazePoseDetector
+from streamkp.models.pose2d.blazepose import BlazePoseEstimator
+from streamkp.models.registry import open_detector, open_estimator
 from streamkp.packet import Detections, Image
-from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoNetwork
+from streamkp.runtimes.base import NetworkSource, RunOptions, open_network
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "mediapipe_walk.json").read_text())["frames"]
 
@@ -32,7 +33,7 @@ def detector(models: Path) -> Iterator[BlazePoseDetector]:
 
 @pytest.fixture(scope="module")
 def estimator(models: Path) -> Iterator[BlazePoseEstimator]:
-    found = open_estimator(str(models / "pose_landmark_full.tflite"), threads=2, batch=2)
+    found = open_estimator(str(models / "pose_landmark_full.tflite"), threads=2)
     assert isinstance(found, BlazePoseEstimator)
     yield found
     found.close()
@@ -59,10 +60,11 @@ def _distance(points: np.ndarray, reference: dict[str, Any]) -> float:
 @pytest.mark.parametrize("name", ["pose_detection", "pose_landmark_lite", "pose_landmark_full", "pose_landmark_heavy"])
 def test_tensors_are_those_of_the_reference_runtime(assets: Path, models: Path, name: str) -> None:
     expected = np.load(assets / "golden_tflite" / f"{name}_coco785.npz")
-    outputs = [key.removeprefix("out_") for key in expected if key != "input" and key != "out_Identity_2"]
-    network = OpenVinoNetwork(OpenVinoModel(models / f"{name}.tflite"), outputs=outputs, threads=2)
-    network.input(1)[:] = expected["input"]
-    for output, result in zip(outputs, network.run(1), strict=True):
+    outputs = tuple(key.removeprefix("out_") for key in expected if key != "input" and key != "out_Identity_2")
+    source = NetworkSource(name, file=models / f"{name}.tflite", outputs=outputs)
+    network = open_network(source, RunOptions("cpu", threads=2))
+    (image,) = network.inputs
+    for output, result in network({image: expected["input"]}).items():
         wanted = expected[f"out_{output}"]
         assert np.abs(result - wanted).max() <= 1e-4 * max(1, np.abs(wanted).max()), output
 

@@ -12,12 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from streamkp.errors import ModelError
-from streamkp.hub import store
+from streamkp.errors import ModelError, UsageError
 from streamkp.models import zoo
-from streamkp.models.perception import open_detector, open_estimator
-from streamkp.models.pose2d.recipes import RECIPES
 from streamkp.models.pose2d.topdown import AffineFraming, TopDownEstimator
+from streamkp.models.registry import open_detector, open_estimator
 from streamkp.packet import Image
 from tests.models.onnx_files import FIGURE, Colours, Figure, RtmDet, Yolox, write_detector, write_pose
 
@@ -207,22 +205,14 @@ def test_what_is_refused(assets: Path, face_file: Path, weights: Weights, tmp_pa
     onnx = str(assets / "models" / "mediapipe" / "pose_landmark_full.tflite")
     for options, words in (
         ({"checkpoint": str(face_file)}, "goes with a torch network"),
-        ({"device": "cuda"}, "OpenVINO on the CPU"),
-        ({"runtime": "torch"}, "OpenVINO on the CPU"),
+        ({"device": "cuda"}, "by OpenVINO on the CPU: leave out device"),
+        ({"runtime": "torch"}, "no form in torch: leave out runtime"),
+        ({"runtime": "onnxruntime"}, "not an ONNX file"),
         ({"flip": True}, "not a heatmap network"),
     ):
-        with pytest.raises(ModelError, match=words):
+        with pytest.raises(UsageError, match=words):
             open_estimator(onnx, threads=1, **options)  # type: ignore[arg-type]
 
 
 def zoo_face() -> dict[str, torch.Tensor]:
     return dict(zoo.create("mobilenetv2-face106").state_dict())
-
-
-def test_every_2d_network_of_the_catalog_has_a_recipe() -> None:
-    for model in store.default().table.model:
-        if model.runtime == "torch" and model.task != "body-3d-keypoints":
-            recipe = RECIPES[model.name]
-            assert recipe.network == model.network
-            assert recipe.skeleton == model.skeleton
-            assert recipe.size == (model.input_size or (0, 0))[::-1]

@@ -11,7 +11,7 @@ from streamkp.evaluation.lift.evaluate import evaluate
 from streamkp.hub import store
 from streamkp.models import onnx_weights, zoo
 from streamkp.models.lift.sequence import open_sequence_lifter
-from streamkp.runtimes.openvino import OpenVinoModel, OpenVinoRun
+from streamkp.runtimes.base import NetworkSource, RunOptions, open_network
 
 NAME = "hdformer-streamkp"
 
@@ -31,7 +31,8 @@ def test_torch_and_openvino_agree() -> None:
     windows = np.random.default_rng(0).normal(scale=0.5, size=(2, 4, 16, 17)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(windows)).numpy()
-    (poses,) = OpenVinoRun(OpenVinoModel(store.path(NAME)).graph(), threads=1)(windows)
+    opened = open_network(NetworkSource(NAME, file=store.path(NAME)), RunOptions("cpu", threads=1))
+    (poses,) = opened({"x": windows}).values()
     np.testing.assert_allclose(poses, expected, atol=2e-4)
 
 

@@ -1,21 +1,68 @@
-"""Before and after ModelScope's 15-point body network (`hrnet-body15`): crop, letterbox, decode, map back.
+"""ModelScope's 15-point body network (`hrnet-body15`): crop, letterbox, heatmaps, and back to the image.
 
 Follows modelscope's body_2d_keypoints pipeline, without its limit to the first person.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamkp import skeletons
+from streamkp.hub.catalog import ModelSpec
+from streamkp.models import zoo
+from streamkp.models.pose2d.heatmap import HeatmapReader
+from streamkp.models.pose2d.topdown import IMAGENET, Back, Crop, Crops, TopDownEstimator
+from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.packet import FloatArray
+from streamkp.poses import Region
+from streamkp.runtimes.base import open_network
 from streamkp.vision.heatmap import Floats, neighbourhood, peaks
 
 INPUT = 128
+SKELETON = "body15"
 _MARGIN = 0.05
+
+
+def recognise(file: ModelFile) -> ModelSpec | None:
+    """See `streamkp.models.registry`: the keys and shapes of a checkpoint are those of the network."""
+    return file.fitting(__name__)
+
+
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> TopDownEstimator:
+    """See `streamkp.models.registry`."""
+    source = zoo.source(name, spec, path, {"image": (3, INPUT, INPUT)}, ("heatmaps",), pixels=IMAGENET)
+    mirror = skeletons.get(SKELETON).mirror if options.flip else None
+    reader = HeatmapReader(open_network(source, options.run), decode, mirror)
+    return TopDownEstimator(name, SKELETON, Body15Framing(), reader)
+
+
+class Body15Framing:
+    """ModelScope's: the box a little enlarged, cut at the edges of the image, letterboxed. A region is a plain box."""
+
+    def region(self, box: FloatArray) -> Region:
+        """See `Framing`."""
+        x, y, w, h = (float(v) for v in box)
+        return np.array((x + w / 2, y + h / 2, w, h, 0), np.float32)
+
+    def cut(self, crops: Sequence[Crop]) -> tuple[Crops, Back]:
+        """See `Framing`."""
+        done = [
+            crop(image, [(cx - w / 2, cy - h / 2, w, h)])
+            for image, (cx, cy, w, h, _) in ((image, region.tolist()) for image, region in crops)
+        ]
+        placements = [placement for _, placement in done]
+
+        def back(points: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([to_image(p[None], at) for p, at in zip(points, placements, strict=True)])
+
+        return np.concatenate([pixels for pixels, _ in done]), back
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from streamkp.vision import efficientdet
+from streamkp.models.detect import efficientdet
 
 
 def test_anchors_of_the_lite0_input() -> None:

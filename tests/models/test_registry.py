@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamkp.errors import ModelError
-from streamkp.models.perception import open_detector, open_estimator
+from streamkp.models.registry import open_detector, open_estimator
 from streamkp.vision.nms import iou
 
 # model, people found of the 14 annotated ones in four crowded pictures

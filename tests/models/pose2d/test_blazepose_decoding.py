@@ -3,26 +3,7 @@ from math import pi
 import numpy as np
 import pytest
 
-from streamkp.vision import blazepose
-
-
-def test_anchors_cover_the_input_as_the_detector_expects() -> None:
-    anchors = blazepose.detector_anchors()
-    assert anchors.shape == (2254, 2)
-    np.testing.assert_allclose(anchors[:3], [[4 / 224, 4 / 224], [4 / 224, 4 / 224], [12 / 224, 4 / 224]])
-    np.testing.assert_allclose(anchors[2 * 28 * 28], [8 / 224, 8 / 224])
-    np.testing.assert_allclose(anchors[-1], [208 / 224, 208 / 224])
-
-
-def test_a_detection_is_relative_to_its_anchor() -> None:
-    raw, logits = np.zeros((2254, 12), np.float32), np.full(2254, -100, np.float32)
-    raw[100] = [0, 0, 44.8, 22.4, 0, 0, 0, -56, 11.2, 0, 0, 22.4]
-    logits[100] = 2
-    boxes, points, scores = blazepose.decode_detections(raw, logits, 0.5)
-    x, y = blazepose.detector_anchors()[100]
-    np.testing.assert_allclose(boxes, [[x - 0.1, y - 0.05, x + 0.1, y + 0.05]], atol=1e-6)
-    np.testing.assert_allclose(points, [[[x, y], [x, y - 0.25], [x + 0.05, y], [x, y + 0.1]]], atol=1e-6)
-    np.testing.assert_allclose(scores, [1 / (1 + np.exp(-2))], rtol=1e-6)
+from streamkp.models.pose2d import blazepose
 
 
 @pytest.mark.parametrize(("top", "angle"), [((10, -20), 0), ((40, 10), pi / 2), ((10, 40), pi), ((-20, 10), -pi / 2)])
@@ -74,14 +55,3 @@ def test_world_landmarks_are_turned_back_and_start_at_the_hips() -> None:
     assert world.shape == (1, 33, 3)
     np.testing.assert_allclose(world[0, 0], (0.6, 0, 0.1), atol=1e-6)
     np.testing.assert_allclose(world[0, 23], 0, atol=1e-6)
-
-
-def test_body_boxes_follow_the_body_and_stay_in_the_image() -> None:
-    standing, lying = [[50, 60], [50, 20]], [[50, 60], [90, 60]]
-    anchors = np.array([standing * 2, lying * 2], np.float32)
-    np.testing.assert_allclose(blazepose.body_boxes(anchors, 200, 90), [[30, 20, 40, 70], [10, 40, 80, 40]])
-
-
-def test_sigmoid_of_large_values_is_quiet() -> None:
-    with np.errstate(all="raise", under="ignore"):
-        assert blazepose.sigmoid(np.array([-1e30, 0, 1e30], np.float32)).tolist() == [pytest.approx(0), 0.5, 1]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from streamkp.vision import yolox
+from streamkp.models.detect import yolox
 
 
 def test_grid_of_the_nano_input() -> None:

@@ -54,8 +54,8 @@ class Points3DMessage(_Model):
     root: tuple[float, float, float] = Field(  # type: ignore[assignment]
         default=None, description="Position of the pelvis in camera space, metres. Absent where it is not known."
     )
-    sigma: list[Annotated[float, Field(ge=0)]] = Field(  # type: ignore[assignment]
-        default=None,
+    sigma: list[Annotated[float, Field(ge=0)]] = Field(
+        default=None,  # type: ignore[arg-type]
         description="Standard deviation of each joint's position, metres. Absent where the lifter gives none.",
     )
 

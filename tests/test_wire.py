@@ -73,7 +73,9 @@ def _without_points(message: wire.Message) -> wire.Message:
         if isinstance(value, np.ndarray):
             return None
         if isinstance(value, dict):
-            return {k: None if k in ("points", "sigma") or k.startswith("plugin_") else strip(v) for k, v in value.items()}
+            return {
+                k: None if k in ("points", "sigma") or k.startswith("plugin_") else strip(v) for k, v in value.items()
+            }
         return [strip(v) for v in value] if isinstance(value, list) else value
 
     result: wire.Message = strip(message)

@@ -76,9 +76,10 @@ def _fit(
             shown = f"{found:g}" if isinstance(found, float) else found
             needs = f"is {shown}, but {request.by} was trained with {wanted if name == 'skeleton' else f'{wanted:g}'}"
             problems.append((where, f"{needs}: leave {name} out"))
-    if getattr(given, "frames", None) is None:
-        update["frames"] = max(WINDOW_FRAMES, window.options.frames or 0, request.frames)
-    elif given.frames < request.least:
-        what = f"is {given.frames}, but {request.by} reads {request.least} poses: leave frames out"
+    frames = getattr(given, "frames", None)
+    if frames is None:
+        update["frames"] = max(WINDOW_FRAMES, getattr(window.options, "frames", None) or 0, request.frames)
+    elif frames < request.least:
+        what = f"is {frames}, but {request.by} reads {request.least} poses: leave frames out"
         problems.append((f"stages.{window.name}.frames", what))
     return update, problems

@@ -109,7 +109,7 @@ class Clip:
         if not np.isfinite(points).all():
             stream, track = self.track
             raise ModelError(f"the keypoints of track {track} in stream {stream} are not finite")
-        return pad_edges(points, frames - len(points), 0)
+        return pad_edges(points, frames - len(points), 0).astype(np.float64, copy=False)
 
 
 class LiveNetwork(Protocol):

@@ -147,8 +147,8 @@ class WholeReceptiveField:
         inputs = [np.concatenate(part) for part in zip(*prepared, strict=True)]
         if self._flip:
             inputs = [np.concatenate([part, mirror(part, _H36M17)]) for part in inputs]
-        pose, *roots = (output.astype(np.float64) for output in self._run(*inputs))
-        root = roots[0] if roots else None
+        outputs: list[Floats] = [output.astype(np.float64) for output in self._run(*inputs)]
+        pose, root = outputs[0], outputs[1] if len(outputs) > 1 else None
         if self._flip:
             n = len(clips)
             pose = flip_average(pose[:n], pose[n:], _H36M17)

@@ -23,7 +23,7 @@ from streamkp.models.lift.hdformer import person_view, published
 from streamkp.models.lift.hdformer.windows import SequenceOfWindows, StridedWindows, lookahead_and_stride
 from streamkp.models.registry import ModelFile
 from streamkp.packet import WindowRequest
-from streamkp.runtimes.base import NetworkSource, RunOptions, TorchModule, choose, open_network
+from streamkp.runtimes.base import NetworkSource, RunOptions, choose, open_network
 from streamkp.runtimes.openvino import read_signature
 
 Float32 = NDArray[np.float32]
@@ -82,13 +82,8 @@ def _open(name: str, row: Model, path: Path, options: LifterOptions) -> tuple[Wi
         raise ModelError(f"{path} is not a lifter: it is a network from {found}, and one from {wanted} is needed")
     channels = person_view.CHANNELS if onnx else _channels(path, row.name)
     frames = person_view.FRAMES if channels == person_view.CHANNELS else published.FRAMES
-    module = TorchModule(
-        build=lambda: zoo.load(row.name, path),
-        inputs={_INPUT: (channels, frames, _JOINTS)},
-        outputs=(_OUTPUT,),
-        fingerprint=lambda: zoo.fingerprint(row, path),
-    )
-    source = NetworkSource(name, file=path if onnx else None, module=module)
+    source = zoo.source(row.name, row, path, {_INPUT: (channels, frames, _JOINTS)}, (_OUTPUT,))
+    source = replace(source, file=path) if onnx else source
     run = _run(source, replace(options.run, buckets=BUCKETS))
     cuda = choose(source, options.run)[1] == "cuda"
     flip = options.flip is not False

@@ -21,8 +21,8 @@ from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog
 from streamkp.models import checkpoint
 from streamkp.models.lift.lifters import Lifter
+from streamkp.models.lift.hdformer import person_view
 from streamkp.models.networks.hdformer import HDFormer
-from streamkp.motion import person_view
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.stages.window import WindowStage

@@ -52,6 +52,10 @@ def lifter_network() -> HDFormer:
     for name, parameter in network.named_parameters():
         if name.endswith("bn.weight"):
             torch.nn.init.uniform_(parameter, 0.5, 1)  # at the start of training the attention does nothing
+    with torch.no_grad():
+        for values in network.state_dict().values():
+            if values.is_floating_point():
+                values += 0.01 * torch.rand_like(values)  # no two alike: the exporter would make one of them
     return network.eval()
 
 
@@ -82,12 +86,16 @@ def lifter_onnx(lifter_network: HDFormer, tmp_path_factory: pytest.TempPathFacto
             str(path),
             dynamo=False,
             do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # norms are not merged into convolutions
             opset_version=17,
             input_names=[export.INPUT],
             output_names=[export.OUTPUT],
             dynamic_axes={export.INPUT: {0: "batch"}, export.OUTPUT: {0: "batch"}},
         )
-    graph = onnx.load(path)
-    export.named(graph, lifter_network.state_dict())
+    graph, weights = onnx.load(path), lifter_network.state_dict()
+    for node in graph.graph.node:  # only weights have names with points
+        node.name = node.name.replace(".", "_")
+        for names in (node.input, node.output):
+            names[:] = [name if name in weights else name.replace(".", "_") for name in names]
     assert export.write(graph, lifter_network, path, half=False) <= 1e-4
     return path

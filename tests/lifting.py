@@ -16,7 +16,7 @@ def open_lifter(
     memory: Memory | None = None,
     device: Any = "auto",
     runtime: Any = "auto",
-    threads: int = 2,
+    threads: int = 1,
     **options: Any,
 ) -> Lifter:
     """A lifter by name or file."""

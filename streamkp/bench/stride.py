@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamkp.errors import UsageError
-from streamkp.models.lift.base import Clip, LifterOptions, WindowNetwork
+from streamkp.models.lift.base import LIVE_BUCKETS, Clip, LifterOptions, WindowNetwork
 from streamkp.models.lift.hdformer.windows import StridedWindows
 from streamkp.models.lift.sequence import open_sequence_lifter
 from streamkp.motion.camera import Intrinsics
@@ -27,7 +27,7 @@ def run(model: str, people: int, threads: int, rounds: int) -> dict[str, Any]:
     `ms`: by number of people and stride, the mean time per person and frame over `4 * rounds` frames at the lifter's
     own rate. `stride_ratio`: that of stride 1 to that of the longest stride, for `people`.
     """
-    options = LifterOptions(run=RunOptions(device="cpu", runtime="openvino", threads=threads))
+    options = LifterOptions(run=RunOptions(device="cpu", runtime="openvino", threads=threads, buckets=LIVE_BUCKETS))
     windows = open_sequence_lifter(model, options).windows
     if windows is None:
         raise UsageError(f"{model} is not a network that reads whole windows")

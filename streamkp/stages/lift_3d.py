@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from streamkp.errors import StreamkpError
 from streamkp.graph.stage import BatchStage, StageOptions
 from streamkp.models.lift import lifters
-from streamkp.models.lift.base import ASSUMED_HEIGHT, LifterOptions
+from streamkp.models.lift.base import ASSUMED_HEIGHT, LIVE_BUCKETS, LifterOptions
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet, WindowRequest
 from streamkp.runtimes.base import Device, RunOptions, Runtime
@@ -120,5 +120,5 @@ class Lift3D(BatchStage):
             incremental=o.incremental,
             height_m=o.height_m,
             cameras={stream: Intrinsics(camera.focal, camera.centre) for stream, camera in o.cameras.items()},
-            run=RunOptions(o.device, o.runtime, o.threads),
+            run=RunOptions(o.device, o.runtime, o.threads, buckets=LIVE_BUCKETS),
         )

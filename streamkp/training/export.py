@@ -76,7 +76,7 @@ def exported(network: HDFormer) -> onnx.ModelProto:
     assert program is not None
     graph = program.model_proto
     _strip(graph)
-    named(graph, network.state_dict())
+    _name(graph, network.state_dict())
     return graph
 
 
@@ -88,7 +88,7 @@ def _strip(graph: onnx.ModelProto) -> None:
         del part.metadata_props[:]
 
 
-def named(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> None:
+def _name(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> None:
     """Only weights keep the points in their names: see `streamkp.models.onnx_weights`."""
     names = {value.name: value.name.replace(".", "_") for value in graph.graph.initializer if value.name not in weights}
     for value in graph.graph.initializer:

@@ -34,6 +34,9 @@ from streamkp.runtimes.base import RunOptions
 Floats = NDArray[np.floating[Any]]
 Memory = MutableMapping[tuple[str, int], Any]  # what a lifter keeps of each track, by stream and track id
 
+# Windows in one request of a live lifter on the CPU, for each thread; a person and the mirrored one are two. Each size
+# costs a second at the start.
+LIVE_BUCKETS = (1, 2, 4, 8)
 ASSUMED_HEIGHT = 1.7  # metres: the people of the training data, and so everybody's height unless it is given
 
 
@@ -53,7 +56,7 @@ class LifterOptions:
         incremental: run a convolution network frame by frame; None where that costs less.
         height_m: height of the people in metres, to which poses are scaled; None for `ASSUMED_HEIGHT`.
         cameras: intrinsics by stream id; the others as `Intrinsics.assumed`.
-        run: device, runtime, threads and precision.
+        run: device, runtime, threads and precision; `buckets` (on the CPU) of networks that read whole windows.
     """
 
     checkpoint: str | Path | None = None

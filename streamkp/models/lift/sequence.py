@@ -60,6 +60,8 @@ def open_sequence_lifter(model: str, options: LifterOptions | None = None) -> Se
     if model in WEIGHTLESS:
         raise UsageError(f"{model} takes its poses from images, not from sequences of 2D poses")
     options = replace(options or LifterOptions(), trajectory=False, incremental=None, lookahead=0, stride=None)
+    if options.run.buckets == (1,):
+        options = replace(options, run=replace(options.run, buckets=None))  # batches are large
     name, row, path = resolve(model, options.checkpoint)
     network = family_of(row).open_sequence(name, row, path, options)
     return SequenceLifter(name, row.input_skeleton or "h36m17", network)

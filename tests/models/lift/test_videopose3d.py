@@ -38,8 +38,8 @@ def small(tmp_path_factory) -> Callable[[str], Path]:
 class Camera:
     """Frames with one or two people, through the window stage."""
 
-    def __init__(self, frames: int, rate: float | None = 50) -> None:
-        stage = open_stage(WindowStage, {"frames": frames, "rate": rate})
+    def __init__(self, frames: int) -> None:
+        stage = open_stage(WindowStage, {"frames": frames, "rate": 50})
         assert isinstance(stage, WindowStage)
         self._stage, self._rng, self._seq = stage, np.random.default_rng(0), 0
 
@@ -87,7 +87,7 @@ def test_cameras_of_any_rate(small, fps, lookahead):
 @pytest.mark.parametrize("options", [{"causal": True}, {"flip": True}, {"lookahead": 13}])
 def test_every_way_to_run_it(small, options):
     lifters = both(small("videopose3d-27f"), **options)
-    camera = Camera(lifters[0].frames, rate=None)
+    camera = Camera(lifters[0].frames)
     for pts in times(50, 1):
         assert_same(lifters, camera.frame(pts))
 

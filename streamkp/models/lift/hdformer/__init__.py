@@ -28,7 +28,6 @@ from streamkp.runtimes.openvino import read_signature
 
 Float32 = NDArray[np.float32]
 
-BUCKETS = (1, 2, 4, 8)  # windows, for each thread: one person and the mirrored one are two
 SHIPPED = "hdformer-streamkp"
 _JOINTS = 17
 _INPUT, _OUTPUT = "x", "poses"
@@ -84,8 +83,8 @@ def _open(name: str, row: Model, path: Path, options: LifterOptions) -> tuple[Wi
     frames = person_view.FRAMES if channels == person_view.CHANNELS else published.FRAMES
     source = zoo.source(row.name, row, path, {_INPUT: (channels, frames, _JOINTS)}, (_OUTPUT,))
     source = replace(source, file=path) if onnx else source
-    run = _run(source, replace(options.run, buckets=BUCKETS))
     cuda = choose(source, options.run)[1] == "cuda"
+    run = _run(source, replace(options.run, buckets=None) if cuda else options.run)
     flip = options.flip is not False
     if channels == person_view.CHANNELS:
         return person_view.PersonViewNetwork(run, flip=flip, trajectory=options.trajectory), cuda

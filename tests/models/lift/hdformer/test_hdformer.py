@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog
 from streamkp.models import checkpoint
-from streamkp.models.lift.lifters import Lifter
 from streamkp.models.lift.hdformer import person_view
+from streamkp.models.lift.lifters import Lifter
 from streamkp.models.networks.hdformer import HDFormer
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
@@ -130,16 +130,18 @@ def test_without_torch(lifter_onnx: Path, tmp_path: Path) -> None:
 import sys
 sys.modules["torch"] = None
 import numpy as np
+from streamkp.models.lift.base import LifterOptions
 from streamkp.models.lift.lifters import open_lifter
 from streamkp.packet import Person, PoseWindow
+from streamkp.runtimes.base import RunOptions
 from streamkp.testing import make_packet
-lifter = open_lifter({str(lifter_onnx)!r}, threads=1, stride=1, memory={{}}, trajectory=True)
+lifter = open_lifter({str(lifter_onnx)!r}, LifterOptions(stride=1, trajectory=True, run=RunOptions(threads=1)), {{}})
 times = np.arange(16)
-window = PoseWindow("h36m17", np.load({str(poses)!r})[-16:], times, times, 16, *{SIZE!r})
+window = PoseWindow("h36m17", np.load({str(poses)!r})[-16:], times, times, 16, *{SIZE!r}, 15, 30.0)
 (pose,) = lifter.lift([(make_packet(), Person(1, "tracked", np.zeros(4, np.float32), 1.0, window=window))])
 print(pose.points.tolist())
 try:
-    open_lifter({str(lifter_onnx)!r}, runtime="torch")
+    open_lifter({str(lifter_onnx)!r}, LifterOptions(run=RunOptions(runtime="torch")))
 except Exception as error:
     print(error)
 """
@@ -154,7 +156,7 @@ except Exception as error:
 
 def test_the_window_that_it_wants_is_told(lifter_onnx: Path) -> None:
     person = Person(1, "tracked", BOX, 1.0, keypoints_2d=Keypoints2D("h36m17", np.ones((17, 3), np.float32)))
-    with pytest.raises(UsageError, match=r"\{use: window, frames: 16, rate: 30, skeleton: h36m17\}"):
+    with pytest.raises(UsageError, match=r"windows of h36m17 poses at 30 Hz, and no stage above .* `window: \{use: window\}`"):
         open_lifter(str(lifter_onnx), threads=1).lift([(make_packet(), person)])
 
 
@@ -173,7 +175,7 @@ def test_another_network_in_onnx(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
     opset = helper.make_opsetid("", 13)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "other.onnx")
-    with pytest.raises(ModelError, match=r"not a lifter: it is a network from \[1, 3, 8, 8\] to \[1, 3, 8, 8\]"):
+    with pytest.raises(ModelError, match=r"not a lifter: its outputs are b \[1, 3, 8, 8\]"):
         open_lifter(str(tmp_path / "other.onnx"))
     (tmp_path / "text.onnx").write_text("no network")
     for runtime in ("auto", "torch"):

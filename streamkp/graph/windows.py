@@ -70,12 +70,12 @@ def _fit(
             continue
         where = f"stages.{window.name}.{name}"
         if getattr(given, name) is None and earlier is not None:
-            needs = f"{earlier.by} needs {found} and {request.by} needs {wanted}: give each a window stage of its own"
+            needs = f"{earlier.by} needs {_shown(found)} and {request.by} needs {_shown(wanted)}"
+            needs += ": give each a window stage of its own"
             problems.append((where, needs))
         else:
-            shown = f"{found:g}" if isinstance(found, float) else found
-            needs = f"is {shown}, but {request.by} was trained with {wanted if name == 'skeleton' else f'{wanted:g}'}"
-            problems.append((where, f"{needs}: leave {name} out"))
+            needs = f"is {_shown(found)}, but {request.by} was trained with {_shown(wanted)}: leave {name} out"
+            problems.append((where, needs))
     frames = getattr(given, "frames", None)
     if frames is None:
         update["frames"] = max(WINDOW_FRAMES, getattr(window.options, "frames", None) or 0, request.frames)
@@ -83,3 +83,7 @@ def _fit(
         what = f"is {frames}, but {request.by} reads {request.least} poses: leave frames out"
         problems.append((f"stages.{window.name}.frames", what))
     return update, problems
+
+
+def _shown(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

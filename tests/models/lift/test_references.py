@@ -270,7 +270,9 @@ def test_windows_of_another_layout_or_rate_are_refused(small, skeleton, rate, me
     """They would give wrong poses; a graph has them converted and put on the time grid by its window stage."""
     lifter = open_lifter(str(small("videopose3d-27f")), runtime="torch")
     *_, last = packets(np.ones((3, 17, 2)), 14, skeleton=skeleton, rate=rate)
-    with pytest.raises(UsageError, match=f"reads windows of h36m17 poses at 50 Hz, and the window .*{message}|{message}"):
+    with pytest.raises(
+        UsageError, match=f"reads windows of h36m17 poses at 50 Hz, and the window .*{message}|{message}"
+    ):
         lift(lifter, last)
 
 
@@ -304,7 +306,12 @@ def test_no_window_stage_above(small):
     [
         ("videopose3d-27f", {"lookahead": 14}, UsageError, "lookahead must be at most 13"),
         ("videopose3d-27f", {"causal": True, "lookahead": 1}, UsageError, "must be 0, since it sees no later frames"),
-        ("videopose3d-27f", {"trajectory": True}, ModelError, "gives no trajectory; hdformer-streamkp, hdformer, tpnet, videopose3d-27f-"),
+        (
+            "videopose3d-27f",
+            {"trajectory": True},
+            ModelError,
+            "gives no trajectory; hdformer-streamkp, hdformer, tpnet, videopose3d-27f-",
+        ),
         ("videopose3d-27f", {"runtime": "openvino", "device": "cuda"}, UsageError, "openvino runs on the CPU"),
         ("tpnet", {"lookahead": 5}, UsageError, "at most 4"),
     ],

@@ -156,7 +156,9 @@ except Exception as error:
 
 def test_the_window_that_it_wants_is_told(lifter_onnx: Path) -> None:
     person = Person(1, "tracked", BOX, 1.0, keypoints_2d=Keypoints2D("h36m17", np.ones((17, 3), np.float32)))
-    with pytest.raises(UsageError, match=r"windows of h36m17 poses at 30 Hz, and no stage above .* `window: \{use: window\}`"):
+    with pytest.raises(
+        UsageError, match=r"windows of h36m17 poses at 30 Hz, and no stage above .* `window: \{use: window\}`"
+    ):
         open_lifter(str(lifter_onnx), threads=1).lift([(make_packet(), person)])
 
 

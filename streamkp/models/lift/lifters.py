@@ -234,6 +234,8 @@ def _row(model: str) -> Model | None:
             return row
     if Path(model).expanduser().is_file():
         return None
+    if (other := registry.find(model)) is not None:
+        raise ModelError(f"{model} is a model for {other.task}, not a lifter")
     names = list(dict.fromkeys([*WEIGHTLESS, *(row.name for row in rows)]))
     near = difflib.get_close_matches(model, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the lifters are {', '.join(names)}, or name a checkpoint file"

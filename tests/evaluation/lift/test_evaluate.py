@@ -164,8 +164,8 @@ def test_a_table_names_protocols_and_published_figures(clips: Path, small: Path)
     ("model", "error", "message"),
     [
         ("blazepose-world", UsageError, "takes its poses from images"),
-        ("hrnet-w32-coco17", UsageError, "a model for body-2d-keypoints"),
-        ("hdformr", ModelError, "did you mean hdformer"),
+        ("hrnet-w32-coco17", ModelError, "a model for body-2d-keypoints, not a lifter"),
+        ("hdformr", ModelError, "did you mean 'hdformer'"),
     ],
 )
 def test_models_that_cannot_be_measured(clips: Path, model: str, error: type[Exception], message: str) -> None:

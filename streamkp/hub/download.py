@@ -17,11 +17,11 @@ import threading
 import urllib.error
 import urllib.request
 from email.message import Message
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from streamkp import __version__
 from streamkp.errors import ModelError
 from streamkp.hub.cancel import PullInterruptedError
 from streamkp.hub.progress import Advance
@@ -84,7 +84,7 @@ def download(
 
 
 def _attempt(url: str, part: Path, stop: threading.Event, advance: Advance, timeout: float, max_bytes: int) -> None:
-    headers = {"User-Agent": f"streamkp/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"streamkp/{version('streamkp')}", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers)
     validator = _read_validator(part)
     have = _length(part) if validator else 0

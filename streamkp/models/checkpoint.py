@@ -146,10 +146,15 @@ def mismatch(network: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], origin: object) -> None:
     """Put a state dict that fits into a network; `ModelError` when a value is not finite."""
-    bad = [key for key, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    bad = [key for key, tensor in state.items() if tensor.is_floating_point() and not _finite(tensor)]
     if bad:
         raise ModelError(f"{origin} has NaN or infinite weights in {len(bad)} tensors: {_some(bad)}")
     network.load_state_dict(state, strict=False)  # only batch counters can be missing: see mismatch
+
+
+def _finite(tensor: Tensor) -> bool:
+    # A sum is not finite if any part is not, and ten times as quick as looking at each.
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def write(network: nn.Module, path: str | Path, name: str) -> None:

@@ -10,11 +10,13 @@ import hashlib
 import importlib.metadata
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 from streamkp.errors import ModelError
 from streamkp.hub import store
@@ -33,7 +35,8 @@ def openvino_file(name: str, module: TorchModule) -> Path:
     Raises `ModelError` as `module.build` does, or when the cache folder cannot be written.
     """
     folder = store.home() / "converted"
-    target = folder / f"{name}-{_key(module)}.xml"
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem)  # the name may be a file's
+    target = folder / f"{readable}-{_key(module)}.xml"
     if target.is_file():
         return target
     try:
@@ -51,14 +54,15 @@ def _into(folder: Path, target: Path, module: TorchModule) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".", dir=folder))
     try:
-        _convert(module, work / "network.xml")
+        _save(converted(module), work / "network.xml")
         for suffix in (".bin", ".xml"):  # the second is what another process looks for
             os.replace(work / f"network{suffix}", target.with_suffix(suffix))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _convert(module: TorchModule, target: Path) -> None:
+def converted(module: TorchModule) -> Any:
+    """An OpenVINO model of the module, for any number of samples, with its names of inputs and outputs."""
     network = module.build()
     import openvino as ov
     import torch
@@ -76,6 +80,12 @@ def _convert(module: TorchModule, target: Path) -> None:
     for ports, names in ((model.inputs, module.inputs), (model.outputs, module.outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})
+    return model
+
+
+def _save(model: Any, target: Path) -> None:
+    import openvino as ov
+
     try:
         ov.save_model(model, target, compress_to_fp16=False)
     except RuntimeError as error:

@@ -72,12 +72,11 @@ class TorchNetwork:
         self._channels = source.channels
         self._wanted = source.outputs or source.module.outputs
         self._names = source.module.outputs
-        self.inputs: Mapping[str, Port] = {
-            name: _port(shape, source.pixels) for name, shape in source.module.inputs.items()
-        }
-        shapes = self({name: np.zeros((1, *port.shape[1:]), port.dtype) for name, port in self.inputs.items()})
+        shapes = source.module.inputs.items()
+        self.inputs: Mapping[str, Port] = {name: _port(shape, source.pixels) for name, shape in shapes}
+        found = self._run([np.zeros((1, *port.shape[1:]), port.dtype) for port in self.inputs.values()])
         self.outputs: Mapping[str, Port] = {
-            name: Port((-1, *values.shape[1:]), values.dtype) for name, values in shapes.items()
+            name: Port((-1, *values.shape[1:]), np.dtype(np.float32)) for name, values in found.items()
         }
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -150,15 +149,14 @@ class Run(Protocol):
         """Run one batch; what is returned belongs to the caller."""
 
 
+def _nothing() -> nn.Module:
+    raise NotImplementedError
+
+
 def uses_cuda(device: Device, runtime: Runtime) -> bool:
     """Whether a torch module runs on CUDA, where there is any; not without torch."""
-    module = TorchModule(lambda: (_ for _ in ()).throw(NotImplementedError), {}, (), str)
-    try:
-        return choose(NetworkSource("", module=module), RunOptions("auto" if device == "cuda" else device, runtime))[
-            1
-        ] == ("cuda")
-    except ModelError:
-        return False
+    source = NetworkSource("network", module=TorchModule(_nothing, {}, (), str))
+    return choose(source, RunOptions("auto" if device == "cuda" else device, runtime))[1] == "cuda"
 
 
 def open_run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,9 @@ import numpy as np
 import openvino
 import pytest
 import torch
+
+from streamkp.runtimes import conversion
+from streamkp.runtimes.base import TorchModule
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +30,15 @@ def synth(golden: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def weights(synth: ModuleType) -> Callable[..., dict[str, torch.Tensor]]:
-    """`weights(folder, variant)`: the synthetic state dict of a golden folder."""
+    """`weights(folder, variant)`: the synthetic state dict of a golden folder, the caller's own."""
+
+    @cache
+    def made(folder: str, variant: str | None) -> dict[str, np.ndarray]:
+        state: dict[str, np.ndarray] = synth.synthetic_state(synth.load_manifest(folder), variant)
+        return state
 
     def make(folder: str, variant: str | None = None) -> dict[str, torch.Tensor]:
-        manifest = synth.load_manifest(folder)
-        return {k: torch.from_numpy(v) for k, v in synth.synthetic_state(manifest, variant).items()}
+        return {k: torch.from_numpy(v.copy()) for k, v in made(folder, variant).items()}
 
     return make
 
@@ -52,9 +60,16 @@ def _assert_portable(network: torch.nn.Module, *inputs: torch.Tensor) -> None:
         exported = torch.export.export(network, example, dynamic_shapes=tuple({0: batch} for _ in inputs))
         compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
         results = {"export": _tuple(exported.module()(*inputs)), "compile": _tuple(compiled(*inputs))}
-    converted = openvino.compile_model(openvino.convert_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    outputs = converted([tensor.numpy() for tensor in inputs])
-    results["OpenVINO"] = tuple(torch.from_numpy(outputs[i]) for i in range(len(expected)))
+    names = [f"input{i}" for i in range(len(inputs))]
+    module = TorchModule(
+        lambda: network,
+        {name: tuple(tensor.shape[1:]) for name, tensor in zip(names, inputs, strict=True)},
+        tuple(f"output{i}" for i in range(len(expected))),
+        str,
+    )
+    model = openvino.compile_model(conversion.converted(module), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs = model({name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
+    results["OpenVINO"] = tuple(torch.from_numpy(outputs[f"output{i}"]) for i in range(len(expected)))
     for form, result in results.items():
         for got, wanted in zip(result, expected, strict=True):
             assert got.shape == wanted.shape, form

@@ -1,6 +1,7 @@
 """EfficientDet-Lite: several people, small and quantised (Google, Apache-2.0).
 
-Source: Tan et al. 2020, "EfficientDet: Scalable and Efficient Object Detection", and the constants of its Lite variants.
+Source: Tan et al. 2020, "EfficientDet: Scalable and Efficient Object Detection", and the constants of its Lite
+variants.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from streamkp.models.registry import open_detector, open_estimator
 from streamkp.packet import Detections, Image
 from streamkp.runtimes.base import NetworkSource, RunOptions, open_network
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "mediapipe_walk.json").read_text())["frames"]
+REFERENCE = json.loads((Path(__file__).parents[2] / "data" / "mediapipe_walk.json").read_text())["frames"]
 
 
 @pytest.fixture(scope="module")

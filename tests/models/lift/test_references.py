@@ -295,7 +295,7 @@ def test_a_short_window_is_filled_and_said(small, walkers, caplog, assert_parity
 def test_no_window_stage_above(small):
     lifter = open_lifter(str(small("videopose3d-27f")), runtime="torch")
     person = Person(1, "tracked", BOX, 1.0, keypoints_2d=Keypoints2D("h36m17", np.ones((17, 3), np.float32)))
-    with pytest.raises(UsageError, match="no stage above makes them: put `window: {use: window}` above"):
+    with pytest.raises(UsageError, match=r"no stage above makes them: put `window: \{use: window\}` above"):
         lifter.lift([(make_packet(), person)])
     person.state = "predicted"  # a person who was never seen with joints has no window yet
     assert lifter.lift([(make_packet(), person)]) == [None]

@@ -1,4 +1,4 @@
-"""How alike two people in an image are: overlap of boxes, distance of keypoints.
+"""Similarity of two people in an image: overlap of boxes, distance of keypoints.
 
 Boxes are (4,): x, y, w, h in pixels; keypoints (K, 3): x, y in pixels, score.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     import onnx
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from streamkp.models.networks.hdformer import HDFormer
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# How long things take says nothing on a busy machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _shared() -> Path:
@@ -38,6 +43,12 @@ def golden() -> Path:
 def assets() -> Path:
     """Real clips, images, weights and motion capture."""
     return _required(_shared() / "assets")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Small inputs as people had them, one folder a situation."""
+    return _required(_shared() / "cases")
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,11 @@ import pytest
 import streamkp
 from streamkp.errors import ModelError, OutputError, SourceError, UsageError
 from streamkp.motion.camera import Intrinsics
-from streamkp.pipelines import Pipeline
+from streamkp.packet import Person
+from streamkp.pipelines import Pipeline, results
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.testing import make_packet
+from tests.sources.films import Film
 
 FRAMES = 40
 
@@ -290,6 +292,30 @@ def test_what_cannot_be_read(body2d: Pipeline, photo: Path, tmp_path: Path) -> N
     with pytest.raises((UsageError, OutputError), match="no folder"):
         body2d(photo, output_video=tmp_path / "nowhere" / "out.mp4")
     assert len(body2d(photo)["keypoints"]) == 1  # it goes on after every error
+
+
+def test_what_was_read_of_a_broken_film_is_delivered(body2d: Pipeline, squat: Path, tmp_path: Path) -> None:
+    path, data = tmp_path / "short.mkv", Film("mkv", "libx264", options={"threads": "1"}).write(tmp_path).read_bytes()
+    path.write_bytes(data[:-200])
+    result = body2d(path, output_video=tmp_path / "drawn.mp4")
+    assert 1 <= len(result["keypoints"]) <= 8
+    assert "short.mkv was cut off" in result["incomplete"]
+    assert (tmp_path / "drawn.mp4").stat().st_size
+    assert "incomplete" not in body2d(tmp_path / "film.mkv")
+
+
+def test_times_and_main_persons_across_breaks() -> None:
+    """A gap stays a gap; where a clock falls back one frame's time passes, and each epoch has its main person."""
+    places = [(0, 0.0), (0, 6.96), (0, 7.0), (1, 7.04), (2, 0.0), (2, 0.04)]
+    packets = [
+        make_packet(
+            seq=seq, epoch=epoch, pts=round(pts * 1e9),
+            persons=[Person(epoch + 1, "tracked", np.array((0, 0, 10, 10), np.float32), 1.0)],
+        )
+        for seq, (epoch, pts) in enumerate(places)
+    ]  # fmt: skip
+    assert results.seconds(packets) / 1e9 == pytest.approx([0, 6.96, 7, 7.04, 7.08, 7.12], abs=1e-6)
+    assert results.main_tracks(packets) == {1, 2, 3}
 
 
 def test_a_video_does_not_replace_its_input(body2d: Pipeline, squat: Path) -> None:

@@ -9,25 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from streamkp.graph.engine import Engine
-from streamkp.graph.graph import Graph
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.bench import graphs
+from streamkp.graph.engine import ThreadEngine
+from streamkp.graph.stage import Sink
 from streamkp.packet import Packet
 
 
 class Tally(Sink):
-    """Notes when each frame arrives and the 2D keypoints of the first stream."""
-
-    class Options(StageOptions):
-        """`into`: a `Notes`."""
-
-        into: Any
-
-    options: Options
+    """Tells the `Notes` that are bound to it when each frame arrives, and the 2D keypoints of the first stream."""
 
     def process(self, packet: Packet) -> None:
         """Note the frame."""
-        self.options.into.add(packet)
+        self.context.bound.add(packet)
 
 
 class Notes:
@@ -55,14 +48,10 @@ class Notes:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Run the job; its keys are the arguments of `video._ours`."""
     notes = Notes()
-    overrides = list(job["overrides"])
-    for stage in Graph.from_yaml(job["graph"], overrides=overrides).validate().stages:
-        if stage.use == "publish-websocket":
-            overrides.append(f"stages.{stage.name}.port=0")  # the usual port may be in use by a graph at work
-    plan = Graph.from_yaml(job["graph"], overrides=overrides).only_streams({})
+    plan = graphs.load(job["graph"], job["overrides"])
     for n in range(job["streams"]):
         plan.stream(f"bench{n}", job["source"], realtime=job["realtime"])
-    engine = Engine(plan.add("tally", Tally, into=notes).validate())
+    engine = ThreadEngine(plan.add("tally", Tally).validate(), bound={"tally": notes})
     engine.start()
     started, cpu = time.perf_counter(), time.process_time()
     engine.wait()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from streamkp.errors import StreamkpError, UsageError
-from streamkp.graph.metrics import percentiles_ms
+from streamkp.graph.statistics import percentiles_ms
 from streamkp.packet import FloatArray
 
 PEERS = ("mediapipe",)

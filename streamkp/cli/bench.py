@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from streamkp.errors import UsageError
-from streamkp.graph.graph import Graph
 from streamkp.models import zoo
 
 bench_app = typer.Typer(
-    help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.", no_args_is_help=True
+    help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 _CONVOLUTIONS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")
@@ -71,11 +72,57 @@ def video(
         peer_python=peer_python,
     )
     if profile:
-        from streamkp.bench import parts
+        from streamkp.bench import graphs, parts
 
-        spec = Graph.from_yaml(graph, overrides=overrides or []).validate()
+        spec = graphs.validated(graph, overrides or [])
         figures["profile_ms"] = parts.run(spec, clip, figures["cpu_ms_per_frame"])
     typer.echo(json.dumps(figures)) if as_json else _print(figures)
+
+
+@bench_app.command()
+def fleet(
+    graph: GraphName = "rtsp-fleet",
+    source: Clip = "sample:walk",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
+    rate: Annotated[float | None, typer.Option(min=1, help="Frames a second of each stream; the clip's own.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,
+    p95: Annotated[float, typer.Option("--p95", min=1, help="Most milliseconds from capture to sink.")] = 150.0,
+    dropped: Annotated[float, typer.Option(min=0, help="Most dropped frames, percent.")] = 1.0,
+    most: Annotated[int, typer.Option(min=1, help="Stop at this many streams.")] = 256,
+    as_json: Json = False,
+) -> None:
+    """How many live cameras this machine carries, and what gives out first; streams are added until it does."""
+    from streamkp.bench import fleet as bench
+    from streamkp.sources.decode import local_file
+
+    console = Console(stderr=as_json)
+    if not as_json:
+        console.print("streams  frames/s   p50 ms   p95 ms  dropped %  cores", highlight=False)
+
+    def show(step: bench.Step) -> None:
+        if not as_json:
+            console.print(
+                f"{step.streams:7}  {step.fps:8.1f} {step.p50_ms:8.1f} {step.p95_ms:8.1f}  {100 * step.dropped:9.2f}"
+                f"  {step.cpu_cores:5.2f}",
+                highlight=False,
+            )
+
+    figures = bench.run(
+        graph,
+        local_file(source, source),
+        overrides=overrides or [],
+        rate=rate,
+        seconds=seconds,
+        limits=bench.Limits(p95, dropped / 100),
+        most=most,
+        progress=show,
+    )
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    console.print(f"carried: {figures['carried']} streams of {graph}", highlight=False)
+    if figures["first_limit"]:
+        console.print(f"one more: {figures['first_limit']}", highlight=False)
 
 
 @bench_app.command()
@@ -113,6 +160,28 @@ def lifter(
         _print_strides(strides)
 
 
+@bench_app.command()
+def swaps(
+    sources: Annotated[list[str], typer.Argument(help="Recordings (.jsonl, .jsonl.gz) of raw 2D, or videos.")],
+    as_json: Json = False,
+) -> None:
+    """What the left/right swap filter does: crossed limbs and jumps of 2D keypoints without it and with it."""
+    from streamkp.bench import swaps as bench
+
+    rows = [bench.run(source) for source in sources]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    kinds = list(rows[0]["without"])
+    table = Table(
+        "source", "poses", *kinds, title="crossings and jumps, without -> with the filter", title_justify="left"
+    )
+    for row in rows:
+        changes = [f"{row['without'][kind]} -> {row['with'][kind]}" for kind in kinds]
+        table.add_row(row["source"], str(row["poses"]), *changes)
+    Console().print(table)
+
+
 def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
     columns = ("model", "frames", "people", "window", "one-frame form", "newest", "middle", "window/newest", "/middle")
     title = (
@@ -127,7 +196,7 @@ def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
     console = Console()
     console.print(table)
     worst = max(of["difference"] for of in figures.values())
-    console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False)
+    console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False, markup=False)
 
 
 def _print_strides(figures: dict[str, dict[str, Any]]) -> None:
@@ -155,15 +224,91 @@ def _print(figures: dict[str, Any]) -> None:
     console.print(table)
     if peer:
         spread = ", ".join(f"{r:.2f}" for r in figures["ratios"])
-        console.print(f"ratio in frames/s: {figures['ratio']:.2f} (runs: {spread})", highlight=False)
+        console.print(f"ratio in frames/s: {figures['ratio']:.2f} (runs: {spread})", highlight=False, markup=False)
         both = figures["frames_both"]
         if figures["agreement"] is not None:
             share = 100 * figures["agreement"]
-            console.print(f"keypoints differ by {share:.2f} % of the box, mean of {both} frames", highlight=False)
+            console.print(
+                f"keypoints differ by {share:.2f} % of the box, mean of {both} frames", highlight=False, markup=False
+            )
         console.print(
             f"frames with a person: both {both}, streamkp only {figures['frames_ours_only']}, "
             f"peer only {figures['frames_peer_only']}",
             highlight=False,
+            markup=False,
         )
     for part, ms in figures.get("profile_ms", {}).items():
-        console.print(f"{part:>24}: {ms:6.2f} ms of CPU a frame", highlight=False)
+        console.print(f"{part:>24}: {ms:6.2f} ms of CPU a frame", highlight=False, markup=False)
+
+
+@bench_app.command()
+def gpu(
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time for all parts together.")] = 5.0,
+    device: Annotated[str, typer.Option(help="cuda, cuda:1, or cpu to try the same code without a GPU.")] = "cuda",
+    source: Annotated[str | None, typer.Option(help="A clip or image with a person, or sample:NAME.")] = None,
+    precision: Annotated[str, typer.Option(help="Arithmetic of most parts: f32, tf32, f16 or bf16.")] = "f16",
+    batches: Annotated[str, typer.Option(help="Batch sizes to measure.")] = "1,2,4,8,16,32,64,128,256",
+    streams: Annotated[str, typer.Option(help="Numbers of cameras to try.")] = "1,8,16,32,48,64,96,128,192",
+    size: Annotated[str, typer.Option(help="Pictures of the cameras.")] = "1280x720",
+    part: Annotated[list[str] | None, typer.Option(help="Only this part (repeatable).")] = None,
+    parity: Annotated[str, typer.Option(help="Precisions to compare with f32 on the CPU.")] = "f32,f16",
+    tune: Annotated[bool, typer.Option("--tune", help="Let cuDNN try all its kernels, which takes minutes.")] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="Try torch.compile too, which takes minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line as each part is done.")] = False,
+) -> None:
+    """What a GPU gives: parity with the CPU, rates by batch beside the card's ceilings, live streams end to end."""
+    zoo.require_torch("bench gpu")
+    from streamkp.bench import gpu as bench
+    from streamkp.hub import store
+
+    width, _, height = size.partition("x")
+    try:
+        numbers = [sorted({int(n) for n in text.split(",")}) for text in (batches, streams)]
+        pixels = int(width), int(height)
+    except ValueError:
+        raise UsageError(
+            "--batches and --streams are numbers with commas between them, --size is like 1280x720"
+        ) from None
+    if min(*pixels, *numbers[0], *numbers[1]) < 1 or pixels[0] % 2 or pixels[1] % 2:
+        raise UsageError("--batches and --streams are at least 1, the two numbers of --size even")
+    if unknown := set(parity.split(",")) - {"f32", "tf32", "f16", "bf16"}:
+        raise UsageError(f"--parity {sorted(unknown)[0]}: the precisions are f32, tf32, f16 and bf16")
+    options = bench.Options(
+        models={name: store.path(name) for name in bench.MODELS},
+        device=device,
+        source=_clip(source),
+        seconds=minutes * 60,
+        batches=numbers[0],
+        precision=precision,
+        stream_counts=numbers[1],
+        size=pixels,
+        compiled=compile_,
+        tuned=tune,
+        parity=parity.split(","),
+        parts=part or (),
+    )
+    failed = False
+    for figures in bench.run(options):
+        failed |= "error" in figures or figures.get("ok") is False
+        if "step" in figures and not as_json:
+            continue
+        typer.echo(json.dumps(figures) if as_json else _indented(figures))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _clip(source: str | None) -> Path | None:
+    if source is None or not source.startswith("sample:"):
+        if source is not None and not Path(source).is_file():
+            raise UsageError(f"there is no file {source}; --source is a clip, an image, or sample:NAME")
+        return Path(source) if source else None
+    from streamkp.hub import store
+
+    return store.sample(source.removeprefix("sample:"))
+
+
+def _indented(figures: dict[str, Any]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump({figures["part"]: {k: v for k, v in figures.items() if k != "part"}}, sort_keys=False)
+    return text.rstrip()

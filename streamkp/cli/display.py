@@ -25,7 +25,7 @@ class Display:
 
     def __enter__(self) -> Self:
         for line in self._engine.notices():
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, markup=False)
         if self._live is not None:
             self._live.start()
         return self
@@ -40,7 +40,7 @@ class Display:
         """Show a line until the end."""
         self._said = text
         if self._live is None:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, markup=False)
 
     def refresh(self) -> None:
         """Draw the figures of now."""
@@ -58,7 +58,7 @@ def _view(stats: dict[str, Any], said: str) -> RenderableType:
 def _streams(streams: dict[str, Any]) -> Table:
     table = Table("stream", "source", "status", "frames", "progress", title="streams", title_justify="left")
     for name, row in list(streams.items())[:32]:
-        table.add_row(name, row["source"], row["status"], str(row["frames"]), _progress(row))
+        table.add_row(name, Text(row["source"]), row["status"], str(row["frames"]), _progress(row))
     return table
 
 
@@ -82,7 +82,7 @@ def _stages(stages: dict[str, Any]) -> Table:
                 f"{row['fps']:.1f}",
                 str(row["queue"]),
                 f"{row['busy_ms']['p50']:.2f}",
-                str(sum(row["dropped"].values()) - row["errors"]),
+                str(sum(row["dropped"].values()) - row["dropped"]["error"]),
                 str(row["errors"]),
                 f"{latency['p50']:.0f} / {latency['p95']:.0f}" if latency else "",
             )
@@ -90,12 +90,15 @@ def _stages(stages: dict[str, Any]) -> Table:
 
 
 def summary(engine: Engine, console: Console) -> None:
-    """One line for each stream when the run is over."""
+    """When the run is over: a line for each stream, and one for each stage that lost some of its frames."""
     stats = engine.stats()
     for name, row in stats["streams"].items():
-        per_stage = [streams[name] for streams in stats["stages"].values() if name in streams]
-        dropped = sum(sum(stage["dropped"].values()) for stage in per_stage)
+        lost = [figures for figures in engine.figures() if figures.stream == name and figures.losses()]
+        dropped = sum(figures.dropped for figures in lost)
         console.print(
             f"{name}: {row['frames']} frames, {dropped} dropped, {row['status']} after {stats['uptime_s']:.1f} s",
             highlight=False,
+            markup=False,
         )
+        for figures in lost:
+            console.print(f"    {figures.stage}: {figures.losses()}", highlight=False)

@@ -12,12 +12,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from streamkp.cli.eval_multiview import multiview
+from streamkp.cli.eval_reps import reps
 from streamkp.cli.eval_steadiness import steadiness
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog
 
-eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
+eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True, rich_markup_mode=None)
 eval_app.command()(multiview)
+eval_app.command()(reps)
 eval_app.command()(steadiness)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -92,9 +94,9 @@ def lifter(
             values = [_number(key, columns[column][key]) for column in ("clean", "noisy") for key in _LIVE]
             table.add_row(n, *values, str(columns["clean"]["frames"]))
         console.print(table)
-    console.print(f"{dataset.protocol}; velocity per frame at {dataset.rate:g} Hz", highlight=False)
+    console.print(f"{dataset.protocol}; velocity per frame at {dataset.rate:g} Hz", highlight=False, markup=False)
     for key, meaning in PROTOCOLS.items():
-        console.print(f"{key:>12}: {meaning}", highlight=False)
+        console.print(f"{key:>12}: {meaning}", highlight=False, markup=False)
     _print_published(console, model, report["published"])
 
 
@@ -183,8 +185,8 @@ def _published(model: str) -> dict[str, float]:
 
 def _print_published(console: Console, model: str, figures: dict[str, Any]) -> None:
     if figures:
-        console.print("Published by its authors, on their data; not measured here:", highlight=False)
+        console.print("Published by its authors, on their data; not measured here:", highlight=False, markup=False)
         for what, value in figures.items():
-            console.print(f"  {what}: {value:g}", highlight=False)
+            console.print(f"  {what}: {value:g}", highlight=False, markup=False)
     else:
-        console.print(f"The catalog has no published figures of {model}.", highlight=False)
+        console.print(f"The catalog has no published figures of {model}.", highlight=False, markup=False)

@@ -80,9 +80,10 @@ def _show(report: dict[str, Any]) -> None:
         f"reprojection {_number(reference['reprojection_px'])} px; jitter {_number(reference['jitter_mm'])} mm; "
         f"bones vary by {_number(reference['bone_spread_mm'])} mm",
         highlight=False,
+        markup=False,
     )
     for key, meaning in FIGURES.items():
-        console.print(f"{key:>25}: {meaning}", highlight=False)
+        console.print(f"{key:>25}: {meaning}", highlight=False, markup=False)
 
 
 def _number(value: float | None) -> str:

@@ -69,6 +69,6 @@ def steadiness(
     for name, row in figures.items():
         shown.add_row(name, *("-" if value is None else f"{value:.1f}" for value in row.values()))
     console.print(shown)
-    console.print(f"{dataset.protocol}; frames at {dataset.rate:g} Hz", highlight=False)
+    console.print(f"{dataset.protocol}; frames at {dataset.rate:g} Hz", highlight=False, markup=False)
     for key, meaning in FIGURES.items():
-        console.print(f"{key:>16}: {meaning}", highlight=False)
+        console.print(f"{key:>16}: {meaning}", highlight=False, markup=False)

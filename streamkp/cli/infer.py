@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -17,9 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import streamkp
+from streamkp.cli.output import printable
 from streamkp.errors import OutputError, StreamkpError, UsageError
-from streamkp.uris import mask
+from streamkp.graph.outputs import refuse_inputs
+from streamkp.sources.decode import Decode
+from streamkp.uris import expand_argument, mask, mask_address
 
+_DEFAULTS = {"pose2d": "blazepose-full", "detector": "efficientdet-lite0", "tiles": 1}
 DECIMALS = 4  # tenths of a millimetre, and far less than a pixel
 
 
@@ -31,55 +36,96 @@ def infer(
     checkpoint: Annotated[str | None, typer.Option(help="Weights for the network that --model names.")] = None,
     pose2d: Annotated[str, typer.Option(help="2D network below a 3D, hand or face network.")] = "blazepose-full",
     video: Annotated[bool, typer.Option("--video", help="Also NAME.mp4, with the results drawn in.")] = False,
-    all_persons: Annotated[bool, typer.Option("--all-persons", help="Everybody, not the main person (3D).")] = False,
+    persons: Annotated[
+        Literal["main", "prominent", "all"] | None,
+        typer.Option(
+            help="Who is in the result: the main person over all frames, the most prominent one of each frame, or all; "
+            "by default main for 3D and all for 2D."
+        ),
+    ] = None,
+    all_persons: Annotated[bool, typer.Option("--all-persons", help="As --persons all.")] = False,
+    detector: Annotated[str, typer.Option(help="Who finds the people: catalog name or file.")] = "efficientdet-lite0",
+    score: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of a person for the detector.")] = None,
+    max_persons: Annotated[int | None, typer.Option(min=1, help="People found and followed at most.")] = None,
+    tiles: Annotated[
+        int, typer.Option(min=1, max=8, help="Also look in N x N overlapping parts, for small people in a crowd.")
+    ] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find keypoints in files and write one JSON for each; files whose result is there already are skipped.
 
-    A file that fails is reported, and the others go on; the exit code is then that of the first error.
+    A file that fails is reported, and the others go on; the exit code is then that of the first error. A file that is
+    there and not the result of the same task, model, input and options is left alone, unless --overwrite is given.
     """
-    run = streamkp.pipeline(task, model, checkpoint=checkpoint, pose2d=pose2d, persons="all" if all_persons else None)
-    jobs = _jobs(files, out)
+    who = persons or ("all" if all_persons else None)
+    detection = {"detector": detector, "score": score, "max_persons": max_persons, "tiles": tiles}
+    run = streamkp.pipeline(
+        task, model, checkpoint=checkpoint, pose2d=pose2d, persons=who, detector=detector, score=score,
+        max_persons=max_persons, tiles=tiles,
+    )  # fmt: skip
+    settings = {"checkpoint": checkpoint, "pose2d": pose2d, "persons": who, **detection}
+    options = {name: value for name, value in settings.items() if value not in (None, _DEFAULTS.get(name))}
+    files = [expand_argument(file, os.environ) for file in files]
+    jobs = _jobs(files, out, video)
     console, errors = Console(stderr=True, quiet=quiet), Console(stderr=True, soft_wrap=True)
     failures: list[StreamkpError] = []
     skipped = 0
     with run, _progress(console) as progress:
         overall = progress.add_task("files", total=len(jobs))
         for source, target in jobs:
-            about = {"task": run.task, "model": run.model, "input": mask(source)}
+            about = {"task": run.task, "model": run.model, "input": mask_address(source), "options": options}
             try:
-                if _finished(about, target, video):
+                if not overwrite and _finished(about, target, video):
                     skipped += 1
                 else:
                     _one(run, about, source, target, video, progress)
             except StreamkpError as error:
                 failures.append(error)
-                errors.print(f"streamkp: {mask(source)}: {error}", style="red", markup=False, highlight=False)
+                errors.print(
+                    f"streamkp: {mask_address(source)}: {mask(str(error))}", style="red", markup=False, highlight=False
+                )
             progress.advance(overall)
     done = len(jobs) - skipped - len(failures)
-    console.print(f"{done} done, {skipped} there already, {len(failures)} failed; results in {out}", highlight=False)
+    console.print(
+        f"{done} done, {skipped} there already, {len(failures)} failed; results in {out}", highlight=False, markup=False
+    )
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
 
-def _jobs(files: Sequence[str], out: Path) -> list[tuple[str, Path]]:
-    """Each input and the JSON file for it; inputs of one name keep apart by a digest of their addresses."""
+def _jobs(files: Sequence[str], out: Path, video: bool) -> list[tuple[str, Path]]:
+    """Each input and the JSON file for it; inputs of one name keep apart by a digest of their addresses.
+
+    Raises:
+        UsageError: a result would have the name of an input.
+        OutputError: the folder cannot be made.
+    """
+    files = list(dict.fromkeys(files))
+    stems = [_stem(file) for file in files]
+    jobs = [
+        (file, out / f"{stem if stems.count(stem) == 1 else f'{stem}-{_digest(file)}'}.json")
+        for file, stem in zip(files, stems, strict=True)
+    ]
+    inputs = {f"the input {mask_address(file)}": path for file in files if (path := Decode.file_of(file)) is not None}
+    for _, target in jobs:
+        refuse_inputs("infer", [target, *([target.with_suffix(".mp4")] if video else [])], inputs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"the folder {out} cannot be made: {error.strerror}") from None
-    files = list(dict.fromkeys(files))
-    stems = [_stem(file) for file in files]
-    return [
-        (file, out / f"{stem if stems.count(stem) == 1 else f'{stem}-{_digest(file)}'}.json")
-        for file, stem in zip(files, stems, strict=True)
-    ]
+    return jobs
 
 
 def _stem(file: str) -> str:
+    """A name for the result: of the file, or of the last part of an address without its credentials."""
     if "://" in file:
-        address = urlsplit(file)
-        return Path(address.path).stem or address.hostname or "result"
+        try:
+            address = urlsplit(mask_address(file))
+            name = Path(address.path).stem or address.hostname or "result"
+        except ValueError:  # such as a bracket without its pair; opening it will say so
+            name = "result"
+        return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:100] or "result"
     return Path(file.removeprefix("sample:")).stem
 
 
@@ -88,23 +134,30 @@ def _digest(file: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()[:8]
 
 
-def _finished(about: dict[str, str], target: Path, video: bool) -> bool:
-    """Whether the result is there. Raises `UsageError` where the file that has its name is something else."""
+def _finished(about: dict[str, Any], target: Path, video: bool) -> bool:
+    """Whether the result is there. Raises `UsageError` where a file that has its name is something else."""
+    drawn = target.with_suffix(".mp4")
     if not target.exists():
+        if video and drawn.exists():
+            raise UsageError(f"{drawn} is there, and no result beside it: choose another --out, or --overwrite")
         return False
     try:
         there = json.loads(target.read_text("utf-8"))
+        there.setdefault("options", {})
         same = {name: there.get(name) for name in about} == about
     except (OSError, ValueError, AttributeError):
         same = False
     if not same:
-        raise UsageError(f"{target} is there, and not the result of this task, model and input: choose another --out")
-    return not video or target.with_suffix(".mp4").exists()
+        raise UsageError(
+            f"{target} is there, and not the result of this task, model, input and options: choose another --out, "
+            "or --overwrite"
+        )
+    return not video or drawn.exists()
 
 
-def _one(run: Any, about: dict[str, str], source: str, target: Path, video: bool, progress: Progress) -> None:
+def _one(run: Any, about: dict[str, Any], source: str, target: Path, video: bool, progress: Progress) -> None:
     """Work on one file. The JSON comes last: where it is, the video is too."""
-    row = progress.add_task(target.stem, total=None)
+    row = progress.add_task(printable(target.stem), total=None)
 
     def show(done: int, total: int | None) -> None:
         progress.update(row, completed=done, total=total)
@@ -139,6 +192,8 @@ def _plain(value: Any) -> Any:
     """Arrays as nested lists; a frame in which the person is not seen (NaN) is null."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if not isinstance(value, np.ndarray):
         return value
     if np.issubdtype(value.dtype, np.floating):
@@ -149,7 +204,7 @@ def _plain(value: Any) -> Any:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

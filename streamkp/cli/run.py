@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 import typer
@@ -14,51 +18,111 @@ from rich.console import Console
 
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_pictures
+from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
-from streamkp.uris import mask
+from streamkp.graph.spec import ControlSpec, GraphSpec
+from streamkp.graph.stage import Source
+from streamkp.graph.watchdog import stacks
+from streamkp.uris import mask_address
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
+MARGIN = 5.0  # seconds that threads get to end after everything on its way was thrown away
 
 
 def run(
     graph: Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")] = "demo",
     source: Annotated[
         list[str] | None,
-        typer.Option("--source", "-s", help="A file, a camera (0, rtsp://...), sample:NAME; repeat for several."),
+        typer.Option(
+            "--source",
+            "-s",
+            help="A file, a camera (0, rtsp://...), sample:NAME; repeat for several. ${NAME} in it stands for a "
+            "variable of the environment: in single quotes, so that a password shows in no list of processes.",
+        ),
     ] = None,
     record: Annotated[Path | None, typer.Option(help="Write one JSON line for each frame here.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
+    ] = False,
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Leave publish-websocket, and with it the page, out.")
+    ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     grace: Annotated[float, typer.Option(help="Seconds to finish what is on its way when told to stop.")] = 5.0,
+    control: Annotated[
+        str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
-    plan = Graph.from_yaml(graph, overrides=overrides or ())
+    changes = list(overrides or ())
+    if control is not None:
+        changes.append("control=off" if control == "off" else f"control.port={control}")
+    plan = Graph.from_yaml(graph, overrides=changes)
     if source:
         plan.only_streams(_stream_names(source))
     if record is not None:
-        plan.add(_free_name(plan, "record"), "record", path=str(record), overwrite=True)
+        plan.add(_free_name(plan, "record"), "record", path=str(record))
     if render is not None:
-        plan.add(_free_name(plan, "render"), "render", path=str(render), overwrite=True)
-    spec = plan.validate()
+        plan.add(_free_name(plan, "render"), "render", path=str(render))
+    spec = _settled(plan, overwrite, no_page, changes)
     if not spec.streams:
         raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
     engine = Engine(spec)
     console = Console(stderr=True, quiet=quiet)
     return_pictures()
-    engine.start()
-    stopped = _watch(engine, console, grace)
+    with _control(engine, console):
+        engine.start()
+        stopped = _watch(engine, console, grace)
     summary(engine, console)
     if engine.errors:
         raise _worst(engine.errors)
-    if stopped == "cut":
-        raise typer.Exit(130)
+    if stopped:
+        raise typer.Exit(128 + stopped)
 
 
-def _watch(engine: Engine, console: Console, grace: float) -> str:
-    """Show the figures until the run is over; "done", "drained" or (the time ran out, or a second signal) "cut"."""
+def _settled(plan: Graph, overwrite: bool, no_page: bool, overrides: list[str]) -> GraphSpec:
+    """The graph as it runs: what may be replaced, and which port the page takes, also depend on the command."""
+    spec = plan.validate()
+    source = cast("type[Source]", spec.source.cls)
+    finite = bool(spec.streams) and not any(
+        source.is_live(stream.uri.get_secret_value()) if stream.live is None else stream.live
+        for stream in spec.streams.values()
+    )
+    for stage in spec.stages:
+        options = type(stage.options).model_fields
+        if no_page and stage.cls.serves_control:
+            plan.without(stage.name)
+        elif (
+            finite and "next_port" in options and not any(o.startswith(f"stages.{stage.name}.port=") for o in overrides)
+        ):
+            # Somebody who has files worked on waits for the results, not for the page.
+            plan.set_option(stage.name, "next_port", True)
+        if overwrite and "overwrite" in options:
+            plan.set_option(stage.name, "overwrite", True)
+    return plan.validate()
+
+
+def _control(engine: Engine, console: Console) -> AbstractContextManager[object]:
+    """The run's control server, unless it is switched off or a stage of the graph serves the same."""
+    spec = engine.spec
+    served = any(stage.cls.serves_control for stage in spec.stages)
+    if spec.control == "off" or (spec.control is None and served):
+        return nullcontext()
+    server = ControlServer(engine, spec.control or ControlSpec())
+    console.print(f"health, metrics and statistics are at {server.start()}", highlight=False, markup=False)
+    return server
+
+
+def _watch(engine: Engine, console: Console, grace: float) -> int:
+    """Show the figures until the run is over.
+
+    Returns the number of the signal that cut it short, because the time ran out or a second signal came; 0 if all of
+    its results are out. Where threads do not end even then, the process says where they are, and ends without them.
+    """
     signals: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -76,7 +140,11 @@ def _watch(engine: Engine, console: Console, grace: float) -> str:
                     engine.drain()
                 elif outcome == "drained" and (len(signals) > 1 or engine.clock.monotonic() > deadline):
                     outcome = "cut"
+                    deadline = engine.clock.monotonic() + int(MARGIN * 1e9)
                     engine.stop()
+                elif outcome == "cut" and engine.clock.monotonic() > deadline:
+                    outcome = "stuck"
+                    break
                 display.refresh()
     except BaseException:
         engine.stop()
@@ -85,7 +153,18 @@ def _watch(engine: Engine, console: Console, grace: float) -> str:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return outcome
+    if outcome == "stuck":
+        _give_up(engine, 128 + signals[0])
+    return signals[0] if outcome == "cut" else 0
+
+
+def _give_up(engine: Engine, code: int) -> None:
+    """End the process although threads are stuck, in a plugin or in a library: no exception would reach them."""
+    threads = engine.threads()
+    names = ", ".join(thread.name for thread in threads)
+    print(f"streamkp: these threads do not end: {names}\n{stacks(threads)}", file=sys.stderr, end="", flush=True)
+    logging.shutdown()
+    os._exit(code)
 
 
 def _stream_names(sources: list[str]) -> dict[str, str]:
@@ -94,10 +173,12 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
     for uri in sources:
         if uri.isdigit():
             base = f"webcam{uri}"
+        elif uri.startswith("replay://"):
+            base = Path(uri.partition("?")[0]).name.partition(".")[0]
         elif "://" in uri:
             base = _host(uri)
         else:
-            base = Path(mask(uri).removeprefix("sample:")).stem
+            base = Path(mask_address(uri).removeprefix("sample:")).stem
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-._")[:48] or "stream"
         name, n = base, 2
         while name in names:
@@ -109,7 +190,7 @@ def _stream_names(sources: list[str]) -> dict[str, str]:
 def _host(uri: str) -> str:
     """The host of an address; it is masked first, since a password with "@" and "/" in it parses as one."""
     try:
-        return urlsplit(mask(uri)).hostname or "stream"
+        return urlsplit(mask_address(uri)).hostname or "stream"
     except ValueError:  # such as a bracket without its pair; opening it will say so
         return "stream"
 

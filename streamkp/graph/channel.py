@@ -8,7 +8,8 @@ its policy says:
     drop-newest  the new packet is dropped
     latest       as drop-oldest, with room for one packet only (live)
 
-Waiters are woken by the call that lets them go on; nothing polls.
+A `holds` function keeps packets back from the consumer until `wake` is called. Waiters are woken by the call that lets
+them go on; nothing polls.
 """
 
 from __future__ import annotations
@@ -61,16 +62,27 @@ class Channel(Generic[T]):
         policy: the policy of a new lane, by its key.
         clock: what measures the wait of `get_batch`.
         producers: how many `close` calls it takes to close the channel.
+        holds: says of a packet that the consumer may not have it yet; `wake` has it asked again.
+        lost: called with every packet that the policy drops, by the thread that puts.
     """
 
     def __init__(
-        self, size: int, policy: Callable[[str], Policy], clock: Clock | None = None, producers: int = 1
+        self,
+        size: int,
+        policy: Callable[[str], Policy],
+        clock: Clock | None = None,
+        producers: int = 1,
+        *,
+        holds: Callable[[T], bool] | None = None,
+        lost: Callable[[T], None] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError("a channel holds at least one packet")
         self._size = size
         self._policy = policy
         self._clock = clock or Clock()
+        self._holds = holds
+        self._lost = lost
         self._lock = threading.Lock()
         self._readable = threading.Condition(self._lock)
         self._lanes: dict[str, _Lane[T]] = {}
@@ -88,22 +100,29 @@ class Channel(Generic[T]):
             Closed: the channel was closed or aborted, also while waiting for room.
         """
         with self._lock:
-            lane = self._lane(key)
-            if len(lane.items) >= lane.size:
-                if lane.newest:
-                    lane.dropped += 1
-                    return False
-                if not lane.block:
-                    lane.items.popleft()
-                    lane.dropped += 1
-                else:
-                    while len(lane.items) >= lane.size:
-                        lane.writable.wait()
-                        if self._aborted:
-                            raise Closed
-            lane.items.append(item)
-            self._wake(lane)
-            return True
+            lost = self._put(self._lane(key), item)
+        if lost is not None and self._lost is not None:
+            self._lost(lost)
+        return lost is not item
+
+    def _put(self, lane: _Lane[T], item: T) -> T | None:
+        """The packet that was dropped, if any."""
+        lost = None
+        if len(lane.items) >= lane.size:
+            if lane.newest:
+                lane.dropped += 1
+                return item
+            if not lane.block:
+                lost = lane.items.popleft()
+                lane.dropped += 1
+            else:
+                while len(lane.items) >= lane.size:
+                    lane.writable.wait()
+                    if self._aborted:
+                        raise Closed
+        lane.items.append(item)
+        self._wake(lane)
+        return lost
 
     def end(self, key: str) -> None:
         """Say that the lane gets no more packets. Never waits: the mark takes no room."""
@@ -122,10 +141,31 @@ class Channel(Generic[T]):
             self._await_ready()
             return self._take()
 
-    def get_batch(self, size: int, wait: float, expected: Callable[[], int]) -> list[tuple[str, T | End]]:
+    def wake(self) -> None:
+        """Packets that were held may go now."""
+        with self._lock:
+            self._readable.notify_all()
+
+    def poll(self) -> T | End | None:
+        """The next packet, or `END`, as `get`, without waiting; None while there is none.
+
+        Raises:
+            Closed: as `get`.
+        """
+        with self._lock:
+            if not self._aborted and self._some_ready():
+                return self._take()[1]
+            if self._closed:
+                raise Closed
+            return None
+
+    def get_batch(
+        self, size: int, wait: float, expected: Callable[[], int], alone: Callable[[str], bool] = lambda _: False
+    ) -> list[tuple[str, T | End]]:
         """At most one packet of each lane, up to `size`; waits for the first, then at most `wait` seconds more.
 
-        It does not wait at all once `expected()` lanes have delivered.
+        It does not wait at all once `expected()` lanes have delivered. What comes from a lane that goes `alone` is a
+        batch by itself.
 
         Raises:
             Closed: as `get`.
@@ -139,12 +179,15 @@ class Channel(Generic[T]):
                 for _ in range(len(self._ready)):
                     if len(batch) == size:
                         return batch
-                    if self._ready[0].key in taken:
+                    lane = self._ready[0]
+                    if lane.key in taken or self._held(lane) or (batch and alone(lane.key)):
                         self._ready.rotate(-1)
                         continue
                     entry = self._take()
                     taken.add(entry[0])
                     batch.append(entry)
+                    if alone(entry[0]):
+                        return batch
                 if len(batch) >= min(size, expected()) or self._closed:
                     return batch
                 now = self._clock.monotonic()
@@ -212,14 +255,25 @@ class Channel(Generic[T]):
             self._readable.notify()
 
     def _await_ready(self) -> None:
-        while not self._ready:
-            if self._closed:
+        while not self._some_ready():
+            if self._closed and not self._ready:
                 raise Closed
             self._readers += 1
             self._readable.wait()
             self._readers -= 1
         if self._aborted:
             raise Closed
+
+    def _some_ready(self) -> bool:
+        """Whether a lane has something that may go; it is the first one then."""
+        for _ in range(len(self._ready)):
+            if not self._held(self._ready[0]):
+                return True
+            self._ready.rotate(-1)
+        return False
+
+    def _held(self, lane: _Lane[T]) -> bool:
+        return self._holds is not None and bool(lane.items) and self._holds(lane.items[0])
 
     def _take(self) -> tuple[str, T | End]:
         lane = self._ready.popleft()

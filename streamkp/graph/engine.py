@@ -12,49 +12,58 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 from streamkp.errors import SourceError, StreamkpError, UsageError
-from streamkp.graph import report
-from streamkp.graph.channel import Channel, Policy
+from streamkp.graph import outputs, report
+from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
 from streamkp.graph.join import JoinRunner
-from streamkp.graph.metrics import StageFigures, prometheus_text
+from streamkp.graph.plan import ChannelPlan, Plan
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
-from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StageSpec, StreamSpec
+from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StreamSpec
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
+from streamkp.graph.statistics import StageFigures, prometheus_text
+from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
-from streamkp.uris import mask
+from streamkp.uris import mask_address
 
 State = Literal["new", "running", "draining", "stopped"]
 log = logging.getLogger("streamkp.engine")
 
-SLACK = 2  # packets that wait between stages: enough to keep both sides busy, little enough to be fresh
-SINK_SLACK = 8  # before a sink, where a short pause would otherwise cost results of a live stream
 
-
-class Engine:
-    """One run of a graph. Every public method may be called from any thread; `start` once.
+class ThreadEngine:
+    """One run of a graph in threads. Every public method may be called from any thread; `start` once.
 
     Args:
-        spec: the validated graph, with its streams.
+        graph: the validated graph with its streams, or its plan.
+        bound: objects of the running program by the name of the stage that gets them as `context.bound`, such as the
+            channel to a caller: options are data and hold none.
         clock: real time, unless a test drives it.
         profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
         keep_alive: run on when the last stream has ended, since more may be added.
     """
 
     def __init__(
-        self, spec: GraphSpec, *, clock: Clock | None = None, profile: bool = False, keep_alive: bool = False
+        self,
+        graph: GraphSpec | Plan,
+        *,
+        bound: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+        profile: bool = False,
+        keep_alive: bool = False,
     ) -> None:
-        self.spec = spec
+        self.plan = graph if isinstance(graph, Plan) else Plan.of(graph)
+        self.spec = self.plan.graph
         self.clock = clock or Clock()
         self.profile = profile
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
+        self._bound = dict(bound or {})
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -62,7 +71,7 @@ class Engine:
         self._active: set[str] = set()  # streams whose thread has not ended
         self._leaving: dict[str, int] = {}  # ended streams -> stages that have yet to see their end
         self._removed: set[str] = set()
-        self._live = 0
+        self._delivering = self._delivering_live = 0
         self._runners: list[StageRunner] = []
         self._joins: list[JoinRunner] = []
         self._channels: list[Channel[Packet]] = []
@@ -70,8 +79,8 @@ class Engine:
         self._source_outputs = Outputs(())
         self._source_open = False
         self._failed_sinks: set[str] = set()
+        self._watchdog: Watchdog | None = None
         self._started_at = 0
-        self._is_live: dict[str, bool] = {}
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -105,6 +114,8 @@ class Engine:
                 self._spawn(f"{runner.name}", lambda r=runner, w=worker: r.run(w))
         for join in self._joins:
             self._spawn("join", join.run)
+        self._watchdog = Watchdog(self._runners, self._threads, self.clock)
+        self._watchdog.start()
         for name, feed in list(self._feeds.items()):
             self._spawn(f"stream-{name}", feed.run)
         self._finish_if_idle()
@@ -146,7 +157,13 @@ class Engine:
                 thread.join(left)
                 if thread.is_alive():
                     return False
-        self.state = "stopped"
+        if self._watchdog is not None:
+            self._watchdog.end()
+        with self._lock:
+            judge, self.state = self.state in ("running", "draining"), "stopped"
+        if judge and not self.errors:
+            sinks = [stage.name for stage in self.spec.stages if stage.cls.kind == "sink"]
+            self.errors += report.outcome(self.figures(), self.spec.source.name, sinks)
         return True
 
     def __enter__(self) -> Self:
@@ -165,8 +182,11 @@ class Engine:
         """Start a further stream without touching the others.
 
         Raises:
-            UsageError: a stream of this name is running, there are too many, or the graph is ending.
+            UsageError: a stream of this name is running, there are too many, the graph is ending, or a stage writes to
+                the file that the stream would read.
         """
+        for stage, what in outputs.clashes(self.spec.stages, {name: stream}):
+            raise UsageError(f"stream {name} cannot be added: {stage.name}: {what}")
         with self._lock:
             if self.state != "running" or not self._source_open:
                 raise UsageError(f"stream {name} cannot be added: the graph is not running")
@@ -181,7 +201,8 @@ class Engine:
 
     def is_live(self, name: str) -> bool:
         """Whether a stream drops frames rather than wait."""
-        return self._is_live.get(name, False)
+        feed = self._feeds.get(name)
+        return feed is not None and feed.stream.live
 
     def remove_stream(self, name: str) -> None:
         """End one stream after its current frame without touching the others, and forget its figures.
@@ -229,8 +250,22 @@ class Engine:
         return prometheus_text(self.figures(), [(n, f.stream.status) for n, f in list(self._feeds.items())])
 
     def healthy(self) -> bool:
-        """No sink has been taken out of use."""
-        return not self._failed_sinks
+        """No sink has been taken out of use, and no stage is stuck."""
+        return not self._failed_sinks and not self.stuck()
+
+    def stuck(self) -> list[str]:
+        """The stages that have worked on one packet for too long, in words: where, on what and for how long."""
+        return [] if self._watchdog is None else self._watchdog.stuck()
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads that have not ended."""
+        with self._lock:
+            return [thread for thread in self._threads if thread.is_alive()]
+
+    def failed_streams(self) -> dict[str, str]:
+        """The streams that have failed, each with its reason."""
+        streams = [(name, feed.stream) for name, feed in list(self._feeds.items())]
+        return {name: stream.reason or "" for name, stream in streams if stream.status == "failed"}
 
     def ready(self) -> bool:
         """The graph runs and at least one stream delivers."""
@@ -245,9 +280,9 @@ class Engine:
 
     # -- what runners ask (see runner.Host) ---------------------------------------------------------------------
 
-    def live_streams(self) -> int:
-        """How many streams deliver now."""
-        return self._live
+    def delivering(self, *, files: bool) -> int:
+        """How many streams deliver now, with or without files."""
+        return self._delivering if files else self._delivering_live
 
     def report(self, error: StreamkpError) -> None:
         """Keep an error that decides the outcome of the run."""
@@ -268,6 +303,8 @@ class Engine:
         """A stream's thread has delivered its last packet."""
         if error is not None:
             self.report(error)
+            stream.reason = str(error)
+            log.error("stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended")
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)
@@ -295,56 +332,77 @@ class Engine:
     def _assemble(self) -> Iterator[Stage]:
         """Make all stages and the channels between them; yields each stage in the order of the graph."""
         contexts = {stage.name: StageContext(stage.name, self.clock) for stage in self.spec.stages}
-        for sender, taker in self.spec.feedback():
-            contexts[sender].feedback_out = contexts[taker].feedback_in = Feedback()
-        edges: dict[str, list[Edge]] = {stage.name: [] for stage in self.spec.stages}
-        stages: list[tuple[StageSpec, Stage, Channel[Packet] | None]] = []
+        on_the_way = self._feedback(contexts)
+        inboxes, edges = self._connect(contexts, on_the_way)
+        stages: list[Stage] = []
         for each in self.spec.stages:
-            contexts[each.name].engine = self
-            stage = each.cls(each.options, contexts[each.name])
-            stages.append((each, stage, self._inbox(each, edges)))
-        for each, stage, inbox in stages:
-            outputs = Outputs(edges[each.name])
-            if inbox is None:
+            context = contexts[each.name]
+            context.engine, context.bound = self, self._bound.get(each.name)
+            stage = each.cls(each.options, context)
+            stages.append(stage)
+            outputs, batch = Outputs(edges[each.name]), each.settings.batch
+            if each.name not in inboxes:
                 self._source, self._source_outputs = cast(Source, stage), outputs
                 continue
-            batch = each.settings.batch
             self._runners.append(
                 StageRunner(
-                    stage, inbox, outputs, self,
+                    stage, inboxes[each.name], outputs, self,
                     workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
+                    mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
                 )
             )  # fmt: skip
-        for _, stage, _ in stages:
-            yield stage
+        yield from stages
 
-    def _inbox(self, each: StageSpec, edges: dict[str, list[Edge]]) -> Channel[Packet] | None:
-        if not each.inputs:
-            return None
-        inbox = self._channel(each)
-        if len(each.inputs) == 1:
-            edges[each.inputs[0]].append(Edge(inbox))
-            return inbox
-        meeting = self._channel(each, producers=len(each.inputs))
-        for branch, name in enumerate(each.inputs):
-            edges[name].append(Edge(meeting, branch))
-        self._joins.append(JoinRunner(each.name, len(each.inputs), meeting, Outputs([Edge(inbox)])))
-        return inbox
+    def _feedback(self, contexts: Mapping[str, StageContext]) -> dict[str, list[Feedback]]:
+        """Make the edges against the flow; returns for each stage those whose ends it lies between."""
+        on_the_way: dict[str, list[Feedback]] = {name: [] for name in contexts}
+        for each in self.plan.feedback:
+            feedback = Feedback(each.delay, lambda stream: not self.is_live(stream))
+            contexts[each.sender].feedback_out = contexts[each.receiver].feedback_in = feedback
+            for name in each.between:
+                on_the_way[name].append(feedback)
+        return on_the_way
 
-    def _channel(self, each: StageSpec, producers: int = 1) -> Channel[Packet]:
-        queue = each.settings.queue
-        # Live streams drop where it costs least: before the first stage. Only sinks may fall behind on their own;
-        # between stages packets wait, so that work already done on a frame is not thrown away.
-        sheds = self.spec.source.name in each.inputs or each.cls.kind == "sink"
+    def _connect(
+        self, contexts: Mapping[str, StageContext], on_the_way: Mapping[str, list[Feedback]]
+    ) -> tuple[dict[str, Channel[Packet]], dict[str, list[Edge]]]:
+        """Make the channels; returns the inbox of each stage, and the edges that leave it."""
+        inboxes: dict[str, Channel[Packet]] = {}
+        edges: dict[str, list[Edge]] = {name: [] for name in contexts}
+        for each in self.plan.channels:
+            answers = contexts[each.reader].feedback_in
+            crossed = [feedback for feedback in on_the_way[each.reader] if feedback is not answers]
+            inbox = inboxes[each.reader] = self._channel(each, crossed, answers)
+            if len(each.writers) == 1:
+                edges[each.writers[0]].append(Edge(inbox))
+                continue
+            meeting = self._channel(each, crossed, producers=len(each.writers))
+            for branch, name in enumerate(each.writers):
+                edges[name].append(Edge(meeting, branch))
+            self._joins.append(JoinRunner(each.reader, len(each.writers), meeting, Outputs([Edge(inbox)])))
+        return inboxes, edges
 
-        size = queue.size or (SINK_SLACK if each.cls.kind == "sink" else SLACK)
+    def _channel(
+        self, plan: ChannelPlan, crossed: Sequence[Feedback], answers: Feedback | None = None, producers: int = 1
+    ) -> Channel[Packet]:
+        """A channel; `crossed` are the feedback edges that a packet dropped here would leave waiting, `answers` the
+        one whose requests its reader answers.
+        """
 
-        def policy(key: str) -> Policy:
-            if queue.full is not None:
-                return queue.full
-            return "drop-oldest" if sheds and self.is_live(key.rpartition("/")[2]) else "block"
+        def lost(packet: Packet) -> None:
+            for feedback in crossed:
+                feedback.done(packet)
 
-        channel: Channel[Packet] = Channel(size, policy, self.clock, producers)
+        channel: Channel[Packet] = Channel(
+            plan.size,
+            lambda key: plan.policy(live=self.is_live(key.rpartition("/")[2])),
+            self.clock,
+            producers,
+            holds=None if answers is None else answers.holds,
+            lost=lost if crossed else None,
+        )
+        if answers is not None:
+            answers.on_progress = channel.wake
         self._channels.append(channel)
         return channel
 
@@ -367,24 +425,23 @@ class Engine:
 
     def _prepare(self, name: str, spec: StreamSpec) -> SourceRunner:
         uri = spec.uri.get_secret_value()
-        label = mask(uri)
+        label = mask_address(uri)
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
         stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
         stream.on_status = self._count_live
-        self._is_live[name] = live
         feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self)
         return feed
 
     def _forget(self, stream: str) -> None:
         with self._lock:
             self._feeds.pop(stream, None)
-            self._is_live.pop(stream, None)
             self._removed.discard(stream)
         for runner in self._runners:
             runner.forget_figures(stream)
 
     def _count_live(self, _: StreamContext) -> None:
-        self._live = sum(feed.stream.status == "live" for feed in list(self._feeds.values()))
+        now = [feed.stream for feed in list(self._feeds.values()) if feed.stream.status == "live"]
+        self._delivering, self._delivering_live = len(now), sum(stream.live for stream in now)
 
     def _spawn(self, name: str, target: Any) -> None:
         def body() -> None:
@@ -415,3 +472,7 @@ class Engine:
             self.report(error)
         except Exception as error:
             self.report(SourceError(f"stage {self.spec.source.name} failed while closing: {error!r}"))
+
+
+Engine = ThreadEngine
+"""The name under which the package offers it."""

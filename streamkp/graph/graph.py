@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from streamkp.errors import UsageError
-from streamkp.graph.load import Reader
+from streamkp.graph.load import Reader, read_file
 from streamkp.graph.spec import GraphError, GraphSpec, Problem, validate
 from streamkp.graph.stage import Stage
+from streamkp.uris import mask_address
 
 
 class Graph:
@@ -21,9 +22,10 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self._reader = Reader("graph", {})
+        self._reader = Reader("graph", os.environ)
         self._data: dict[str, Any] = {"version": 1, "streams": {}, "stages": {}}
         self._base: Path | None = None
+        self._file: Path | None = None
 
     @classmethod
     def from_yaml(
@@ -40,11 +42,10 @@ class Graph:
             UsageError: the file cannot be read or is not a YAML mapping.
         """
         file = find(path)
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the graph file {path} cannot be read: {error}") from None
-        return cls.from_text(text, str(path), base=file.parent, overrides=overrides, env=env)
+        text = read_file(file, str(path))
+        graph = cls.from_text(text, str(path), base=file.parent, overrides=overrides, env=env)
+        graph._file = file
+        return graph
 
     @classmethod
     def from_text(
@@ -65,14 +66,20 @@ class Graph:
             graph._reader.override(graph._data, override)
         return graph
 
-    def stream(self, name: str, uri: str, **settings: Any) -> Self:
+    def stream(self, name: str, uri: str | Path, **settings: Any) -> Self:
         """Add a video source; the settings are those of a graph file: `live`, `loop`, `realtime`."""
         self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self
 
     def only_streams(self, streams: Mapping[str, str]) -> Self:
-        """Replace all video sources: id -> address."""
-        self._data["streams"] = {name: {"uri": uri} for name, uri in streams.items()}
+        """Replace all video sources: id -> address, in which `${NAME}` stands for a variable of the environment.
+
+        Raises:
+            UsageError: a variable is not set.
+        """
+        # What was wrong with those that are replaced does not matter any more.
+        self._reader.problems = [p for p in self._reader.problems if p.where.partition(".")[0] != "streams"]
+        self._data["streams"] = {name: {"uri": self._reader.address(uri)} for name, uri in streams.items()}
         return self
 
     def add(self, name: str, use: str | type[Stage] | None = None, **settings: Any) -> Self:
@@ -84,6 +91,11 @@ class Graph:
         if "from_" in entry:
             entry["from"] = entry.pop("from_")
         self._data.setdefault("stages", {})[name] = entry
+        return self
+
+    def remove(self, name: str) -> Self:
+        """Take a stage away; stages that name it in `from` must go too."""
+        del self._data["stages"][name]
         return self
 
     def without_sinks(self) -> Self:
@@ -98,8 +110,32 @@ class Graph:
         """The names of the stages so far."""
         return [str(name) for name in self._data.get("stages") or {}]
 
-    def validate(self) -> GraphSpec:
+    def copy(self) -> Self:
+        """A graph of the same stages and streams, which may be changed without changing this one."""
+        graph = type(self)()
+        graph._reader, graph._base, graph._file = self._reader, self._base, self._file
+        graph._data = _copied(self._data)
+        return graph
+
+    def has_streams(self) -> bool:
+        """Whether it names any video source."""
+        return bool(self._data.get("streams"))
+
+    def set_option(self, stage: str, option: str, value: Any) -> Self:
+        """Give a stage another value of an option."""
+        self._data["stages"][stage][option] = value
+        return self
+
+    def without(self, stage: str) -> Self:
+        """Take one stage away."""
+        del self._data["stages"][stage]
+        return self
+
+    def validate(self, *, plugins: bool = True) -> GraphSpec:
         """The graph, ready to run.
+
+        Args:
+            plugins: import the plugins that it names and check their options; False runs no code but streamkp's.
 
         Raises:
             GraphError: with every problem found, each with file and line.
@@ -107,12 +143,20 @@ class Graph:
         reader, spec = self._reader, None
         problems = list(reader.problems)
         try:
-            spec = validate(self._data, base=self._base, origin=reader.origin)
+            spec = validate(self._data, base=self._base, origin=reader.origin, file=self._file, plugins=plugins)
         except GraphError as error:
-            problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems]
+            told = {problem.where for problem in problems}
+            problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems if p.where not in told]
         if problems or spec is None:
             raise GraphError(problems, reader.place, reader.origin)
         return spec
+
+
+def _copied(value: Any) -> Any:
+    """A copy of nested mappings and lists; what is in them (classes, channels) stays the same."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def find(path: str | Path) -> Path:
@@ -121,13 +165,18 @@ def find(path: str | Path) -> Path:
     Raises:
         UsageError: there is neither.
     """
-    path = Path(path)
-    if path.is_file():
-        return path
+    try:
+        if Path(path).is_file():
+            return Path(path)
+    except (OSError, ValueError):  # a name that no file can have
+        pass
     ready = ready_made()
     if str(path) in ready:
         return ready[str(path)]
-    raise UsageError(f"the graph file {path} does not exist; ready-made graphs: {', '.join(ready)}")
+    shown = mask_address(str(path))
+    shown = shown if len(shown) <= 200 else f"{shown[:196]}..."
+    hint = " (a source is given with --source)" if ":/" in shown else ""
+    raise UsageError(f"the graph file {shown} does not exist{hint}; ready-made graphs: {', '.join(ready)}")
 
 
 def ready_made() -> dict[str, Path]:

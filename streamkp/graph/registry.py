@@ -19,6 +19,7 @@ from streamkp.graph.stage import Stage
 
 BUILT_IN: Final = {
     "decode": "streamkp.sources.decode:Decode",
+    "replay": "streamkp.sources.replay:Replay",
     "detect-person": "streamkp.stages.detect_person:DetectPerson",
     "keypoints-2d": "streamkp.stages.keypoints_2d:Keypoints2DStage",
     "keypoints-parts": "streamkp.stages.keypoints_parts:KeypointsParts",
@@ -32,12 +33,18 @@ BUILT_IN: Final = {
     "render": "streamkp.sinks.render:Render",
 }
 
+_FILE_MODULE: Final = "streamkp_plugin_"  # how the modules of plugin files are called
 ENTRY_POINT_GROUP: Final = "streamkp.stages"
 
 
 def names() -> list[str]:
     """Every stage name that YAML may use, apart from files."""
     return [*BUILT_IN, *sorted(e.name for e in entry_points(group=ENTRY_POINT_GROUP) if e.name not in BUILT_IN)]
+
+
+def is_plugin(use: str) -> bool:
+    """Whether looking at this stage runs code that is not part of streamkp."""
+    return use not in BUILT_IN and (".py:" in use or any(e.name == use for e in entry_points(group=ENTRY_POINT_GROUP)))
 
 
 def stage_class(use: str, base: Path | None = None) -> type[Stage]:
@@ -58,12 +65,20 @@ def stage_class(use: str, base: Path | None = None) -> type[Stage]:
     return found
 
 
+def reference(cls: type[Stage]) -> type[Stage] | str:
+    """What another process finds a stage's class by: `path/to/file.py:ClassName` of a plugin file, else the class."""
+    module = sys.modules.get(cls.__module__)
+    if cls.__module__.startswith(_FILE_MODULE) and module is not None and module.__file__ is not None:
+        return f"{module.__file__}:{cls.__qualname__}"
+    return cls
+
+
 def _from_entry_point(use: str) -> object:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == use:
             try:
                 return entry.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # importing a plugin must not end the program
                 raise UsageError(f"the plugin stage {use} ({entry.value}) cannot be imported: {error!r}") from error
     close = difflib.get_close_matches(use, names(), 1)
     hint = f"did you mean {close[0]}?" if close else f"known stages: {', '.join(names())}"
@@ -75,7 +90,7 @@ def _from_file(use: str, base: Path) -> object:
     path = (base / file).resolve()
     if not path.is_file():
         raise UsageError(f"the plugin file {file} does not exist (looked for {path})")
-    name = f"streamkp_plugin_{path.stem}_{abs(hash(path)):x}"
+    name = f"{_FILE_MODULE}{path.stem}_{abs(hash(path)):x}"
     module = sys.modules.get(name)
     if module is None:
         spec = importlib.util.spec_from_file_location(name, path)
@@ -85,7 +100,7 @@ def _from_file(use: str, base: Path) -> object:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise UsageError(f"the plugin file {file} cannot be imported: {error!r}") from error
     try:

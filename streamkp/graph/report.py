@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from streamkp.errors import StreamkpError
 from streamkp.graph.join import JoinRunner
-from streamkp.graph.metrics import StageFigures
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
+from streamkp.graph.statistics import StageFigures
 
 
 def figures(
@@ -48,6 +49,7 @@ def streams(feeds: Mapping[str, SourceRunner]) -> dict[str, dict[str, Any]]:
         name: {
             "source": feed.stream.label,
             "status": feed.stream.status,
+            "reason": feed.stream.reason,
             "live": feed.stream.live,
             "frames": feed.meter.done,
             "frames_total": feed.stream.frames_total,
@@ -56,6 +58,39 @@ def streams(feeds: Mapping[str, SourceRunner]) -> dict[str, dict[str, Any]]:
         }
         for name, feed in feeds.items()
     }
+
+
+def outcome(rows: Sequence[StageFigures], source: str, sinks: Sequence[str]) -> list[StreamkpError]:
+    """What is wrong with a run that went through without an error of its own: stages that failed on every frame of a
+    stream, and streams of which an output got nothing.
+    """
+    errors: list[StreamkpError] = []
+    blamed: set[str] = set()
+    for row in rows:
+        if row.stage != source and row.always_failed:
+            blamed.add(row.stream)
+            errors.append(
+                StreamkpError(
+                    f"stage {row.stage} failed on every frame of stream {row.stream} "
+                    f"({row.done + row.errors} frames); the log says why"
+                )
+            )
+    arrived = {(row.stage, row.stream) for row in rows if row.done or row.errors or row.dropped_refused}
+    lost = {row.stream for row in rows if row.errors or row.nothing}
+    for row in rows:
+        if row.stage != source or not row.done or row.stream in blamed or row.stream not in lost:
+            continue
+        for sink in sinks:
+            if (sink, row.stream) not in arrived:
+                where = "; ".join(
+                    f"stage {r.stage}: {r.losses()}" for r in rows if r.stream == row.stream and r.losses()
+                )
+                errors.append(
+                    StreamkpError(
+                        f"{sink} got nothing of stream {row.stream}, of which {row.done} frames were read ({where})"
+                    )
+                )
+    return errors
 
 
 def _by_stream(lanes: Mapping[str, int]) -> Counter[str]:

@@ -11,8 +11,9 @@ from streamkp.errors import StreamkpError
 from streamkp.graph.channel import Channel, Closed, End
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
-from streamkp.graph.metrics import Meter
+from streamkp.graph.feedback import Feedback
 from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StreamContext
+from streamkp.graph.statistics import Meter
 from streamkp.packet import Packet
 
 LOG_EVERY = 60_000_000_000  # nanoseconds between two log lines about the same kind of error
@@ -24,8 +25,11 @@ class Host(Protocol):
     clock: Clock
     profile: bool
 
-    def live_streams(self) -> int:
-        """How many streams deliver now; batches wait for no more than that."""
+    def delivering(self, *, files: bool) -> int:
+        """How many streams deliver now, with or without files; batches wait for no more than that."""
+
+    def is_live(self, name: str) -> bool:
+        """Whether a stream drops frames rather than wait."""
 
     def report(self, error: StreamkpError) -> None:
         """Keep an error that decides the run's outcome."""
@@ -88,16 +92,22 @@ class StageRunner:
         workers: int = 1,
         batch_size: int = 1,
         batch_wait: float = 0.0,
+        mix_files: bool = False,
+        asked_on_the_way: Sequence[Feedback] = (),
     ) -> None:
+        """`asked_on_the_way` are the feedback edges that a packet lost here would leave waiting."""
         self.name = stage.context.name
         self.stage = stage
         self.inbox = inbox
         self.outputs = outputs
         self.meters: list[dict[str, Meter]] = [{} for _ in range(workers)]
         self.cpu = CpuAccount()
+        self.working: dict[int, tuple[int, Packet]] = {}  # by thread: since when (monotonic ns), and on what
         self._host = host
         self._clock = host.clock
         self._batch = (batch_size, batch_wait)
+        self._mix_files = mix_files
+        self._on_the_way = tuple(asked_on_the_way)
         self._errors = ErrorLog(stage, host.clock)
         self._broken = False
         self._epochs: dict[str, int] = {}
@@ -144,7 +154,11 @@ class StageRunner:
             stream, item = self.inbox.get()
             if isinstance(item, End):
                 self._end(stream)
-            elif (out := self._process(item, meters)) is not None:
+                continue
+            self._enter(item)
+            out = self._process(item, meters)
+            self._leave(item, lost=out is None)
+            if out is not None:
                 self.outputs.send(out)
 
     def _run_shared(self, worker: int) -> None:
@@ -155,7 +169,12 @@ class StageRunner:
                 stream, item = self.inbox.get()
                 ticket = self._taken
                 self._taken += 1
-            out = None if isinstance(item, End) else self._process(item, meters)
+                if not isinstance(item, End):
+                    self._enter(item)
+            out = None
+            if not isinstance(item, End):
+                out = self._process(item, meters)
+                self._leave(item, lost=out is None)
             with self._turn:
                 self._turn.wait_for(lambda mine=ticket: self._sent == mine)  # type: ignore[misc]
             try:
@@ -172,20 +191,51 @@ class StageRunner:
         meters = self.meters[0]
         size, wait = self._batch
         while True:
-            entries = self.inbox.get_batch(size, wait, self._host.live_streams)
-            packets = [item for _, item in entries if not isinstance(item, End) and self._admit(item, meters)]
-            if packets:
-                for packet in self._process_batch(stage, packets, meters):
-                    self.outputs.send(packet)
+            entries = self.inbox.get_batch(size, wait, self._delivering, self._alone)
+            taken = [item for _, item in entries if not isinstance(item, End)]
+            for packet in taken:
+                self._enter(packet)
+            packets = [packet for packet in taken if self._admit(packet, meters)]
+            out = self._process_batch(stage, packets, meters) if packets else ()
+            for packet in taken:
+                self._leave(packet, lost=all(packet is not passed for passed in out))
+            for packet in out:
+                self.outputs.send(packet)
             for stream, item in entries:
                 if isinstance(item, End):
                     self._end(stream)
+
+    def _delivering(self) -> int:
+        return self._host.delivering(files=self._mixes)
+
+    def _alone(self, stream: str) -> bool:
+        """Networks give other last digits in batches of another size: a file's results must not depend on which
+        other streams happen to have a frame ready."""
+        return not self._mixes and not self._host.is_live(stream)
+
+    @property
+    def _mixes(self) -> bool:
+        return self._mix_files or (isinstance(self.stage, BatchStage) and self.stage.batch_independent)
+
+    def _enter(self, packet: Packet) -> None:
+        if self.stage.context.feedback_in is not None:
+            self.stage.context.feedback_in.entered(packet)
+
+    def _leave(self, packet: Packet, *, lost: bool) -> None:
+        """Let those go on who wait, at the other end of a feedback edge, for what becomes of this frame."""
+        if self.stage.context.feedback_out is not None:
+            self.stage.context.feedback_out.done(packet)
+        if lost:
+            for feedback in self._on_the_way:
+                feedback.done(packet)
 
     def _process(self, packet: Packet, meters: dict[str, Meter]) -> Packet | None:
         if not self._admit(packet, meters):
             return None
         meter, out = meters[packet.stream], None
         started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        thread = threading.get_ident()
+        self.working[thread] = started, packet
         try:
             out = cast("MapStage | Sink", self.stage).process(packet)
         except StreamkpError as error:
@@ -197,19 +247,29 @@ class StageRunner:
         except Exception as error:
             self._failed([packet], error, meters)
             return None
+        finally:
+            del self.working[thread]
         self._count([packet], started, cpu, meters)
+        if out is None and not isinstance(self.stage, Sink):
+            meter.nothing += 1
         if isinstance(self.stage, Sink):
             meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
         return out
 
     def _process_batch(self, stage: BatchStage, packets: list[Packet], meters: dict[str, Meter]) -> Sequence[Packet]:
         started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        thread = threading.get_ident()
+        self.working[thread] = started, packets[0]
         try:
             out = stage.process(packets)
         except Exception as error:
             self._failed(packets, error, meters)
             return ()
+        finally:
+            del self.working[thread]
         self._count(packets, started, cpu, meters)
+        for packet in packets:
+            meters[packet.stream].nothing += all(packet is not passed for passed in out)
         return out
 
     def _admit(self, packet: Packet, meters: dict[str, Meter]) -> bool:
@@ -252,7 +312,7 @@ class StageRunner:
         meters = self.meters[0]
         if (meter := meters.get(packet.stream)) is None:
             meter = meters[packet.stream] = Meter()
-        meter.errors += 1
+        meter.failed_in_part += 1
         self._errors.add(packet, error, "has no result for frame")
 
     def _forget_ended_tracks(self, packet: Packet) -> None:
@@ -275,6 +335,9 @@ class StageRunner:
 
     def _end(self, stream: str) -> None:
         try:
+            if isinstance(self.stage, MapStage):
+                for packet in self.stage.drain(stream):
+                    self.outputs.send(packet)
             self.stage.stream_ended(stream)
         except StreamkpError as error:
             self._host.report(error)
@@ -282,6 +345,8 @@ class StageRunner:
             self._host.report(StreamkpError(f"stage {self.name} failed at the end of stream {stream}: {error!r}"))
         self._forget(stream)
         self._epochs.pop(stream, None)
+        if self.stage.context.feedback_out is not None:
+            self.stage.context.feedback_out.forget(stream)
         self.outputs.end(stream)
         self._host.stream_left(stream)
 

@@ -8,9 +8,9 @@ from collections.abc import Generator
 from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.channel import Closed
 from streamkp.graph.edges import Outputs
-from streamkp.graph.metrics import Meter
 from streamkp.graph.runner import CpuAccount, Host
 from streamkp.graph.stage import Source, StreamContext
+from streamkp.graph.statistics import Meter
 
 
 class SourceRunner:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from streamkp.errors import StreamkpError, UsageError
-from streamkp.graph import registry
+from streamkp.graph import flow, outputs, registry
 from streamkp.graph.channel import Policy
-from streamkp.graph.stage import Stage, StageOptions
+from streamkp.graph.stage import MapStage, Stage, StageOptions
 from streamkp.graph.windows import fit_windows
+from streamkp.uris import encoded, mask, mask_address
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 MAX_STREAMS: Final = 1024
+_SECRET_NAME: Final = re.compile(r"token|passw|secret|credential|api_?key|^key$", re.IGNORECASE)
 
 
 class _Strict(BaseModel):
@@ -39,6 +41,11 @@ class BatchSpec(_Strict):
 
     size: int = Field(16, ge=1, le=1024, description="Most packets in one batch.")
     wait_ms: float = Field(4.0, ge=0, le=1000, description="Longest wait for further streams after the first.")
+    mix_files: bool = Field(
+        False,
+        description="Batch the frames of several files too: faster on a GPU, but the last digits of the results then "
+        "depend on which frames met in a batch.",
+    )
 
 
 class StreamSpec(_Strict):
@@ -48,6 +55,24 @@ class StreamSpec(_Strict):
     live: bool | None = Field(None, description="Drop frames rather than wait; by default, cameras do.")
     loop: bool = Field(False, description="Start a file again at its end.")
     realtime: bool = Field(False, description="Play a file at its own speed.")
+
+    @field_validator("uri")
+    @classmethod
+    def _encode(cls, uri: SecretStr) -> SecretStr:
+        """A password may hold any sign; whoever opens the address gets it encoded."""
+        return SecretStr(encoded(uri.get_secret_value()))
+
+
+class ControlSpec(_Strict):
+    """`control:` in a graph file: the HTTP server of a run."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. A wider one needs a token.")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="Port to listen on; 0 takes any free one. Default: 8766 or the next free one."
+    )
+    token: SecretStr | None = Field(None, min_length=1, description="Clients must show this secret.")
+    insecure: bool = Field(False, description="Listen beyond this machine without a token.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Names, besides its address, that clients may use.")
 
 
 class StageSettings(_Strict):
@@ -70,6 +95,25 @@ class StageSpec:
     inputs: tuple[str, ...]
     settings: StageSettings
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A class from a plugin's file is found again by that file: its module has no name to import it by."""
+        reference = registry.reference(self.cls)
+        fields = type(self.options).model_fields
+        options = {fields[name].alias or name: value for name, value in self.options}
+        return _restored, (self.name, self.use, reference, options, self.inputs, self.settings)
+
+
+def _restored(
+    name: str,
+    use: str,
+    reference: type[Stage] | str,
+    options: dict[str, Any],
+    inputs: tuple[str, ...],
+    settings: StageSettings,
+) -> StageSpec:
+    cls = registry.stage_class(reference) if isinstance(reference, str) else reference
+    return StageSpec(name, use, cls, cls.Options.model_validate(options), inputs, settings)
+
 
 @dataclass(frozen=True)
 class GraphSpec:
@@ -78,11 +122,17 @@ class GraphSpec:
     stages: tuple[StageSpec, ...]
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
     origin: str = "graph"
+    control: ControlSpec | Literal["off"] | None = None
+    unchecked: tuple[str, ...] = ()  # stages that were not looked at, for they are plugins
 
     @property
     def source(self) -> StageSpec:
         """The stage that makes the packets."""
         return self.stages[0]
+
+    def notes(self) -> list[str]:
+        """What is odd about the graph, though it can run."""
+        return [f"stages.{stage.name}: {what}" for stage, what in flow.idle(self.stages)]
 
     def feedback(self) -> list[tuple[str, str]]:
         """The edges against the flow, as (from, to): each sender to the nearest stage above that takes it."""
@@ -118,7 +168,7 @@ class GraphError(UsageError):
         lines = []
         for problem in self.problems:
             at = _nearest(place or {}, problem.where) or origin
-            lines.append(": ".join(filter(None, (at, problem.where, problem.what))))
+            lines.append(": ".join(filter(None, (at, mask(problem.where), problem.what))))
         super().__init__("\n".join(lines))
 
 
@@ -130,51 +180,94 @@ def _nearest(place: Mapping[str, str], where: str) -> str:
     return ""
 
 
-def validate(data: Any, *, base: Path | None = None, origin: str = "graph") -> GraphSpec:
+class _Unchecked(MapStage):
+    """Stands for a plugin whose code was not run."""
+
+    class Options(StageOptions):
+        model_config = ConfigDict(extra="allow")
+
+
+def validate(
+    data: Any,
+    *,
+    base: Path | None = None,
+    origin: str = "graph",
+    file: Path | None = None,
+    plugins: bool = True,
+) -> GraphSpec:
     """Turn plain data (what YAML gives) into a graph, or say everything that is wrong with it.
 
     Args:
         data: the mapping of a graph file: `version`, `streams`, `stages`.
         base: folder that plugin paths are relative to.
         origin: what to call the graph in messages.
+        file: the graph file, which no stage may write to.
+        plugins: import the plugins that the graph names and check their options; False runs no code but streamkp's.
 
     Raises:
         GraphError: with every problem found.
     """
-    return _Validation(base, origin).run(data)
+    return _Validation(base, origin, file, plugins).run(data)
 
 
 class _Validation:
-    def __init__(self, base: Path | None, origin: str) -> None:
+    def __init__(self, base: Path | None, origin: str, file: Path | None, plugins: bool) -> None:
         self.base = base
         self.origin = origin
+        self.file = file
+        self.plugins = plugins
         self.problems: list[Problem] = []
 
     def run(self, data: Any) -> GraphSpec:
         if not isinstance(data, dict):
             raise GraphError([Problem("", "a graph is a mapping with the keys version, streams and stages")])
-        self._known("", data, ("version", "streams", "stages"))
+        self._known("", data, ("version", "control", "streams", "stages"))
         if data.get("version", 1) != 1:
             self._add("version", f"is {data['version']!r}; this streamkp reads version 1")
+        control = self._control(data.get("control"))
         streams = self._streams(data.get("streams") or {})
         stages = self._stages(data.get("stages") or {})
         ordered = self._order(stages)
         self._claims(ordered)
-        ordered, unfit = fit_windows(ordered)
-        for where, what in unfit:
-            self._add(where, what)
+        if not self.problems:  # a stage that is wrong in itself is not asked what it needs or writes
+            self._files(ordered, streams)
+        if not self.problems:
+            ordered, unfit = fit_windows(ordered)
+            for where, what in unfit:
+                self._add(where, what)
         if self.problems:
             raise GraphError(self.problems)
-        return GraphSpec(tuple(ordered), streams, self.origin)
+        unchecked = tuple(stage.name for stage in ordered if stage.cls is _Unchecked)
+        return GraphSpec(tuple(ordered), streams, self.origin, control, unchecked)
 
     def _add(self, where: str, what: str) -> None:
-        self.problems.append(Problem(where, what))
+        self.problems.append(Problem(where, mask(what)))
+
+    def _files(self, stages: list[StageSpec], streams: dict[str, StreamSpec]) -> None:
+        try:
+            for stage, what in (*flow.unmet(stages), *outputs.clashes(stages, streams, self.file)):
+                self._add(f"stages.{stage.name}", what)
+        except StreamkpError:
+            raise
+        except Exception as error:
+            self._add("stages", f"a plugin fails when it is asked what it needs and writes: {error!r}")
 
     def _known(self, where: str, data: Mapping[Any, Any], allowed: Iterable[str]) -> None:
         for key in data:
             if key not in (names := list(allowed)):
                 at = f"{where}.{key}" if where else str(key)
                 self._add(at, f"unknown key{_did_you_mean(str(key), names)}")
+
+    def _control(self, data: Any) -> ControlSpec | Literal["off"] | None:
+        if data is None:
+            return None
+        if data is False or data == "off":  # YAML reads a bare `off` as false
+            return "off"
+        try:
+            return ControlSpec.model_validate(data)
+        except ValidationError as error:
+            self._pydantic("control", error, ControlSpec)
+            return None
 
     def _streams(self, data: Any) -> dict[str, StreamSpec]:
         streams: dict[str, StreamSpec] = {}
@@ -186,8 +279,8 @@ class _Validation:
         for key, value in data.items():
             where = f"streams.{key}"
             self._name(where, key)
-            entry = {"uri": str(value)} if isinstance(value, str | int) else value
-            if isinstance(entry, dict) and isinstance(entry.get("uri"), int):
+            entry = {"uri": str(value)} if isinstance(value, str | int | Path) else value
+            if isinstance(entry, dict) and isinstance(entry.get("uri"), int | Path):
                 entry = entry | {"uri": str(entry["uri"])}
             try:
                 streams[str(key)] = StreamSpec.model_validate(entry)
@@ -230,7 +323,7 @@ class _Validation:
             self._pydantic(where, error, StageSettings)
         try:
             use = value["use"]
-            cls: type[Stage] = use if isinstance(use, type) else registry.stage_class(str(use), self.base)
+            cls: type[Stage] = use if isinstance(use, type) else self._stage_class(str(use))
         except UsageError as error:
             self._add(f"{where}.use", str(error))
             return None
@@ -240,6 +333,8 @@ class _Validation:
             options = cls.Options.model_validate(own)
         except ValidationError as error:
             self._pydantic(where, error, cls.Options, ("use", "from", "queue", "batch", "workers"))
+        except Exception as error:
+            self._add(where, f"the options of {settings.use if settings else name} cannot be checked: {error!r}")
         if settings is None or options is None:
             return None
         if settings.workers > 1 and not cls.stateless:
@@ -248,7 +343,14 @@ class _Validation:
             cls.check(options)
         except StreamkpError as error:
             self._add(where, str(error))
+        except (Exception, SystemExit) as error:
+            self._add(where, f"{settings.use} fails when its options are checked: {error!r}")
         return StageSpec(name, settings.use, cls, options, inputs, settings)
+
+    def _stage_class(self, use: str) -> type[Stage]:
+        if not self.plugins and registry.is_plugin(use):
+            return _Unchecked
+        return registry.stage_class(use, self.base)
 
     def _inputs(
         self, where: str, given: Any, above: str | None, cls: type[Stage], data: Mapping[Any, Any]
@@ -273,9 +375,10 @@ class _Validation:
     def _order(self, stages: list[StageSpec]) -> list[StageSpec]:
         by_name = {stage.name: stage for stage in stages}
         sources = [stage.name for stage in stages if stage.cls.kind == "source"]
-        if stages and len(sources) != 1:
+        unknown = any(stage.cls is _Unchecked for stage in stages)
+        if stages and len(sources) != 1 and not (unknown and not sources):
             self._add("stages", f"a graph has one source; this one has {', '.join(sources) or 'none'}")
-        if stages and not any(stage.cls.kind == "sink" for stage in stages):
+        if stages and not unknown and not any(stage.cls.kind == "sink" for stage in stages):
             self._add("stages", "nothing leaves this graph: add a sink such as publish-websocket or record")
         for stage in stages:
             for name in stage.inputs:
@@ -319,8 +422,7 @@ class _Validation:
             elif item["type"] == "missing":
                 self._add(path, "is required")
             else:
-                found = item.get("input")
-                shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) or found is None else ""
+                shown = "" if _is_secret(model, item["loc"]) else _shown(item.get("input"))
                 self._add(path, item["msg"].replace("Value error, ", "") + shown)
 
 
@@ -331,6 +433,24 @@ def _model_at(model: type[BaseModel], path: Iterable[int | str]) -> type[BaseMod
             return model
         model = info.annotation
     return model
+
+
+def _is_secret(model: type[BaseModel], path: Sequence[int | str]) -> bool:
+    """Whether the value at this place may be a credential, by its type, or by the name of any key on the way."""
+    for n, part in enumerate(path):
+        info = _model_at(model, path[:n]).model_fields.get(str(part))
+        if info is not None and (info.repr is False or "Secret" in str(info.annotation)):
+            return True
+        if _SECRET_NAME.search(str(part)):
+            return True
+    return False
+
+
+def _shown(found: Any) -> str:
+    if not (isinstance(found, str | int | float | bool) or found is None):
+        return ""
+    text = repr(mask_address(found)) if isinstance(found, str) else repr(found)
+    return f" (found {text if len(text) <= 80 else f'{text[:76]}...'})"
 
 
 def _aliases(model: type[BaseModel]) -> list[str]:

@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from streamkp.graph.clock import Clock
+from streamkp.graph.feedback import Feedback as Feedback
 from streamkp.packet import Packet, WindowRequest
+from streamkp.uris import local_path
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
 StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
@@ -79,24 +82,6 @@ class PerTrack(dict[tuple[str, int], S], Generic[S]):
         return value
 
 
-class Feedback:
-    """The edge that goes against the flow: one value per stream, the latest wins, neither side ever waits."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
-
-    def send(self, stream: str, value: Any) -> None:
-        """Leave `value` for the upstream stage, replacing one that it has not taken yet."""
-        with self._lock:
-            self._values[stream] = value
-
-    def take(self, stream: str) -> Any | None:
-        """The value left for this stream since the last call, or None."""
-        with self._lock:
-            return self._values.pop(stream, None)
-
-
 class EngineView(Protocol):
     """What a stage may ask of the engine that runs it (the HTTP pages of `publish-websocket` do)."""
 
@@ -108,6 +93,12 @@ class EngineView(Protocol):
 
     def healthy(self) -> bool:
         """No stage has failed."""
+
+    def stuck(self) -> list[str]:
+        """The stages that have worked on one packet for too long, in words: where, on what and for how long."""
+
+    def failed_streams(self) -> dict[str, str]:
+        """The streams that have failed, each with its reason."""
 
     def ready(self) -> bool:
         """Every stage is open and at least one stream delivers."""
@@ -123,6 +114,7 @@ class StageContext:
         self.feedback_out: Feedback | None = None
         self.feedback_in: Feedback | None = None
         self.engine: EngineView | None = None
+        self.bound: Any = None  # an object of the running program for this stage, see `ThreadEngine`
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
         self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine
 
@@ -142,6 +134,12 @@ class Stage:
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
     sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
     takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
+    may_wait: ClassVar[bool] = False  # `process` may take as long as it likes, such as for a caller who is slow
+    # What it reads of a packet and what it adds: image, detections, keypoints_2d, window, keypoints_3d, or words that a
+    # plugin makes up. `gives` None: not declared, it may add anything.
+    needs: ClassVar[Collection[str]] = ()
+    gives: ClassVar[Collection[str] | None] = None
+    serves_control: ClassVar[bool] = False  # its own HTTP server has health, metrics and statistics of the run
 
     class Options(StageOptions):
         """No options."""
@@ -167,6 +165,16 @@ class Stage:
         Called after `check`; may raise a `StreamkpError`.
         """
         return None
+
+    @classmethod
+    def requires(cls, options: Any) -> Collection[str]:
+        """What it needs with these options; `needs` unless a stage says otherwise."""
+        return cls.needs
+
+    @classmethod
+    def outputs(cls, options: Any, streams: Sequence[str]) -> Sequence[Path]:
+        """The files that it will write for streams of these ids; none may be a file that the graph reads."""
+        return ()
 
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
         """A map of per-stream state that the engine keeps clean. Call it in `open()`."""
@@ -203,12 +211,17 @@ class MapStage(Stage):
         """Work on one packet. An exception drops this packet only."""
         raise NotImplementedError
 
+    def drain(self, stream: str) -> Iterable[Packet]:
+        """What is still to be passed on at the end of a stream, such as a summary; asked before `stream_ended`."""
+        return ()
+
 
 class BatchStage(Stage):
     """Packets of several streams at once, at most one of each stream, changed in place."""
 
     kind = "batch"
     expensive = True
+    batch_independent = False  # results are the same to the last bit in any batch; `open` may set it
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         """Work on a batch; return the packets to pass on, in any order. An exception drops the batch."""
@@ -219,6 +232,7 @@ class Sink(Stage):
     """The end of a branch. A `StreamkpError` from `process` takes this sink out of use and fails the run."""
 
     kind = "sink"
+    gives = ()
 
     def process(self, packet: Packet) -> None:
         """Take one packet; it must not be changed."""
@@ -248,6 +262,7 @@ class StreamContext:
         self.realtime = realtime  # play a file at its own speed
         self.log = logging.getLogger("streamkp.source")
         self.status: StreamStatus = "connecting"
+        self.reason: str | None = None  # why it failed
         self.duration: int | None = None  # nanoseconds, where the source knows it
         self.frames_total: int | None = None  # an estimate, where the source knows it
         self.on_status: Callable[[StreamContext], None] = lambda _: None
@@ -291,6 +306,11 @@ class Source(Stage):
     def is_live(cls, uri: str) -> bool:
         """Whether frames come at their own pace (a camera) and may have to be dropped."""
         raise NotImplementedError
+
+    @classmethod
+    def file_of(cls, uri: str) -> Path | None:
+        """The local file that a URI names, without fetching anything; None where it names none."""
+        return local_path(uri)
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """Yield the stream's packets until it ends or `stream.stopping`.

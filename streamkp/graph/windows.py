@@ -18,8 +18,8 @@ Found = list[tuple[str, str]]  # what is wrong: where (`stages.window.rate`), an
 def fit_windows(stages: Sequence[StageSpec]) -> tuple[list[StageSpec], Found]:
     """The stages, with the options that window stages leave open (None) set to what their readers need.
 
-    `stages` are in topological order. A value in the graph that contradicts a reader, two readers that contradict each
-    other, and a reader without a window stage above it are problems.
+    `stages` are in topological order. A value in the graph that contradicts a reader, and two readers that contradict
+    each other, are problems.
     """
     fitted = {stage.name: stage for stage in stages}
     asked: dict[str, WindowRequest] = {}
@@ -34,9 +34,7 @@ def fit_windows(stages: Sequence[StageSpec]) -> tuple[list[StageSpec], Found]:
             continue
         window = _nearest_above(stage, fitted)
         if window is None:
-            needs = "reads windows of poses, and no stage above makes them: put `window: {use: window}` above it"
-            problems.append((f"stages.{stage.name}", f"{request.by} {needs}"))
-            continue
+            continue  # told by `flow.unmet`, unless a plugin may make the windows
         given = next(each for each in stages if each.name == window.name).options
         update, wrong = _fit(window, given, request, asked.get(window.name))
         problems += wrong

@@ -13,28 +13,30 @@ import numpy as np
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
-from streamkp.sources.container import NANO
+from streamkp.sources.container import Reader
 from streamkp.sources.decode import Decode
-from streamkp.sources.timeline import Picture, Timeline
+from streamkp.sources.network import is_web
+from streamkp.sources.timeline import NANO, Picture, Timeline
 from streamkp.uris import mask
 from streamkp.vision.color import as_bgr
 
-IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FRAME_RATE = 30.0  # of pictures that come without times
 
 Pictures = Callable[[], Iterator[Picture]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clip:
     """One input: an address, or pictures that may be gone through more than once.
 
-    `still` says that it is one image rather than a film of any length.
+    `still` says that it is one image rather than a film of any length; of an address that is known once it has been
+    opened, whatever its name.
     """
 
     uri: str
     pictures: Pictures | None = None
     still: bool = False
+    incomplete: str | None = None  # why what was read is not all of it
 
 
 def clip_of(given: Any, fps: float = FRAME_RATE) -> Clip:
@@ -51,12 +53,9 @@ def clip_of(given: Any, fps: float = FRAME_RATE) -> Clip:
     """
     if isinstance(given, str | os.PathLike):
         uri = os.fspath(given)
-        if Decode.is_live(uri):
-            raise UsageError(
-                f"{mask(uri)} is a camera, whose results never are complete; "
-                "take them as they come: async for result in streamkp.stream(...)"
-            )
-        return Clip(uri, still=uri.lower().endswith(IMAGE_FILES))
+        if Decode.is_live(uri) and not is_web(uri):  # a server has to be asked
+            raise _endless(mask(uri))
+        return Clip(uri)
     if isinstance(given, cv2.VideoCapture):
         return Clip("capture", _captured(given))
     if isinstance(given, np.ndarray) and given.ndim == 4:
@@ -73,6 +72,13 @@ def clip_of(given: Any, fps: float = FRAME_RATE) -> Clip:
     )
 
 
+def _endless(label: str) -> UsageError:
+    return UsageError(
+        f"{label} is a camera, whose results never are complete; "
+        "take them as they come: async for result in streamkp.stream(...)"
+    )
+
+
 def _captured(capture: cv2.VideoCapture) -> Pictures:
     if not capture.isOpened():
         raise SourceError(
@@ -84,38 +90,42 @@ def _captured(capture: cv2.VideoCapture) -> Pictures:
         if capture.get(cv2.CAP_PROP_POS_FRAMES) != start and not capture.set(cv2.CAP_PROP_POS_FRAMES, start):
             raise SourceError("this cv2.VideoCapture cannot go back to draw the video: give the file or address itself")
         rate = capture.get(cv2.CAP_PROP_FPS)
-        step = round(NANO / (rate if rate > 0 else FRAME_RATE))
+        step = round(NANO / (rate if 1 <= rate <= 1000 else FRAME_RATE))
+        last = -1.0
         while True:
             read, image = capture.read()
             if not read:
                 return
-            yield Picture(as_bgr(image), None, step)
+            # Not the rate, which is a declaration only. Backends without times say 0 or -1 for every frame.
+            at = capture.get(cv2.CAP_PROP_POS_MSEC)
+            told, last = at > last or at > 0, at
+            yield Picture(as_bgr(image), round(at * 1e6) if told else None, step)
 
     return pictures
 
 
 class Footage(Decode):
-    """`decode`, which also plays the clips that it is given by stream id."""
-
-    class Options(Decode.Options):
-        """`clips`: `Clip` by stream id."""
-
-        clips: Any
-
-    options: Options
+    """`decode`, which also plays the clips that the engine binds to it: `Clip` by stream id."""
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
-        clip: Clip = self.options.clips[stream.stream]
+        clip: Clip = self.context.bound[stream.stream]
         if clip.pictures is None:
             return super().frames(stream)
         return self._pictures(stream, clip.pictures)
 
     def _pictures(self, stream: StreamContext, pictures: Pictures) -> Iterator[Packet]:
         timeline = Timeline(stream, stale_after=1.0)
-        for picture in pictures():
-            yield timeline.packet(picture)
+        for packet in timeline.packets(pictures()):
+            yield packet
             if stream.stopping:
                 return
         if not timeline.frames:
             raise SourceError("the cv2.VideoCapture gave no frame: it is at its end, or what it reads is damaged")
+
+    def _found_live(self, stream: StreamContext, reader: Reader) -> None:
+        reader.close()
+        raise _endless(stream.label)
+
+    def _found_file(self, stream: StreamContext, reader: Reader) -> None:
+        self.context.bound[stream.stream].still = reader.still or reader.animation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from streamkp import skeletons
 from streamkp.packet import FloatArray, Packet, Person
 
-Persons = Literal["main", "all"]
+Persons = Literal["main", "prominent", "all"]
 Result = dict[str, Any]
 
 
@@ -70,26 +71,33 @@ def faces(person: Person) -> Iterator[Found]:
         yield Found(person.track, {"keypoints": points[:, :2], "poses": face["angles"], "boxes": _bounds(points)})
 
 
-def main_track(packets: Sequence[Packet]) -> int | None:
-    """The track that covers the most of the picture over all frames in which it is seen; None without people."""
-    covered: defaultdict[int, float] = defaultdict(float)
+def main_tracks(packets: Sequence[Packet]) -> frozenset[int]:
+    """The track that covers the most of the picture over all frames in which it is seen; one for each epoch.
+
+    No track goes on from one epoch to the next, though the person may well be the same. Empty without people.
+    """
+    covered: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
     for packet in packets:
         for person in packet.persons:
             if person.state != "predicted":
-                covered[person.track] += float(person.box[2] * person.box[3]) / (packet.width * packet.height)
-    return max(covered, key=lambda track: covered[track]) if covered else None
+                share = float(person.box[2] * person.box[3]) / (packet.width * packet.height)
+                covered[packet.epoch][person.track] += share
+    return frozenset(max(tracks, key=lambda track: tracks[track]) for tracks in covered.values())
 
 
 def per_frame(
-    packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], only: int | None = None
+    packets: Sequence[Packet],
+    finder: Finder,
+    shapes: dict[str, tuple[int, ...]],
+    only: frozenset[int] | None = None,
 ) -> Result:
     """Under each name a list of T arrays (N of that frame, ...), and `tracks`, T arrays (N,) of ids.
 
-    Everybody, or `only` one track.
+    Everybody, or `only` some tracks.
     """
     result: Result = {name: [] for name in (*shapes, "tracks")}
     for packet in packets:
-        people = [person for person in packet.persons if only in (None, person.track)]
+        people = [person for person in packet.persons if only is None or person.track in only]
         found = [each for person in people for each in finder(person)]
         for name, shape in shapes.items():
             empty = np.empty((0, *shape), np.float32)
@@ -98,27 +106,69 @@ def per_frame(
     return result
 
 
-def of_track(
-    packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], track: int | None
+def of_tracks(
+    packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]], tracks: frozenset[int]
 ) -> Result:
-    """One person: under each name an array (T, ...), NaN for the frames in which this person is not seen."""
+    """One person, by the track of each epoch: under each name an array (T, ...).
+
+    NaN for the frames in which this person is not seen.
+    """
     result: Result = {name: np.full((len(packets), *shape), np.nan, np.float32) for name, shape in shapes.items()}
     for row, packet in enumerate(packets):
         for person in packet.persons:
-            if person.track == track:
+            if person.track in tracks:
                 for found in finder(person):
                     for name in shapes:
                         result[name][row] = found.arrays[name]
     return result
 
 
+def prominent(packets: Sequence[Packet]) -> tuple[list[Packet], NDArray[np.int64]]:
+    """Packets with nobody in them but the most prominent person, and the track (T,) of each; -1 where nobody is seen.
+
+    Of those who are seen in a frame, that is who covers the most of the picture over all frames: the main person
+    wherever that person is seen, and the next one elsewhere, so that the choice does not flicker.
+    """
+    covered: defaultdict[int, float] = defaultdict(float)
+    for packet in packets:
+        for person in packet.persons:
+            if person.state != "predicted":
+                covered[person.track] += float(person.box[2] * person.box[3]) / (packet.width * packet.height)
+    chosen, tracks = [], np.full(len(packets), -1, np.int64)
+    for row, packet in enumerate(packets):
+        seen = [person for person in packet.persons if person.state != "predicted"]
+        one = copy.copy(packet)
+        one.persons = sorted(seen, key=lambda person: -covered[person.track])[:1]
+        chosen.append(one)
+        if one.persons:
+            tracks[row] = one.persons[0].track
+    return chosen, tracks
+
+
+def of_rows(packets: Sequence[Packet], finder: Finder, shapes: dict[str, tuple[int, ...]]) -> Result:
+    """Under each name an array (T, ...) of the one person in each packet, NaN where there is none."""
+    result: Result = {name: np.full((len(packets), *shape), np.nan, np.float32) for name, shape in shapes.items()}
+    for row, packet in enumerate(packets):
+        for found in (found for person in packet.persons for found in finder(person)):
+            for name in shapes:
+                result[name][row] = found.arrays[name]
+    return result
+
+
+def valid(keypoints: FloatArray) -> NDArray[np.bool_]:
+    """Which of the poses (T, K, C) are there: bool (T,)."""
+    return np.asarray(np.isfinite(keypoints).all(axis=(1, 2)), np.bool_)
+
+
 def seconds(packets: Sequence[Packet]) -> NDArray[np.int64]:
-    """Nanoseconds (T,) since the first frame, always growing; a break in the source's clock lasts one frame."""
+    """Nanoseconds (T,) since the first frame, always growing; where the source's clock falls back, one frame's time."""
     times, step = [0], round(1e9 / 30)
     for before, packet in pairwise(packets):
-        if packet.epoch == before.epoch:
-            step = packet.pts - before.pts
-        times.append(times[-1] + step)
+        if packet.pts > before.pts:
+            times.append(times[-1] + packet.pts - before.pts)
+            step = times[-1] - times[-2] if packet.epoch == before.epoch else step
+        else:
+            times.append(times[-1] + step)
     return np.array(times[: len(packets)], np.int64)
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import threading
+import logging
+import os
 import weakref
 from collections.abc import Callable, Iterator
 
 from pydantic import SecretStr
 
-from streamkp.errors import StreamkpError
+from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.channel import Channel, Closed, End
-from streamkp.graph.engine import Engine
+from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
 from streamkp.graph.spec import StreamSpec
-from streamkp.live import DEPTH, HandOver
+from streamkp.live import DEPTH, Caller, HandOver, stop_at_exit
 from streamkp.packet import Packet
 from streamkp.pipelines.footage import Clip, Footage
 
+log = logging.getLogger("streamkp.pipeline")
 Progress = Callable[[int, int | None], None]  # frames done, frames in all where that is known
 
 
@@ -25,7 +27,7 @@ class _Deliver(HandOver):
     """Hands over results, and the end of every stream."""
 
     def stream_ended(self, stream: str) -> None:
-        self.options.channel.end(stream)
+        self.context.bound.channel.end(stream)
 
 
 class Session:
@@ -38,14 +40,22 @@ class Session:
         self._stages = stages
         self._clips: dict[str, Clip] = {}
         self._names = (f"clip{n}" for n in itertools.count())
-        self._engine: Engine | None = None
+        self._engine: ThreadEngine | None = None
         self._channel: Channel[Packet]
+
+    def after_fork(self) -> None:
+        """In a child process: start anew with the next clip, for the threads of the parent are not here."""
+        inherited.append((self._engine, getattr(self, "_channel", None)))
+        self._engine = None
+        self._clips = {}
 
     def run(self, clip: Clip, progress: Progress | None = None) -> Iterator[Packet]:
         """The packets of a clip, in order, every frame.
 
+        Where it cannot be read to its end, `clip.incomplete` says why, and what was read before is yielded.
+
         Raises:
-            StreamkpError: a stage cannot be opened, the clip cannot be read to its end, or a stage failed on a frame.
+            StreamkpError: a stage cannot be opened, nothing of the clip can be read, or a stage failed on a frame.
         """
         engine = self._open()
         name, done, complete = next(self._names), 0, False
@@ -59,12 +69,16 @@ class Session:
                     total = total or engine.stats()["streams"][name]["frames_total"]
                     progress(done, total)
                 yield packet
+            errors = [error for error in engine.errors if not done or not isinstance(error, SourceError)]
+            if errors:
+                raise errors[0]
             if engine.errors:
-                raise engine.errors[0]
+                clip.incomplete = str(engine.errors[0])
+                log.warning("%s", clip.incomplete)
             read = engine.stats()["streams"][name]["frames"]
             if done < read:
                 raise StreamkpError(f"{read - done} of {read} frames could not be worked on; the log says why")
-            complete = True
+            complete = not engine.errors  # an engine keeps the errors it has met
         finally:
             del self._clips[name]
             if complete:
@@ -75,7 +89,8 @@ class Session:
     def close(self) -> None:
         """Let go of the models; the next clip loads them again."""
         if self._engine is not None:
-            _stop(self._engine, self._channel)
+            self._channel.abort()
+            self._engine.stop()
             self._engine.wait()
             self._engine = None
 
@@ -86,31 +101,34 @@ class Session:
             assert self._engine is not None
             raise (self._engine.errors or [StreamkpError("the pipeline was closed while it ran")])[0] from None
 
-    def _open(self) -> Engine:
+    def _open(self) -> ThreadEngine:
         if self._engine is None:
             self._channel = Channel(DEPTH, lambda _: "block")
-            graph = self._stages(Graph().add("decode", Footage, clips=self._clips))
-            graph.add("deliver", _Deliver, channel=self._channel)
-            engine = Engine(graph.validate(), keep_alive=True)
+            graph = self._stages(Graph().add("decode", Footage)).add("deliver", _Deliver)
+            bound = {"decode": self._clips, "deliver": Caller(self._channel)}
+            engine = ThreadEngine(graph.validate(), bound=bound, keep_alive=True)
             engine.start()
             self._engine = engine
-            _stop_at_exit(engine, self._channel)
-            weakref.finalize(self, _stop, engine, self._channel)
+            running = _Running(engine, self._channel)
+            stop_at_exit(running)
+            weakref.finalize(self, running.stop).atexit = False
         return self._engine
 
 
-def _stop(engine: Engine, channel: Channel[Packet]) -> None:
-    channel.abort()
-    engine.stop()
+# What a forked child has from its parent. Networks wait for their threads when they are let go of, and those threads
+# are not in the child.
+inherited: list[object] = []
 
 
-def _stop_at_exit(engine: Engine, channel: Channel[Packet]) -> None:
-    """End the engine's threads when the main thread ends: the interpreter waits for them before it exits."""
+class _Running:
+    """An engine and its channel; may be stopped from any thread, but only in the process that started it."""
 
-    def watch() -> None:
-        main = threading.main_thread()
-        while main.is_alive() and engine.state != "stopped":
-            main.join(1.0)
-        _stop(engine, channel)
+    def __init__(self, engine: ThreadEngine, channel: Channel[Packet]) -> None:
+        self._process = os.getpid()
+        self._engine = engine
+        self._channel = channel
 
-    threading.Thread(target=watch, name="streamkp-pipeline-exit", daemon=True).start()
+    def stop(self) -> None:
+        if os.getpid() == self._process:
+            self._channel.abort()
+            self._engine.stop()

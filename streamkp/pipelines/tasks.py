@@ -23,7 +23,7 @@ from streamkp.pipelines import drawing, results
 from streamkp.pipelines.footage import FRAME_RATE, Clip, clip_of
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.pipelines.results import Finder, Persons, Result
-from streamkp.pipelines.session import Progress, Session
+from streamkp.pipelines.session import Progress, Session, inherited
 from streamkp.runtimes.base import RunOptions
 
 
@@ -44,6 +44,7 @@ TASKS = {
     "hand-2d-keypoints": Task("hrnet-w18-hand21", "all", results.hands, "hands"),
     "face-2d-keypoints": Task("mobilenetv2-face106", "all", results.faces, "face"),
 }
+CROWD = 64  # people, where `tiles` says that there may be many
 # As in graphs/wholebody.yaml; other bodies take the stage's own defaults.
 _SMOOTH_WHOLEBODY = {"min_cutoff": 1.0, "beta": 0.007, "derivative_cutoff": 1.0}
 
@@ -56,6 +57,9 @@ def pipeline(
     pose2d: str = "blazepose-full",
     detector: str | None = "efficientdet-lite0",
     detect_every: int = 10,
+    score: float | None = None,
+    max_persons: int | None = None,
+    tiles: int = 1,
     persons: Persons | None = None,
     smooth: bool = True,
     camera: Intrinsics | None = None,
@@ -77,7 +81,13 @@ def pipeline(
         pose2d: 2D network of the body: what a 3D network lifts, and what points to hands and faces.
         detector: finds the people; None takes the whole picture for one person (or hand).
         detect_every: frames from one detection to the next.
-        persons: "main", the one who covers most of the picture over all frames, or "all".
+        score: least score of a person, 0..1; None for the default of `detect-person`.
+        max_persons: people found and followed at most; None for the defaults of the stages, or 64 with `tiles`. A
+            warning is logged where it leaves somebody out.
+        tiles: look for people in `tiles` x `tiles` overlapping parts of the picture as well, for crowds and people who
+            are far away; 2 makes detection five times as expensive.
+        persons: "main", the one who covers most of the picture over all frames; "prominent", in every frame the one
+            of those seen in it who does, so that a row is empty only where nobody is seen; or "all".
         smooth: One-Euro filter over the 2D keypoints of the body.
         camera: intrinsics in pixels, for 3D networks that need them; otherwise a view of 53 degrees is assumed.
         flip: average with the mirrored input; None as the network's authors do.
@@ -100,6 +110,8 @@ def pipeline(
     _check_model(task, name)
     if persons not in (None, *get_args(Persons)):
         raise UsageError(f"persons is {' or '.join(get_args(Persons))}, not {persons!r}")
+    if detector is None and (score is not None or tiles != 1):
+        raise UsageError("score and tiles are options of the detector, and there is none")
     if detector is None and found.part == "face":
         raise UsageError("a face is found through the body: face-2d-keypoints needs a detector")
     file = None if checkpoint is None else os.fspath(checkpoint)
@@ -110,18 +122,25 @@ def pipeline(
     if task == "body-3d-keypoints" and name not in WEIGHTLESS:
         lifter = LifterOptions(checkpoint=file, flip=flip, causal=causal, run=RunOptions(device, runtime, threads))
 
+    if max_persons is None and tiles > 1:
+        max_persons = CROWD
+    limit: dict[str, Any] = {} if max_persons is None else {"max_persons": max_persons}
+    found_by = limit if score is None else {**limit, "score": score}
+
     def stages(graph: Graph) -> Graph:
         if detector is not None:
-            graph.add("detect", "detect-person", model=detector, every=detect_every)
+            graph.add("detect", "detect-person", model=detector, every=detect_every, tiles=tiles, **found_by)
         if found.part == "hands" and detector is None:
-            return graph.add("keypoints", "keypoints-2d", model=name, checkpoint=file, flip=bool(flip), **runs)
+            return graph.add("keypoints", "keypoints-2d", model=name, checkpoint=file, flip=bool(flip), **limit, **runs)
         if found.part != "body":
             parts = {"hands": None, "face": None, found.part: file or name}
-            return graph.add("keypoints", "keypoints-2d", model=pose2d).add("parts", "keypoints-parts", **parts, **runs)
+            return graph.add("keypoints", "keypoints-2d", model=pose2d, **limit).add(
+                "parts", "keypoints-parts", **parts, **runs
+            )
         if task == "body-3d-keypoints":
-            graph.add("keypoints", "keypoints-2d", model=pose2d)
+            graph.add("keypoints", "keypoints-2d", model=pose2d, **limit)
         else:
-            graph.add("keypoints", "keypoints-2d", model=name, checkpoint=file, flip=bool(flip), **runs)
+            graph.add("keypoints", "keypoints-2d", model=name, checkpoint=file, flip=bool(flip), **limit, **runs)
         if smooth:
             graph.add("smooth", "smooth-one-euro", **(_SMOOTH_WHOLEBODY if "wholebody" in task else {}))
         return graph.add("lift", "lift-3d", model=name) if name in WEIGHTLESS else graph
@@ -167,6 +186,7 @@ class Pipeline:
         self._lifter: TrackLifter | None = None
         self._view = view
         self._turn = threading.Lock()
+        self._process = os.getpid()
 
     def __call__(
         self,
@@ -196,13 +216,16 @@ class Pipeline:
             * `face-2d-keypoints`: `keypoints` (N, 106, 2), `poses` (N, 3) pitch, roll, yaw in radians, and `boxes`.
 
             For a film these are lists of T such arrays where all persons are asked for, and arrays (T, ...) where it
-            is the main one, with NaN in frames in which this person is not seen (hands and faces: lists either way).
-            Besides: `timestamps`, T of hh:mm:ss.mmm (films and 3D); `tracks`, the ids that link the persons of one
+            is the main or most prominent one (hands and faces: lists either way). Rows of frames in which this person
+            is not seen are NaN; `valid`, bool (T,), says which rows are there. With "prominent" `tracks` (T,) says
+            whose row it is, -1 for nobody's.
+            Besides: `timestamps`, T of hh:mm:ss.mmm (films and 3D); `incomplete`, the reason why a film could not be
+            read to its end, where that is so; `tracks`, the ids that link the persons of one
             frame to those of the next (all persons); `skeleton`, the joint layout; `output_video` where asked for.
 
         Raises:
             UsageError: the input is of no known kind, or a camera.
-            SourceError: it cannot be read, or not to its end.
+            SourceError: nothing of it can be read.
             ModelError: a model cannot be fetched or does not fit, or the network gave NaN.
             OutputError: the video cannot be written.
         """
@@ -214,12 +237,15 @@ class Pipeline:
         video = None if output_video is None else Path(output_video)
         if video is not None:
             drawing.check(clip, video)
+        self._check_process()
         with self._turn:
             packets = self._packets(clip, progress)
         times = results.seconds(packets)
         result = self._result(packets, clip)
-        if not clip.still or self.task == "body-3d-keypoints":
+        if not _still(packets, clip) or self.task == "body-3d-keypoints":
             result["timestamps"] = results.timestamps(times)
+        if clip.incomplete is not None:
+            result["incomplete"] = clip.incomplete
         if video is not None:
             drawing.draw(clip, packets, video, self._view)
             result["output_video"] = str(video)
@@ -227,6 +253,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Let go of the models."""
+        self._check_process()
         with self._turn:
             self._session.close()
             self._lifter = None
@@ -238,6 +265,16 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_process(self) -> None:
+        """After a fork the threads of the parent are missing, and its locks may be held for ever: load models anew."""
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            self._turn = threading.Lock()
+            self._session.after_fork()
+            if self._lifter is not None:
+                inherited.append(self._lifter)
+                self._lifter = None
 
     def _packets(self, clip: Clip, progress: Progress | None) -> list[Packet]:
         if self._lifter_options is not None and self._lifter is None:  # before the work on the clip, not after it
@@ -251,7 +288,7 @@ class Pipeline:
         return packets
 
     def _result(self, packets: list[Packet], clip: Clip) -> Result:
-        main = results.main_track(packets)
+        main = results.main_tracks(packets)
         skeleton = self._skeleton(packets, main)
         count = len(skeletons.get(skeleton))
         shapes: dict[str, tuple[int, ...]]
@@ -263,18 +300,26 @@ class Pipeline:
             shapes = {"keypoints": (count, 2), "poses": (3,), "boxes": (4,)}
         else:
             shapes = {"keypoints": (count, 2), "scores": (count,), "boxes": (4,)}
-        if self._persons == "main" and TASKS[self.task].part == "body":
-            result = results.of_track(packets, self._find, shapes, main)
+        if self._persons == "prominent":
+            chosen, tracks = results.prominent(packets)
+            if TASKS[self.task].part == "body":
+                result = {**results.of_rows(chosen, self._find, shapes), "tracks": tracks}
+                result["valid"] = results.valid(result["keypoints"])
+            else:
+                result = results.per_frame(chosen, self._find, shapes)
+        elif self._persons == "main" and TASKS[self.task].part == "body":
+            result = results.of_tracks(packets, self._find, shapes, main)
+            result["valid"] = results.valid(result["keypoints"])
         else:
             result = results.per_frame(packets, self._find, shapes, None if self._persons == "all" else main)
-        if clip.still and self.task != "body-3d-keypoints":
+        if _still(packets, clip) and self.task != "body-3d-keypoints":
             result = {name: values[0] for name, values in result.items()}
         return {**result, "skeleton": skeleton}
 
-    def _skeleton(self, packets: Sequence[Packet], main: int | None) -> str:
+    def _skeleton(self, packets: Sequence[Packet], main: frozenset[int]) -> str:
         if self.task == "body-3d-keypoints":
             lifted = any(person.keypoints_3d is not None for packet in packets for person in packet.persons)
-            if self._lifter is None and main is not None and not lifted:
+            if self._lifter is None and main and not lifted:
                 raise UsageError(f"{self.model} hands on the 3D of BlazePose; the 2D network in pose2d gives none")
             return "h36m17"
         if self.task == "hand-2d-keypoints":
@@ -283,6 +328,10 @@ class Pipeline:
             return "face106"
         seen = {p.keypoints_2d.skeleton for packet in packets for p in packet.persons if p.keypoints_2d is not None}
         return seen.pop() if seen else _catalogued(self.model) or "coco17"
+
+
+def _still(packets: Sequence[Packet], clip: Clip) -> bool:
+    return clip.still and len(packets) == 1
 
 
 def _task(name: str) -> Task:

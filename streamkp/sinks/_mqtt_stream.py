@@ -12,11 +12,17 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import aiomqtt
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between two attempts to connect
-STATUS_QOS = 1
+STATUS_QOS = EVENT_QOS = 1
+
+
+class _Waiting(NamedTuple):
+    data: bytes
+    event: bool
 
 
 class MqttStream:
@@ -38,11 +44,11 @@ class MqttStream:
         self.topic = topic
         self.lost = 0
         self._client = client
-        self._pose, self._status = f"{topic}/pose", f"{topic}/status"
+        self._pose, self._status, self._event = f"{topic}/pose", f"{topic}/status", f"{topic}/event"
         self._qos = qos
         self._limit = limit
         self._log = log
-        self._buffer: deque[bytes] = deque()
+        self._buffer: deque[_Waiting] = deque()
         self._lock = threading.Lock()
         self._awake = asyncio.Event()
         self._ending = False
@@ -52,13 +58,17 @@ class MqttStream:
         """Messages in the buffer."""
         return len(self._buffer)
 
-    def offer(self, data: bytes) -> None:
-        """Queue a message for sending, from any thread; follow it with `wake()` on the loop."""
+    def offer(self, data: bytes, *, event: bool = False) -> None:
+        """Queue a message for sending, from any thread; follow it with `wake()` on the loop.
+
+        A full buffer loses its oldest frame; events, which nobody can make up for, only where there is no frame.
+        """
         with self._lock:
             if len(self._buffer) >= self._limit:
-                self._buffer.popleft()
+                oldest = next((i for i, waiting in enumerate(self._buffer) if not waiting.event), 0)
+                del self._buffer[oldest]
                 self.lost += 1
-            self._buffer.append(data)
+            self._buffer.append(_Waiting(data, event))
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -108,9 +118,12 @@ class MqttStream:
     async def _send(self, client: aiomqtt.Client) -> None:
         while True:
             self._awake.clear()
-            while (data := self._first()) is not None:
-                await client.publish(self._pose, data, self._qos)
-                self._sent(data)
+            while (waiting := self._first()) is not None:
+                if waiting.event:
+                    await client.publish(self._event, waiting.data, EVENT_QOS)
+                else:
+                    await client.publish(self._pose, waiting.data, self._qos)
+                self._sent(waiting)
             if self._ending:
                 return
             await self._awake.wait()
@@ -120,11 +133,11 @@ class MqttStream:
         async for _ in client.messages:
             pass
 
-    def _first(self) -> bytes | None:
+    def _first(self) -> _Waiting | None:
         with self._lock:
             return self._buffer[0] if self._buffer else None
 
-    def _sent(self, data: bytes) -> None:
+    def _sent(self, waiting: _Waiting) -> None:
         with self._lock:
-            if self._buffer and self._buffer[0] is data:  # it may have been pushed out meanwhile
+            if self._buffer and self._buffer[0] is waiting:  # it may have been pushed out meanwhile
                 self._buffer.popleft()

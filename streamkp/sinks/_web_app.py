@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hmac
-import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from streamkp import wire
+from streamkp.control import figures
+from streamkp.control.access import Access
 from streamkp.graph.stage import EngineView
 from streamkp.packet import Image
 from streamkp.sinks._web_hub import Client, Hub
@@ -24,59 +21,7 @@ VIEWER = Path(__file__).resolve().parent.parent / "viewer"
 PREVIEW_WIDTH = 640
 SEND_BUFFER = 128 * 1024  # bytes in the kernel: what is queued there grows old and can no longer be dropped
 _FORMATS: dict[str, wire.Format] = {"msgpack": "msgpack", "json": "json"}
-_PUBLIC = ("/", "/healthz", "/readyz", "/skeletons.json")  # and the viewer's own files: nothing of any stream
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob:; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",  # the token may be in the address
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether that name or address is this machine only."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-@dataclasses.dataclass(frozen=True)
-class Access:
-    """Who may ask.
-
-    `token`: everything about streams needs it. `local_names`: the Host header must name this machine, so that a page of
-    another site cannot reach a server without a token by pointing its own name here (DNS rebinding). `origins`: other
-    sites whose pages may connect.
-    """
-
-    token: str | None
-    local_names: bool
-    origins: frozenset[str]
-
-    def check(self, request: web.Request) -> None:
-        """Raise the HTTP error that this request deserves, if any."""
-        if self.local_names and not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
-            raise web.HTTPForbidden(text="This server answers to localhost only.\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host and origin not in self.origins:
-            raise web.HTTPForbidden(text="Pages of other sites may not connect; allow them with `origins`.\n")
-        public = request.path in _PUBLIC or request.path.startswith("/viewer/")
-        if self.token is not None and not public and not self._has_token(request, self.token):
-            raise web.HTTPUnauthorized(
-                text="A token is needed: `Authorization: Bearer TOKEN`, or ?token=TOKEN.\n",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-
-    @staticmethod
-    def _has_token(request: web.Request, token: str) -> bool:
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            given = request.query.get("token", "")
-        return hmac.compare_digest(given.encode(), token.encode())
+PUBLIC = ("/", "/healthz", "/readyz", "/skeletons.json", "/viewer/")  # nothing of any stream
 
 
 class WebApp:
@@ -84,23 +29,18 @@ class WebApp:
 
     def __init__(self, hub: Hub, engine: EngineView | None, access: Access, max_clients: int, queue: int) -> None:
         self._hub = hub
-        self._engine = engine
-        self._access = access
         self._max_clients = max_clients
         self._queue = queue
         self._senders: set[asyncio.Task[None]] = set()
         self._previews: dict[str, tuple[int, bytes]] = {}
         self._one_preview = asyncio.Lock()
-        self.app = web.Application(middlewares=[self._guard], client_max_size=1024)
+        self.app = web.Application(middlewares=[access.middleware()], client_max_size=1024)
         self.app.add_routes(
             [
+                *figures.routes(engine),
                 web.get("/", self._page),
                 web.get("/ws", self._socket),
                 web.get("/streams", self._streams),
-                web.get("/stats", self._stats),
-                web.get("/metrics", self._metrics),
-                web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
                 web.get("/skeletons.json", self._skeletons),
                 web.get("/preview/{stream}.jpg", self._preview),
                 web.static("/viewer", VIEWER),
@@ -112,23 +52,6 @@ class WebApp:
         self._hub.end()
         if self._senders:
             await asyncio.wait(self._senders, timeout=seconds)
-
-    @staticmethod
-    def _headers(response: web.StreamResponse) -> None:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        try:
-            self._access.check(request)
-            response = await handler(request)
-        except web.HTTPException as error:
-            self._headers(error)
-            raise
-        if not response.prepared:
-            self._headers(response)
-        return response
 
     async def _page(self, _: web.Request) -> web.StreamResponse:
         return web.FileResponse(VIEWER / "index.html")
@@ -161,6 +84,9 @@ class WebApp:
                 self._senders.discard(sender)
         finally:
             self._hub.remove(client)
+            # A client that does not read keeps its socket open for ever if what is queued must go out first.
+            if request.transport is not None and request.transport.get_write_buffer_size():
+                request.transport.abort()
         if not sender.cancelled() and (error := sender.exception()) is not None:
             raise error
         return response
@@ -175,21 +101,6 @@ class WebApp:
 
     async def _streams(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"streams": self._hub.online()})
-
-    async def _stats(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response({} if self._engine is None else self._engine.stats())
-
-    async def _metrics(self, _: web.Request) -> web.StreamResponse:
-        text = b"" if self._engine is None else self._engine.prometheus()
-        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-
-    async def _healthz(self, _: web.Request) -> web.StreamResponse:
-        healthy = self._engine is None or self._engine.healthy()
-        return web.Response(text="ok\n" if healthy else "a stage has failed\n", status=200 if healthy else 503)
-
-    async def _readyz(self, _: web.Request) -> web.StreamResponse:
-        ready = self._engine is not None and self._engine.ready()
-        return web.Response(text="ok\n" if ready else "no stream delivers yet\n", status=200 if ready else 503)
 
     async def _skeletons(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({s.name: {"joints": s.joints, "bones": s.bones} for s in SKELETONS.values()})

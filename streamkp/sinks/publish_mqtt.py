@@ -1,6 +1,8 @@
 """`publish-mqtt`: every frame to an MQTT broker.
 
 * `{prefix}/{stream}/pose` one message per frame, as in `streamkp.wire`; not retained
+* `{prefix}/{stream}/event` one message per event of a frame (a repetition, a fall), with QoS 1: `v`, `stream`,
+  `epoch`, `seq`, `pts`, `captured_at`, and what the event says; not retained
 * `{prefix}/{stream}/status` retained, `online` or `offline` as plain text; `offline` is also the last will of that
   stream's connection, so it is true after a crash as well. A subscriber that comes later knows at once.
 
@@ -18,19 +20,19 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aiomqtt
 from pydantic import Field, SecretStr
 
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
-from streamkp.graph.stage import Sink, StageOptions
-from streamkp.packet import Packet
-from streamkp.sinks._loop_thread import LoopThread
+from streamkp.graph.loop_thread import LoopThread
+from streamkp.graph.stage import StageOptions
 from streamkp.sinks._mqtt_broker import HOST, start_broker
 from streamkp.sinks._mqtt_stream import MqttStream
-from streamkp.uris import mask
+from streamkp.sinks.message_sink import MessageSink
+from streamkp.uris import mask_address, split
 
 ANSWER_SECONDS = 5.0  # a broker that takes longer for one acknowledgement counts as gone
 FLUSH_SECONDS = 3.0
@@ -53,7 +55,7 @@ class _Address:
     tls: ssl.SSLContext | None
 
 
-class PublishMqtt(Sink):
+class PublishMqtt(MessageSink):
     """Publishes every frame to an MQTT broker, or to one that it runs itself (`broker: embedded`)."""
 
     class Options(StageOptions):
@@ -79,7 +81,6 @@ class PublishMqtt(Sink):
 
     def open(self) -> None:
         self._address = self._find_address()
-        self._drops = wire.DropCounter()
         self._streams: dict[str, MqttStream] = {}  # by stream id, for the graph's thread
         self._running: dict[str, tuple[MqttStream, asyncio.Task[None]]] = {}  # by topic, for the loop's
         self._broker: Any = None
@@ -91,18 +92,21 @@ class PublishMqtt(Sink):
             self._loop.stop()
             raise
 
-    def process(self, packet: Packet) -> None:
+    def send(self, message: wire.Message) -> None:
         self._loop.check()
-        message = wire.message(packet, self.context.clock.now(), self._drops.count(packet))
-        stream = self._streams.get(packet.stream)
+        name = message["stream"]
+        stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[packet.stream] = self._new_stream(packet.stream)
+            stream = self._streams[name] = self._new_stream(name)
             self._loop.post(self._start, stream)
         stream.offer(wire.encode(message, self.options.format))
+        for event in message["events"]:
+            frame = {key: message[key] for key in ("v", "stream", "epoch", "seq", "pts", "captured_at")}
+            stream.offer(wire.encode(event | frame, self.options.format), event=True)
         self._loop.post(stream.wake)
 
     def stream_ended(self, stream: str) -> None:
-        self._drops.forget(stream)
+        super().stream_ended(stream)
         if (ended := self._streams.pop(stream, None)) is not None:
             self._loop.post(self._end, ended)
 
@@ -124,23 +128,25 @@ class PublishMqtt(Sink):
         if options.broker == "embedded":
             return _Address(HOST, options.port or PORTS["mqtt"], None, None, None)
         text = options.broker if "://" in options.broker else f"mqtt://{options.broker}"
+        address = split(text)
         try:
-            url = urlsplit(text)
+            url = urlsplit(f"{address.scheme}://{address.rest}")
             port, host = options.port or url.port, url.hostname
         except ValueError:
             port = host = None
             url = urlsplit("")
         if url.scheme not in PORTS or not host or url.path.strip("/") or url.query:
+            shown = mask_address(text).removeprefix("" if "://" in options.broker else "mqtt://")
             raise UsageError(
-                f"{self.context.name}: broker {mask(options.broker)!r} is not `embedded`, a host name, or "
+                f"{self.context.name}: broker {shown!r} is not `embedded`, a host name, or "
                 "mqtt://user:password@host:port (mqtts:// for TLS)"
             )
         tls = tls or url.scheme == "mqtts"
         return _Address(
             host,
             port or PORTS["mqtts" if tls else "mqtt"],
-            unquote(url.username) if url.username else user,
-            unquote(url.password) if url.password else password.get_secret_value() if password else None,
+            address.user or user,
+            address.password or (password.get_secret_value() if password else None),
             self._tls_context() if tls else None,
         )
 

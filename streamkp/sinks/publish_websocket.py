@@ -11,25 +11,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiohttp import web
 from pydantic import Field, SecretStr
 
 from streamkp import wire
-from streamkp.errors import OutputError, UsageError
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.control.access import Access, check_binding, is_loopback
+from streamkp.control.server import HttpServer, tls_context
+from streamkp.graph.loop_thread import LoopThread
+from streamkp.graph.stage import StageOptions
 from streamkp.packet import Packet
-from streamkp.sinks._loop_thread import LoopThread
-from streamkp.sinks._web_app import Access, WebApp, is_loopback
+from streamkp.sinks._web_app import PUBLIC, WebApp
 from streamkp.sinks._web_hub import Hub
+from streamkp.sinks.message_sink import MessageSink
 
 FLUSH_SECONDS = 2.0
-REQUEST_SECONDS = 15.0  # a connection that has not sent a whole request by then is closed
+_SEARCH = 100  # ports tried with `next_port`
 
 
 class TlsOptions(StageOptions):
@@ -39,43 +38,46 @@ class TlsOptions(StageOptions):
     key: Path = Field(description="Private key.")
 
 
-class PublishWebsocket(Sink):
+class PublishWebsocket(MessageSink):
     """Publishes every frame over WebSocket, and serves the page, the metrics and the health checks."""
 
     class Options(StageOptions):
         host: str = Field("127.0.0.1", description="Address to listen on. A wider one needs a token.")
         port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+        next_port: bool = Field(False, description="Take the next free port where this one is in use.")
         token: SecretStr | None = Field(None, min_length=1, description="Clients must show this secret.")
         insecure: bool = Field(False, description="Listen beyond this machine without a token.")
         tls: TlsOptions | None = Field(None, description="Serve https and wss with this certificate.")
         origins: tuple[str, ...] = Field((), description="Other sites whose pages may connect: https://example.org.")
+        allowed_hosts: tuple[str, ...] = Field(
+            (), description="Names, besides its address, that clients without a token may use."
+        )
         max_clients: int = Field(100, ge=1, description="WebSocket clients at a time.")
         queue: int = Field(256, ge=1, description="Messages that wait for a slow client before it loses the oldest.")
 
     options: Options
+    serves_control = True
 
     @classmethod
     def claims(cls, options: Options) -> Sequence[str]:
         return [f"port {options.port}"] if options.port else []
 
     def notice(self) -> str:
-        return f"the page is at {self.url}"
+        wanted = self.options.port
+        return f"the page is at {self.url}" + (f" (port {wanted} is in use)" if wanted not in (0, self.port) else "")
 
     def open(self) -> None:
         options = self.options
-        local = is_loopback(options.host)
-        if not local and options.token is None and not options.insecure:
-            raise UsageError(
-                f"{self.context.name}: listening on {options.host} lets everyone on the network watch; "
-                "set `token`, or `insecure: true` if that is what you want"
-            )
+        token = options.token.get_secret_value() if options.token else None
+        check_binding(self.context.name, options.host, token, options.insecure)
         access = Access(
-            token=options.token.get_secret_value() if options.token else None,
-            local_names=local and options.token is None and not options.insecure,
+            token=token,
+            local=is_loopback(options.host),
+            hosts=frozenset(options.allowed_hosts),
             origins=frozenset(options.origins),
+            public=PUBLIC,
         )
-        tls = self._tls(options.tls) if options.tls else None
-        self._drops = wire.DropCounter()
+        tls = tls_context(self.context.name, options.tls.cert, options.tls.key) if options.tls else None
         self._loop = LoopThread(self.context.name)
         self._hub = Hub(self._loop.post)
         self._loop.start()
@@ -89,15 +91,19 @@ class PublishWebsocket(Sink):
 
     def process(self, packet: Packet) -> None:
         self._loop.check()
-        dropped = self._drops.count(packet)
         if packet.image is not None:
             self._hub.images[packet.stream] = packet.seq, packet.image
         self._hub.set_online(packet.stream, True)
-        if self._hub.wanted(packet.stream):
-            self._hub.publish(wire.message(packet, self.context.clock.now(), dropped))
+        super().process(packet)
+
+    def wanted(self, packet: Packet) -> bool:
+        return self._hub.wanted(packet.stream)
+
+    def send(self, message: wire.Message) -> None:
+        self._hub.publish(message)
 
     def stream_ended(self, stream: str) -> None:
-        self._drops.forget(stream)
+        super().stream_ended(stream)
         self._hub.set_online(stream, False)
 
     def close(self) -> None:
@@ -107,43 +113,14 @@ class PublishWebsocket(Sink):
             self._loop.stop()
         self._loop.check()
 
-    def _tls(self, files: TlsOptions) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(files.cert, files.key)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(
-                f"{self.context.name}: cannot use the certificate {files.cert} with the key {files.key}: {error}"
-            ) from None
-        return context
-
     async def _serve(self, access: Access, tls: ssl.SSLContext | None) -> int:
         options = self.options
         self._web = WebApp(self._hub, self.context.engine, access, options.max_clients, options.queue)
-        self._runner = web.AppRunner(
-            self._web.app,
-            access_log=None,
-            keepalive_timeout=REQUEST_SECONDS,
-            shutdown_timeout=0.5,
-            handle_signals=False,
-        )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, options.host, options.port, ssl_context=tls).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            where = f"{self.context.name}: cannot listen on {options.host} port {options.port}"
-            if error.errno == errno.EADDRINUSE:
-                raise OutputError(
-                    f"{where}: the port is in use; stop the program that has it, or choose another with "
-                    f"--set stages.{self.context.name}.port=NUMBER"
-                ) from None
-            raise OutputError(f"{where}: {error.strerror or error}") from None
-        port: int = self._runner.addresses[0][1]
-        return port
+        self._server = HttpServer(self._web.app, self.context.name, f"--set stages.{self.context.name}.port=NUMBER")
+        return await self._server.start(options.host, options.port, tls, search=_SEARCH if options.next_port else 1)
 
     async def _shut(self) -> None:
         # The listening socket first, so that nobody connects to a server that is going.
-        await asyncio.gather(*(site.stop() for site in self._runner.sites))
+        await self._server.stop_listening()
         await self._web.flush(FLUSH_SECONDS)
-        await self._runner.cleanup()
+        await self._server.cleanup()

@@ -1,12 +1,13 @@
 """`record`: JSON Lines, one line per frame, the same message that is published.
 
 Every line goes to the system in one write, so that all finished lines survive a killed process. Where the disk is
-full the file is cut back to its last whole line. A file that exists is replaced only with `overwrite: true`, which is
-what `--record` on the command line sets: there the user has just named the file.
+full the file is cut back to its last whole line. A file that exists is replaced only with `overwrite: true`, or
+`--overwrite` on the command line. A named pipe needs a reader before the graph starts.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,12 @@ from pydantic import Field
 
 from streamkp import wire
 from streamkp.errors import OutputError
-from streamkp.graph.stage import Sink, StageOptions
-from streamkp.packet import Packet
+from streamkp.graph.stage import StageOptions
 from streamkp.sinks._paths import refuse_existing
+from streamkp.sinks.message_sink import MessageSink
 
 
-class Record(Sink):
+class Record(MessageSink):
     """Writes one line of JSON per frame to a file."""
 
     class Options(StageOptions):
@@ -33,18 +34,28 @@ class Record(Sink):
     def claims(cls, options: Options) -> Sequence[str]:
         return [f"file {options.path}"]
 
+    @classmethod
+    def outputs(cls, options: Options, streams: Sequence[str]) -> Sequence[Path]:
+        return [options.path]
+
     def open(self) -> None:
         path = self.options.path
         refuse_existing(self.context.name, path, self.options.overwrite)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+            # Without O_NONBLOCK the opening of a named pipe would wait for a reader, and nothing could end it.
+            self._file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
         except OSError as error:
+            if error.errno == errno.ENXIO and path.is_fifo():
+                raise OutputError(
+                    f"{self.context.name}: nobody reads the pipe {path}: start its reader first"
+                ) from None
             raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
+        if hasattr(os, "O_NONBLOCK"):
+            os.set_blocking(self._file, True)
         self._whole = 0  # bytes of whole lines
-        self._drops = wire.DropCounter()
 
-    def process(self, packet: Packet) -> None:
-        message = wire.message(packet, self.context.clock.now(), self._drops.count(packet))
+    def send(self, message: wire.Message) -> None:
         line = wire.encode(message, "json") + b"\n"
         rest = memoryview(line)
         try:
@@ -57,9 +68,6 @@ class Record(Sink):
                 "the lines before this one are whole"
             ) from None
         self._whole += len(line)
-
-    def stream_ended(self, stream: str) -> None:
-        self._drops.forget(stream)
 
     def close(self) -> None:
         try:

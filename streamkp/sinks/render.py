@@ -54,6 +54,10 @@ class Render(Sink):
     def claims(cls, options: Options) -> Sequence[str]:
         return [f"file {options.path}"]
 
+    @classmethod
+    def outputs(cls, options: Options, streams: Sequence[str]) -> Sequence[Path]:
+        return [options.path, *(_named(options.path, stream) for stream in streams)]
+
     def open(self) -> None:
         if self.options.path.suffix.lower() not in SUFFIXES:
             raise UsageError(
@@ -69,7 +73,7 @@ class Render(Sink):
         video = self._videos.get(packet.stream)
         if video is None:
             video = self._videos[packet.stream] = _Video(self.context.name, self._path(packet.stream))
-        video.write(self.picture(packet), packet.epoch, packet.pts)
+        video.write(self.picture(packet), packet.epoch, packet.pts, packet.expires_at is not None)
 
     def picture(self, packet: Packet) -> Image:
         """What is drawn of one packet, on a copy of its image (black where it has none any more)."""
@@ -102,19 +106,25 @@ class Render(Sink):
             raise failed
 
     def _path(self, stream: str) -> Path:
-        path, safe = self.options.path, re.sub(r"[^\w.-]", "_", stream)
-        if "{stream}" in str(path):
-            path = Path(str(path).replace("{stream}", safe))
-        elif self._paths:
-            path = path.with_stem(f"{path.stem}-{safe}")
+        path = self.options.path
+        if "{stream}" in str(path) or self._paths:
+            path = _named(path, stream)
         # A stream that comes back, or has a name that looks the same as a file name, goes on in a further file.
         first, number = path, 1
-        while path in self._paths:
+        while path in self._paths or (number > 1 and path.exists()):  # a further file replaces none
             number += 1
             path = first.with_stem(f"{first.stem}-{number}")
         refuse_existing(self.context.name, path, self.options.overwrite)
         self._paths.add(path)
         return path
+
+
+def _named(path: Path, stream: str) -> Path:
+    """The file of one stream among several."""
+    safe = re.sub(r"[^\w.-]", "_", stream)
+    if "{stream}" in str(path):
+        return Path(str(path).replace("{stream}", safe))
+    return path.with_stem(f"{path.stem}-{safe}")
 
 
 class _Inset:
@@ -146,7 +156,8 @@ class _Video:
         self._broken = False
         self._stream: VideoStream | None = None
         self._epoch: int | None = None
-        self._last: int | None = None  # ticks of the last frame
+        self._last: int | None = None  # ticks of the last frame, and its time
+        self._last_pts = 0
         try:
             # Fragments while it is written, a usual mp4 once it is finished.
             options = (
@@ -158,13 +169,13 @@ class _Video:
         except OSError as error:
             raise self._problem(error) from None
 
-    def write(self, picture: Image, epoch: int, pts: int) -> None:
+    def write(self, picture: Image, epoch: int, pts: int, live: bool) -> None:
         try:
             if self._stream is None:
                 self._stream = self._add_stream(picture)
             size = self._stream.width, self._stream.height
             frame = av.VideoFrame.from_ndarray(_fitted(picture, *size), format="bgr24")
-            frame.pts, frame.time_base = self._ticks(epoch, pts), Fraction(1, TICKS)
+            frame.pts, frame.time_base = self._ticks(epoch, pts, live), Fraction(1, TICKS)
             self._file.mux(self._stream.encode(frame))
         except OSError as error:
             self._broken = True
@@ -190,11 +201,13 @@ class _Video:
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
         return stream
 
-    def _ticks(self, epoch: int, pts: int) -> int:
-        if self._epoch != epoch:
-            self._epoch, self._first_pts = epoch, pts
+    def _ticks(self, epoch: int, pts: int, live: bool) -> int:
+        # A camera that comes back has any clock. In a file only a clock that falls back is a break.
+        if self._last is None or (self._epoch != epoch and (live or pts <= self._last_pts)):
+            self._first_pts = pts
             self._first_ticks = 0 if self._last is None else self._last + FRAME
         ticks = self._first_ticks + (pts - self._first_pts) * TICKS // 1_000_000_000
+        self._epoch, self._last_pts = epoch, pts
         self._last = ticks if self._last is None else max(ticks, self._last + 1)
         return self._last
 

@@ -9,12 +9,13 @@ import cv2
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
-from streamkp.sources.container import NANO, USUAL_RATE
-from streamkp.sources.timeline import Picture
+from streamkp.sources.container import USUAL_RATE
+from streamkp.sources.orientation import TURNS, UPRIGHT, Rotate, upright
+from streamkp.sources.timeline import NANO, Picture
 
 
-def camera_session(stream: StreamContext, index: int, timeout: float) -> Iterator[Picture]:
-    """The pictures of camera `index` until it is unplugged; `pts` counts from the first one.
+def camera_session(stream: StreamContext, index: int, timeout: float, rotate: Rotate = "auto") -> Iterator[Picture]:
+    """The pictures of camera `index` until it is unplugged, turned by `rotate`; `pts` counts from the first one.
 
     Raises:
         SourceError: there is no such camera, another program has it, or it delivers no more pictures.
@@ -42,6 +43,6 @@ def camera_session(stream: StreamContext, index: int, timeout: float) -> Iterato
                 raise SourceError(f"camera {index} delivers no more pictures; check that it is plugged in")
             now = stream.clock.monotonic()
             began = now if began is None else began
-            yield Picture(image, now - began, step)
+            yield Picture(upright(image, TURNS.get(rotate, UPRIGHT)), now - began, step)
     finally:
         capture.release()

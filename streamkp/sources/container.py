@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
 from av.stream import Disposition, Stream
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from streamkp.errors import SourceError
-from streamkp.sources.orientation import UPRIGHT, orientation, upright
-from streamkp.sources.timeline import Picture
+from streamkp.packet import Image
+from streamkp.sources import heif
+from streamkp.sources.orientation import TURNS, UPRIGHT, Orientation, Rotate, orientation, upright
+from streamkp.sources.timeline import NANO, BestEffort, Picture
 
-NANO = 1_000_000_000
 USUAL_RATE = Fraction(25)  # frames per second where a source does not say, or says nonsense
 # Formats whose header says how long they are (FFmpeg guesses from the size of others), and in which an incomplete
 # packet can only be the last one.
 MEASURED = {"mov", "matroska", "avi", "flv", "asf"}
 TEXT_ART = "tty"  # FFmpeg would gladly film a .txt file scrolling by
+MULTIPART = "mpjpeg"  # pictures over HTTP without an end
+ANIMATIONS = {"gif", "apng", "webp_anim"}  # of any number of frames, one included
+NOT_FILMS = Disposition.attached_pic | Disposition.timed_thumbnails  # the cover of a song, previews of chapters
+SQUEEZED = Fraction(1, 10), Fraction(10)  # pixel aspects out of these bounds are nonsense
+
+Look = Callable[[bool], bool]
+"""Called with every packet, and whether it is of the video; True ends the reading."""
 
 
 class Reader:
-    """The pictures of a container's main video stream.
+    """The pictures of the video stream that a player would show, as they are meant to be seen.
+
+    They are turned and mirrored as the file says (or `rotate`, degrees clockwise), and stretched to square pixels.
 
     Raises `av.FFmpegError` as it comes, for the caller knows what its source's failures mean, and `SourceError` where
     there is no usable video in what was opened. Nothing of it may be touched after `close`.
@@ -35,26 +49,38 @@ class Reader:
 
     def __init__(
         self,
-        target: str,
+        target: str | BinaryIO,
         label: str,
         *,
         threads: int,
         max_pixels: int,
         options: Mapping[str, str] | None = None,
         timeout: tuple[float, float] | None = None,
+        rotate: Rotate = "auto",
+        raw: Callable[[], BinaryIO] | None = None,
     ) -> None:
+        """`raw` opens the bytes of the source, which a picture made of tiles needs."""
         self.label = label
+        self.path: Path | None = None  # of a local file
         self.packets = 0  # of the video stream
         self.damaged = 0  # packets that could not be decoded, and frames that came out broken
+        self.unsupported = 0  # packets that use what the decoder does not know
         self.cut_off = False  # the latest packet was incomplete, for the file ended in it
         self.end = 0  # where the latest packet of any stream ended, ns
         self._max_pixels = max_pixels
-        self._container: InputContainer = av.open(
-            target, options=dict(options or {}), timeout=timeout, metadata_errors="replace"
-        )
-        self.measured = self._container.format.name.split(",")[0] in MEASURED
+        self._rotate = rotate
+        self._grid: heif.Grid | None = None
+        opened = av.open(target, "r", options=dict(options or {}), timeout=timeout, metadata_errors="replace")
+        assert isinstance(opened, InputContainer)
+        self._container = opened
+        self.format = self._container.format.name.split(",")[0]
+        self.measured = self.format in MEASURED
+        # The demuxers of single pictures; `Clip.still` says what that means for results.
+        picture = self.format == "mov" and self._container.metadata.get("major_brand", "").strip() in heif.BRANDS
+        self.still = picture or self.format.endswith(("image2", "image2pipe", "_pipe"))
+        self.animation = self.format in ANIMATIONS
         try:
-            self._video = self._find_video()
+            self._video = self._find_video(picture, raw)
             codec = self._video.codec_context
             codec.thread_type = "AUTO" if threads > 1 else "SLICE"  # frame threads hold back one frame each
             codec.thread_count = threads
@@ -63,13 +89,24 @@ class Reader:
             self._container.close()
             raise
         rate = self._video.average_rate or self._video.guessed_rate
+        # A bare stream, whose stamps are assumptions of the demuxer; its own header may know the rate.
+        self._bare = bool(Flags(self._container.format.flags) & Flags.no_timestamps)
+        if self._bare and codec.framerate:
+            rate = codec.framerate
         self._rate = rate if rate and 0 < rate <= 1000 else USUAL_RATE
         self.step = round(NANO / self._rate)
+        # What the container says of the pixels outranks the codec, which may change its mind with each new header.
+        said = self._video.sample_aspect_ratio
+        self._aspect = said if said and said != codec.sample_aspect_ratio else None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._container.close()
+
+    def close(self) -> None:
+        """Let go of the source."""
         self._container.close()
 
     @property
@@ -90,43 +127,115 @@ class Reader:
             return self._video.frames
         return None if self.duration is None else round(self.duration / NANO * self._rate)
 
-    def pictures(self) -> Iterator[Picture]:
+    @property
+    def finite(self) -> bool:
+        """Whether what a server sends has an end: a picture, a known length in bytes, or an announced duration."""
+        if self.format == MULTIPART:
+            return False
+        if self.still or self._length() > 0:
+            return True
+        return self.duration is not None and (self.measured or self.format in ("hls", "dash"))
+
+    def _length(self) -> int:
+        if self.format in ("hls", "dash", "rtsp", "sdp"):  # the length of the playlist, or none at all
+            return 0
+        return self._container.size
+
+    def pictures(self, look: Look = lambda _: False) -> Iterator[Picture]:
         """Every frame that can be decoded, in order; what is damaged is counted and left out."""
-        convert = VideoReformatter()
-        rotation, turn = None, UPRIGHT
-        for packet in self._container.demux():
+        if self._grid is not None:
+            yield Picture(self._whole(self._grid), 0, self.step)
+            return
+        convert, times = VideoReformatter(), BestEffort()
+        rotation, turn = None, TURNS.get(self._rotate, UPRIGHT)
+        for packet in self._demuxed():
+            mine = packet.stream.index == self._video.index
+            if look(mine):
+                return
             if packet.dts is not None or packet.pts is not None:
                 self._follow(packet)
-            if packet.stream.index != self._video.index:
+            if not mine:
                 continue
             if packet.size and self.cut_off:
                 continue  # its error would take along frames that other decoder threads have ready
             self.packets += packet.size > 0
+            if packet.size:
+                times.packet(packet.pts, packet.dts)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 return
-            except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.BugError):
+            except av.error.PatchWelcomeError:
+                self.unsupported += 1
+                continue
+            except (av.error.InvalidDataError, av.error.BugError):
                 self.damaged += 1
                 continue
             for frame in frames:
                 assert isinstance(frame, av.VideoFrame)
+                time = times.time(frame.pts, frame.dts, self._video.codec_context.has_b_frames)
                 if frame.is_corrupt:
                     self.damaged += 1
                     continue
-                self._check_size(frame.width, frame.height)
-                # One thread and one converter for all frames: the pixels of `to_ndarray(format="bgr24")`, without
-                # setting a converter and its threads up for each frame. Its rows may be padded.
-                bgr = convert.reformat(frame, format="bgr24", threads=1).to_ndarray()
-                if frame.rotation != rotation:
-                    # Of a tiny copy and not for every frame: PyAV ties a frame whose side data is asked for into a
-                    # cycle, and its pixels would wait for the garbage collector, to which it is a small thing.
-                    rotation, turn = frame.rotation, orientation(frame.reformat(width=16, height=16))
-                image = upright(np.ascontiguousarray(bgr, dtype=np.uint8), turn)
+                if self._rotate == "auto" and frame.rotation != rotation:
+                    rotation, turn = frame.rotation, orientation(frame)
                 pts = None
-                if frame.pts is not None and frame.time_base is not None:
-                    pts = int(frame.pts * NANO * frame.time_base)
-                yield Picture(image, pts, self.step)
+                if time is not None and frame.time_base is not None and not self._bare:
+                    pts = int(time * NANO * frame.time_base)
+                yield Picture(self._image(frame, convert, turn), pts, self.step)
+
+    def _demuxed(self) -> Iterator[av.Packet[Stream]]:
+        """All packets, and those that empty the decoders."""
+        unknown = self._length() < 0
+        try:
+            yield from self._container.demux()
+        except OSError as error:
+            # To FFmpeg the end of what a server sends without saying how long it is looks like a failure (HTTP/1.0).
+            if not unknown or error.errno != errno.EIO:
+                raise
+            last: av.Packet[Stream] = av.Packet()
+            last.stream = self._video
+            yield last
+
+    def _image(self, frame: av.VideoFrame, convert: VideoReformatter, turn: Orientation) -> Image:
+        width, height = self._square(frame.width, frame.height)
+        self._check_size(width, height)
+        try:
+            # One thread and one converter for all frames: the pixels of `to_ndarray(format="bgr24")`, without setting
+            # a converter and its threads up for each frame. Its rows may be padded.
+            bgr = convert.reformat(frame, format="bgr24", threads=1).to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            raise SourceError(
+                f"{self.label}: pictures of the pixel format {frame.format.name} are not supported ({error})"
+            ) from None
+        if (width, height) != (frame.width, frame.height):
+            bgr = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+        return upright(np.ascontiguousarray(bgr, dtype=np.uint8), turn)
+
+    def _square(self, width: int, height: int) -> tuple[int, int]:
+        """The size of a stored picture once its pixels are square; nothing is thrown away."""
+        aspect = self._aspect or self._video.codec_context.sample_aspect_ratio
+        # In photos the field is a density for printing, which nobody shows them by.
+        if self.still or not aspect or not SQUEEZED[0] <= aspect <= SQUEEZED[1]:
+            return width, height
+        return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+    def _whole(self, grid: heif.Grid) -> Image:
+        convert = VideoReformatter()
+        tiles: dict[int, Image] = {}
+        wanted = [stream for stream in self._container.streams.video if stream.id in grid.tiles]
+        for packet in self._container.demux(wanted):
+            self.packets += packet.size > 0
+            for frame in packet.decode():
+                assert isinstance(frame, av.VideoFrame)
+                tiles[packet.stream.id] = self._image(frame, convert, UPRIGHT)
+        try:
+            image = grid.assemble(tiles)
+        except (KeyError, cv2.error):
+            raise SourceError(f"{self.label}: not all of its tiles can be decoded; the file is damaged") from None
+        except heif.NotAGrid as error:
+            raise SourceError(f"{self.label}: {error}") from None
+        return upright(image, TURNS.get(self._rotate, UPRIGHT))
 
     def _follow(self, packet: av.Packet[Stream]) -> None:
         self.cut_off = packet.is_corrupt and self.measured
@@ -134,17 +243,43 @@ class Reader:
         if start is not None and packet.time_base:
             self.end = max(self.end, int((start + (packet.duration or 0)) * NANO * packet.time_base))
 
-    def _find_video(self) -> VideoStream:
+    def _find_video(self, picture: bool, raw: Callable[[], BinaryIO] | None) -> VideoStream:
         if self._container.format.name == TEXT_ART:
             raise SourceError(f"{self.label} is a text file, not a video; name a video or image file")
-        for stream in self._container.streams.video:
-            if not stream.disposition & Disposition.attached_pic:  # the cover picture of a song
-                return stream
+        streams = self._container.streams.video
+        films = [stream for stream in streams if not stream.disposition & NOT_FILMS]
+        known = [stream for stream in films if stream.codec_context is not None]
+        if films and not known:
+            raise SourceError(f"{self.label}: its video codec is not supported by the installed PyAV; convert it first")
+        if picture and (len(known) > 1 or known[0].disposition & Disposition.dependent):
+            return self._primary(known, raw)
+        if known:
+            return max(known, key=_prominence)
         kinds = sorted({stream.type for stream in self._container.streams} - {"video"})
         raise SourceError(
             f"{self.label} has no video in it{', only ' if kinds else ''}{' and '.join(kinds)}; "
             "name a video or image file"
         )
+
+    def _primary(self, known: Sequence[VideoStream], raw: Callable[[], BinaryIO] | None) -> VideoStream:
+        """The stream of the main picture, or of the first tile where it is a grid of them."""
+        try:
+            if raw is None:
+                raise heif.NotAGrid("over this kind of address that is not supported")
+            with raw() as file:
+                main = heif.read_primary(file)
+            wanted = (main,) if isinstance(main, int) else main.tiles
+            found = {stream.id: stream for stream in known}
+            if not wanted or not set(wanted) <= set(found):
+                raise heif.NotAGrid("some of them are missing")
+        except (heif.NotAGrid, OSError) as error:
+            raise SourceError(
+                f"{self.label} is a picture made of tiles that cannot be put together: {error}; save it as JPEG or PNG"
+            ) from None
+        if isinstance(main, heif.Grid):
+            self._check_size(main.width, main.height)
+            self._grid = main
+        return found[wanted[0]]
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -152,3 +287,15 @@ class Reader:
                 f"{self.label} is {width}x{height} pixels, more than the limit of {self._max_pixels} "
                 "(option max_pixels of the decode stage)"
             )
+
+
+def _prominence(stream: VideoStream) -> tuple[bool, bool, int, int, int]:
+    """What a player goes by: a film before a single picture, the default flag, size, number of frames, order."""
+    codec = stream.codec_context
+    return (
+        stream.frames != 1,
+        bool(stream.disposition & Disposition.default),
+        codec.width * codec.height,
+        stream.frames,
+        -stream.index,
+    )

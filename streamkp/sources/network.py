@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
+from http.client import HTTPException
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Literal
+from urllib.parse import unquote
+from urllib.request import Request, urlopen
 
 import av
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
-from streamkp.sources.container import NANO, Reader
-from streamkp.sources.timeline import Picture
+from streamkp.sources.container import Reader
+from streamkp.sources.orientation import Rotate
+from streamkp.sources.timeline import NANO, Picture
 
 SCHEMES = {"rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "udp"}
-FILE_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".jpg", ".jpeg", ".png"}
+FILE_SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".asf", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic"),
+}
 PLAYLIST_TIMEOUT = 15.0  # an HLS server rightly says nothing until its next segment is complete
+FRAME_TIMEOUT = 15.0  # a decoder gives nothing until the next keyframe, for which some cameras take ten seconds
+MAX_PICTURE = 256 << 20  # bytes of a picture made of tiles that are read into memory
 
 Transport = Literal["tcp", "udp"]
 
 
-def is_remote_file(uri: str) -> bool:
-    """Whether an address names a file to be played to its end rather than something live."""
-    scheme = uri.partition("://")[0].lower()
-    return scheme in ("http", "https") and PurePosixPath(_path(uri)).suffix.lower() in FILE_SUFFIXES
+class AccessRefused(SourceError):
+    """The server wants another user name or password."""
+
+
+class Ended(SourceError):
+    """The server ended a connection that had worked."""
+
+
+def is_web(uri: str) -> bool:
+    """Whether an address may name a file as well as something live: what the server sends tells (`Reader.finite`)."""
+    return uri.partition("://")[0].lower() in ("http", "https")
+
+
+def looks_like_file(uri: str) -> bool:
+    """A first guess, by the name, for as long as the server has not been asked."""
+    return is_web(uri) and PurePosixPath(_path(uri)).suffix.lower() in FILE_SUFFIXES
 
 
 def open_network(
-    stream: StreamContext, *, transport: Transport, timeout: float, threads: int, max_pixels: int
+    stream: StreamContext,
+    *,
+    transport: Transport,
+    timeout: float,
+    threads: int,
+    max_pixels: int,
+    rotate: Rotate = "auto",
 ) -> Reader:
     """Connect to `stream.uri`.
 
@@ -60,27 +89,93 @@ def open_network(
             max_pixels=max_pixels,
             options=options,
             timeout=(2 * read_timeout, read_timeout),
+            rotate=rotate,
+            raw=(lambda: _downloaded(stream.uri, timeout)) if is_web(stream.uri) else None,
         )
+    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
+        raise AccessRefused(f"{stream.label}: {_reason(error, timeout)}") from None
+    except av.error.PatchWelcomeError:
+        if not is_web(stream.uri):
+            raise SourceError(f"{stream.label}: what the server sends is not supported") from None
     except av.FFmpegError as error:
         raise SourceError(f"{stream.label}: {_reason(error, timeout)}") from None
+    # FFmpeg wants to jump about in some files, and the server does not let it.
+    try:
+        data = _downloaded(stream.uri, timeout)
+        return Reader(
+            data,
+            stream.label,
+            threads=threads,
+            max_pixels=max_pixels,
+            rotate=rotate,
+            raw=lambda: BytesIO(data.getvalue()),
+        )
+    except (OSError, av.FFmpegError):
+        raise SourceError(f"{stream.label}: what the server sends is not supported; download it first") from None
 
 
 def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[Picture]:
     """The pictures of one connection.
 
     Raises:
-        SourceError: the connection was lost. A source that announced its length and reached it just ends.
+        SourceError: the connection was lost, or brings no pictures: no packet of the video for `timeout` seconds, or
+            nothing that can be decoded for longer. A source that announced its length and reached it just ends.
     """
+    clock = stream.clock
+    patience = int(timeout * 1e9) if reader.format not in ("hls", "dash") else int(PLAYLIST_TIMEOUT * 1e9)
+    packet_at = frame_at = clock.monotonic()
+
+    def look(mine: bool) -> bool:
+        nonlocal packet_at
+        now = clock.monotonic()
+        packet_at = now if mine else packet_at
+        if now - packet_at > patience:
+            raise SourceError(f"{stream.label}: no video for {patience / NANO:g} s, although other data come")
+        if now - frame_at > max(patience, FRAME_TIMEOUT * NANO):
+            raise SourceError(
+                f"{stream.label}: no picture that can be decoded for {(now - frame_at) / NANO:.0f} s "
+                f"({reader.damaged + reader.unsupported} damaged ones)"
+            )
+        return stream.stopping
+
     with reader:
         try:
-            yield from reader.pictures()
+            for picture in reader.pictures(look):
+                yield picture
+                # The time that the graph took is not the source's.
+                packet_at = frame_at = clock.monotonic()
         except av.error.InvalidDataError:
             raise SourceError(f"{stream.label}: the connection broke off") from None
         except av.FFmpegError as error:
             raise SourceError(f"{stream.label}: {_reason(error, timeout)}") from None
+        finally:
+            if reader.damaged + reader.unsupported:
+                stream.log.warning(
+                    "%s: %d damaged frames were left out", stream.label, reader.damaged + reader.unsupported
+                )
+        if stream.stopping:
+            return
         end = reader.announced_end
         if end is None or reader.end < end - NANO:
-            raise SourceError(f"{stream.label}: the server ended the connection")
+            raise Ended(f"{stream.label}: the server ended the connection")
+
+
+def _downloaded(uri: str, timeout: float) -> BytesIO:
+    """The bytes behind a web address. Raises `OSError`, without the address in its text."""
+    scheme, _, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    login, _, host = host.rpartition("@")
+    request = Request(f"{scheme.lower()}://{host}{slash}{path.partition('#')[0]}")
+    if login:
+        request.add_header("Authorization", "Basic " + b64encode(unquote(login).encode()).decode())
+    try:
+        with urlopen(request, timeout=timeout) as answer:
+            data = answer.read(MAX_PICTURE + 1)
+    except (OSError, ValueError, HTTPException) as error:
+        raise OSError(f"it cannot be read again ({type(error).__name__})") from None
+    if len(data) > MAX_PICTURE:
+        raise OSError("it is too large")
+    return BytesIO(data)
 
 
 def _path(uri: str) -> str:

@@ -11,8 +11,10 @@ import av
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
-from streamkp.sources.container import NANO, Reader
-from streamkp.sources.timeline import Timeline
+from streamkp.sources.complete import is_cut_off
+from streamkp.sources.container import Reader
+from streamkp.sources.orientation import Rotate
+from streamkp.sources.timeline import NANO, Timeline
 
 SLACK = NANO // 4  # headers are this inexact, or 1 %, without anything missing
 
@@ -39,15 +41,14 @@ def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime:
     """All packets of one file, once.
 
     Raises:
-        SourceError: it has no frames that can be decoded, or ends before its announced end (after the last packet).
+        SourceError: it has no frames that can be decoded, or is shorter than it says (after the last packet).
     """
     with reader:
         stream.duration, stream.frames_total = reader.duration, reader.frames_total
         before, failure = timeline.frames, None
         due = previous = None
         try:
-            for picture in reader.pictures():
-                packet = timeline.packet(picture)
+            for packet in timeline.packets(reader.pictures(lambda _: stream.stopping)):
                 if realtime:
                     if due is None or previous is None:
                         due = stream.clock.monotonic()
@@ -71,24 +72,37 @@ def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime:
 def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | None) -> None:
     """At the end of the file: was that all of it?"""
     label = stream.label
+    if stream.stopping:
+        return
     if not frames:
+        if failure is not None:
+            raise SourceError(f"{label}: reading failed before the first frame: {failure}")
+        if reader.unsupported:
+            raise SourceError(f"{label} uses a feature of its codec that is not supported; convert it first")
         if reader.packets:
             raise SourceError(f"{label}: none of its {reader.packets} frames can be decoded; the file is damaged")
         raise SourceError(f"{label} has a video track without a single frame in it; record it again")
     if failure is not None:
         raise SourceError(f"{label}: reading failed after {frames} frames: {failure}")
+    if reader.damaged or reader.unsupported:
+        stream.log.warning(
+            "%s: %d damaged frames were left out, %d were read", label, reader.damaged + reader.unsupported, frames
+        )
     end = reader.announced_end if reader.measured else None
-    missing = 0 if end is None else end - reader.end
-    if end is not None and (reader.cut_off or missing > max(SLACK, end // 100)):
+    if reader.cut_off or (reader.path is not None and is_cut_off(reader.path)):
+        lasts = "" if end is None else f"it should last {end / NANO:.1f} s and "
         raise SourceError(
-            f"{label} was cut off: it should last {end / NANO:.1f} s and ends at {reader.end / NANO:.1f} s "
+            f"{label} was cut off: {lasts}ends at {reader.end / NANO:.1f} s "
             f"({frames} frames were read); copy or record it again"
         )
-    if reader.damaged:
-        stream.log.warning("%s: %d damaged frames were left out, %d were read", label, reader.damaged, frames)
+    # Not an error: in some formats a last picture that stands is not told apart from one that is missing.
+    if end is not None and end - reader.end > max(SLACK, end // 100):
+        stream.log.warning(
+            "%s: its header says %.1f s, its last frame is at %.1f s", label, end / NANO, reader.end / NANO
+        )
 
 
-def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: int) -> Reader:
+def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: int, rotate: Rotate = "auto") -> Reader:
     """Open a local file.
 
     Raises:
@@ -98,7 +112,15 @@ def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: in
     # "file:" keeps a colon in the name from being taken for a protocol.
     target = f"file:{os.path.abspath(path)}"
     try:
-        return Reader(target, stream.label, threads=threads, max_pixels=max_pixels)
+        reader = Reader(
+            target,
+            stream.label,
+            threads=threads,
+            max_pixels=max_pixels,
+            options={"pattern_type": "none"},  # a % in the name of a picture does not stand for a number
+            rotate=rotate,
+            raw=lambda: path.open("rb"),
+        )
     except av.FFmpegError as error:
         if _is_mp4(path):
             raise SourceError(
@@ -106,6 +128,8 @@ def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: in
                 "end; copy or record it again"
             ) from None
         raise SourceError(f"{stream.label} is not a video or image that can be read ({error.strerror})") from None
+    reader.path = path
+    return reader
 
 
 def _is_mp4(path: Path) -> bool:

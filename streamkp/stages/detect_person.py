@@ -9,6 +9,7 @@ from streamkp.models import registry
 from streamkp.models.registry import open_detector
 from streamkp.packet import Detections, Packet
 from streamkp.runtimes.base import Device, Precision, Runtime, Threads
+from streamkp.vision.tiles import detect_in_tiles
 
 
 class DetectPerson(MapStage):
@@ -20,11 +21,21 @@ class DetectPerson(MapStage):
     expensive = True
     takes_feedback = True
 
+    needs = ("image",)
+    gives = ("detections",)
+
     class Options(StageOptions):
         model: str = Field("efficientdet-lite0", description="Catalog name or file of the detector.")
         every: int = Field(10, ge=1, description="Frames from one detection to the next.")
         score: float = Field(0.3, ge=0, le=1, description="Least score of a person.")
         max_persons: int = Field(20, ge=1, description="People kept per frame, the best ones.")
+        tiles: int = Field(
+            1,
+            ge=1,
+            le=8,
+            description="Look for small people in so many times so many overlapping parts of the image as well; "
+            "2 costs five times as much as 1.",
+        )
         device: Device = Field("auto", description="Where the network runs; auto is the GPU where it can run there.")
         runtime: Runtime = Field("auto", description="What runs the network.")
         threads: Threads = Field(1, description="CPU threads; one costs the least CPU time per frame, auto is all.")
@@ -44,23 +55,33 @@ class DetectPerson(MapStage):
             o.model, threads=o.threads, precision=o.precision, device=o.device, runtime=o.runtime, score=o.score
         )
         self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
+        self._told: set[str] = set()  # streams of which it was said that people are left out
 
     def process(self, packet: Packet) -> Packet:
         if packet.image is None:
             return packet
         feedback = self.context.feedback_in
-        asked = feedback is not None and bool(feedback.take(packet.stream))
+        asked = feedback is not None and bool(feedback.take(packet))
         if asked or self._frames_left[packet.stream] == 0:
-            (found,) = self._detector.detect([packet.image])
-            packet.detections = _best(found, self.options.max_persons)
+            found = detect_in_tiles(self._detector.detect, packet.image, self.options.tiles)
+            packet.detections = self._best(packet, found)
             self._frames_left[packet.stream] = self.options.every
         self._frames_left[packet.stream] -= 1
         return packet
 
+    def stream_ended(self, stream: str) -> None:
+        self._told.discard(stream)
+
     def close(self) -> None:
         self._detector.close()
 
-
-def _best(found: Detections, limit: int) -> Detections:
-    anchors = None if found.anchors is None else found.anchors[:limit]
-    return Detections(found.boxes[:limit], found.scores[:limit], anchors)
+    def _best(self, packet: Packet, found: Detections) -> Detections:
+        limit = self.options.max_persons
+        if len(found.boxes) > limit and packet.stream not in self._told:
+            self._told.add(packet.stream)
+            self.context.log.warning(
+                "%s: %d people in frame %d of stream %s, of whom the best %d are kept (option max_persons)",
+                self.context.name, len(found.boxes), packet.seq, packet.stream, limit,
+            )  # fmt: skip
+        anchors = None if found.anchors is None else found.anchors[:limit]
+        return Detections(found.boxes[:limit], found.scores[:limit], anchors)

@@ -60,6 +60,9 @@ class Keypoints2DStage(BatchStage):
 
     sends_feedback: ClassVar[bool] = True
 
+    needs = ("image",)
+    gives = ("keypoints_2d",)
+
     class Options(StageOptions):
         model: str = Field("blazepose-full", description="2D pose network: catalog name or file.")
         checkpoint: str | None = Field(None, description="File with other weights for a torch network of the catalog.")
@@ -97,9 +100,11 @@ class Keypoints2DStage(BatchStage):
             checkpoint=o.checkpoint,
             flip=o.flip,
         )
+        self.batch_independent = getattr(self._estimator, "batch_independent", False)
         self._tracking = TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
         self._streams = self.per_stream(_Stream)
         # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.
+        self._told: set[str] = set()  # streams of which it was said that people are left out
         self._ids: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
 
     def close(self) -> None:
@@ -107,6 +112,7 @@ class Keypoints2DStage(BatchStage):
 
     def stream_ended(self, stream: str) -> None:
         self._ids.pop(stream, None)
+        self._told.discard(stream)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         frames = [self._proposed(packet, packet.image) for packet in batch if packet.image is not None]
@@ -129,6 +135,14 @@ class Keypoints2DStage(BatchStage):
         if stream.tracker is None:
             stream.tracker = Tracker(self._ids[packet.stream], self._tracking, self._estimator)
         stream.detector = stream.detector or packet.detections is not None
+        boxes = packet.detections.boxes if packet.detections is not None else None
+        if boxes is not None and len(boxes) > self.options.max_persons and packet.stream not in self._told:
+            self._told.add(packet.stream)
+            self.context.log.warning(
+                "%s: %d people were detected in frame %d of stream %s, of whom at most %d are followed "
+                "(option max_persons)",
+                self.context.name, len(boxes), packet.seq, packet.stream, self.options.max_persons,
+            )  # fmt: skip
         detector = stream.detector or self.context.feedback_out is not None
         frame = Frame(packet.pts, packet.width, packet.height, packet.detections, detector)
         requests = stream.tracker.propose(frame)
@@ -146,7 +160,7 @@ class Keypoints2DStage(BatchStage):
         packet.persons = [self._person(track, packet.seq) for track in people]
         packet.tracks = tracker.live
         if tracker.wants_detection and self.context.feedback_out is not None:
-            self.context.feedback_out.send(packet.stream, True)
+            self.context.feedback_out.send(packet, True)
 
     def _pass_on(self, packet: Packet) -> None:
         tracker = self._streams[packet.stream].tracker

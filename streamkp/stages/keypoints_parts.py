@@ -51,6 +51,9 @@ class KeypointsParts(BatchStage):
     without an image, pass unchanged.
     """
 
+    needs = ("image", "keypoints_2d")
+    gives = ("hands", "face")
+
     class Options(StageOptions):
         hands: str | None = Field("hrnet-w18-hand21", description="Hand network: catalog name or file; null for none.")
         face: str | None = Field(

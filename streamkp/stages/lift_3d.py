@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +27,9 @@ class Camera(BaseModel):
 
 class Lift3D(BatchStage):
     """Lifts the 2D poses of all people of all streams in the batch to 3D in one call."""
+
+    needs = ("keypoints_2d", "window")
+    gives = ("keypoints_3d",)
 
     class Options(StageOptions):
         renamed: ClassVar[Mapping[str, str]] = {"hop": "stride"}
@@ -79,6 +82,10 @@ class Lift3D(BatchStage):
     @classmethod
     def reads_window(cls, options: Options) -> WindowRequest | None:
         return lifters.window_request(options.model, cls._lifter_options(options))
+
+    @classmethod
+    def requires(cls, options: Options) -> Collection[str]:
+        return ("keypoints_2d",) if options.model in lifters.WEIGHTLESS else cls.needs
 
     def open(self) -> None:
         o = self.options

@@ -34,6 +34,9 @@ class Smooth3D(MapStage):
     warning says so once.
     """
 
+    needs = ("keypoints_3d",)
+    gives = ()
+
     class Options(StageOptions):
         one_euro: bool = Field(_DEFAULTS.one_euro, description="Smooth every joint, and the root, with One-Euro.")
         min_cutoff: float = Field(_DEFAULTS.min_cutoff, gt=0, description="Cut-off in Hz at rest; lower is steadier.")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.motion.one_euro import OneEuro
-from streamkp.motion.side_swaps import Sides
+from streamkp.motion.side_swaps import SwapFilter
 from streamkp.packet import Keypoints2D, Packet
+
+log = logging.getLogger("streamkp.smooth-one-euro")
 
 
 class SmoothOneEuro(MapStage):
     """Smooths the 2D keypoints of every track with a One-Euro filter; scores stay as they are.
 
-    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before the
-    filter, left and right that the network has exchanged for some frames are put right.
+    Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before
+    that, left and right of people whom the network has exchanged for some frames are put right.
     """
+
+    needs = ("keypoints_2d",)
+    gives = ()
 
     class Options(StageOptions):
         min_cutoff: float = Field(0.05, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
@@ -25,14 +33,26 @@ class SmoothOneEuro(MapStage):
         )
         derivative_cutoff: float = Field(1.0, gt=0, description="Cut-off in Hz of the speed itself.")
         max_gap: float = Field(1.0, gt=0, description="Seconds without a sample after which a filter starts afresh.")
-        sides: bool = Field(True, description="Undo exchanges of left and right that last for less than a second.")
+        swap_filter: bool = Field(
+            True, description="Undo exchanges of a body's left and right that last for less than a second."
+        )
+
+        @model_validator(mode="before")
+        @classmethod
+        def _renamed(cls, given: Any) -> Any:
+            if not isinstance(given, dict) or "sides" not in given:
+                return given
+            if "swap_filter" in given:
+                raise ValueError("sides is the old name of swap_filter: give swap_filter alone")
+            log.warning("smooth-one-euro: sides is called swap_filter now; the next release takes no other name")
+            return {"swap_filter" if key == "sides" else key: value for key, value in given.items()}
 
     options: Options
 
     def open(self) -> None:
         o = self.options
         self._filters = self.per_track(lambda: OneEuro(o.min_cutoff, o.beta, o.derivative_cutoff, o.max_gap))
-        self._sides = self.per_track(Sides)
+        self._swaps = self.per_track(SwapFilter)
 
     def process(self, packet: Packet) -> Packet:
         for person in packet.persons:
@@ -41,8 +61,8 @@ class SmoothOneEuro(MapStage):
             if keypoints is None or not size > 0:
                 continue
             points = keypoints.points.copy()
-            if self.options.sides:
-                points = self._sides[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
+            if self.options.swap_filter:
+                points = self._swaps[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
             smooth = self._filters[packet.stream, person.track]
             points[:, :2] = smooth(points[:, :2], packet.pts, size)
             person.keypoints_2d = Keypoints2D(keypoints.skeleton, points.astype(np.float32, copy=False))

@@ -28,6 +28,9 @@ class WindowStage(MapStage):
 
     kind = "window"
 
+    needs = ("keypoints_2d",)
+    gives = ("window",)
+
     class Options(StageOptions):
         frames: int | None = Field(
             None,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from streamkp.errors import UsageError
 from streamkp.evaluation import npz
-
-Floats = NDArray[np.floating[Any]]
+from streamkp.training.randomness import Random
 
 SPEED = (0.6, 1.6)  # of playing a clip, against its own
+WARP = 0.15  # standard deviation of the logarithm of a speed that changes within a window
+BACKWARDS = 0.25  # share of the windows
 
 
 def read(path: Path) -> list[NDArray[np.float32]]:
@@ -34,24 +36,32 @@ def read(path: Path) -> list[NDArray[np.float32]]:
     return clips
 
 
-def sample(clips: Sequence[Floats], count: int, frames: int, random: np.random.Generator) -> Floats:
-    """`count` windows [count, frames, 17, 3] from anywhere in the clips, at random speed, forwards or backwards.
+class Clips:
+    """Clips as one tensor on a device, from which windows are drawn."""
 
-    A clip that is too short goes back and forth.
-    """
-    lengths = np.array([len(clip) for clip in clips])
-    which = random.choice(len(clips), count, p=lengths / lengths.sum())
-    low, high = np.log(SPEED)
-    speed = np.exp(random.uniform(low, high, count))
-    return np.stack([_window(clips[i], frames, s, random) for i, s in zip(which, speed, strict=True)])
+    def __init__(self, clips: Sequence[NDArray[np.float32]], device: torch.device, weights: Sequence[float]) -> None:
+        """`weights`: how often a frame of each clip is drawn, against one of the others."""
+        middles = [clip - clip[:, :1].mean(0, keepdims=True) * (1, 0, 1) for clip in clips]  # exact far off the origin
+        self._poses = torch.from_numpy(np.concatenate(middles).astype(np.float32)).to(device)
+        lengths = torch.tensor([len(clip) for clip in clips], device=device)
+        self._last = lengths - 1
+        self._first = lengths.cumsum(0) - lengths
+        self._share = lengths * torch.tensor(weights, device=device, dtype=torch.float32)
 
+    def sample(self, count: int, frames: int, random: Random) -> Tensor:
+        """Windows [count, frames, 17, 3] from anywhere in the clips, at random speed, forwards or backwards.
 
-def _window(clip: Floats, frames: int, speed: float, random: np.random.Generator) -> Floats:
-    last = len(clip) - 1
-    at = random.uniform(0, max(last - (frames - 1) * speed, 2 * last)) + np.arange(frames) * speed
-    at %= 2 * last  # there and back
-    at = np.where(at > last, 2 * last - at, at)
-    before = np.minimum(at.astype(int), last - 1)
-    share = (at - before)[:, None, None]
-    out: Floats = clip[before] * (1 - share) + clip[before + 1] * share
-    return out
+        A clip that is too short goes back and forth.
+        """
+        clip = random.drawn(self._share, count)
+        last, first = self._last[clip][:, None], self._first[clip][:, None]
+        low, high = np.log(SPEED)
+        speed = torch.exp(random.uniform(low, high, count, 1) + WARP * random.wander((count,), frames, 24.0))
+        speed = torch.where(random.chance(BACKWARDS, count, 1), -speed, speed)
+        at = random.uniform(0, 1, count, 1) * last + speed.cumsum(1) - speed[:, frames // 2, None] * (frames / 2)
+        at = at.remainder(2 * last)  # there and back
+        at = torch.where(at > last, 2 * last - at, at)
+        before = at.long().clamp(max=last - 1)
+        share = (at - before)[..., None, None]
+        row = first + before
+        return self._poses[row] * (1 - share) + self._poses[row + 1] * share

@@ -1,42 +1,50 @@
-"""What a lifter is trained for: right joints, right shape whatever the size, right motion, bones of right length."""
+"""What a lifter is trained for: right joints, right shape whatever the size, right motion, bones of right length, and
+to know how far off its joints may be.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-from streamkp.training.bones import PARENTS
+from streamkp.training.bones import PARENTS, of
 
-SHAPE, MOTION, BONES = 0.5, 2.0, 0.5  # weights beside the position's 1
-NEWEST, NEWEST_WEIGHT = 4, 4.0  # the last that count, count more: a live system without look-ahead shows them
+SHAPE, MOTION, BONES, LIKELIHOOD = 0.5, 2.0, 0.5, 0.02  # weights beside the position's 1
 
 
-def loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def loss(predicted: Tensor, spread: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """A scalar, in metres.
 
     Args:
-        predicted, target: [B, 3, T, 17] in metres, root at the origin.
-        known: [B, T], 1 for the rows that count, otherwise 0.
+        predicted, target: [B, T, 17, 3] in metres, root at the origin.
+        spread: [B, T, 17], the logarithm of b of the density exp(-|error| / b) / (8 pi b^3) of each joint.
+        weight: [B, T] of the rows.
     """
-    still_to_come = known.flip(1).cumsum(1).flip(1)
-    weight = torch.where(still_to_come <= NEWEST, NEWEST_WEIGHT, 1.0) * known
-    position = _mean(_length(predicted - target), weight)
-    along = (predicted * target).sum((1, 3), keepdim=True)
-    squared = (predicted * predicted).sum((1, 3), keepdim=True)
+    error = _length(predicted - target)
+    position = _mean(error, weight)
+    along = (predicted * target).sum((2, 3), keepdim=True)
+    squared = (predicted * predicted).sum((2, 3), keepdim=True)
     shape = _mean(_length(predicted * (along / squared.clamp(min=1e-3)) - target), weight)
-    both = known[:, 1:] * known[:, :-1]
-    motion = _mean(_length(predicted.diff(dim=2) - target.diff(dim=2)), both)
+    motion = _mean(_length(predicted.diff(dim=1) - target.diff(dim=1)), weight[:, 1:])
     bones = _mean((_bones(predicted) - _bones(target)).abs(), weight)
-    return position + SHAPE * shape + MOTION * motion + BONES * bones
+    likelihood = _mean(negative_log_likelihood(error.detach(), spread), weight)  # as sure as the position allows
+    return position + SHAPE * shape + MOTION * motion + BONES * bones + LIKELIHOOD * likelihood
+
+
+def negative_log_likelihood(error: Tensor, spread: Tensor) -> Tensor:
+    """Of distances in metres from the truth, joint by joint, without its constant."""
+    return 3 * spread + error * torch.exp(-spread) + math.log(8 * math.pi)
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """[B, 3, T, N] -> [B, T, N]; the smallest summand keeps the gradient of 0 finite."""
-    return torch.sqrt((vectors * vectors).sum(1) + 1e-8)
+    """[..., 3] -> [...]; the smallest summand keeps the gradient of 0 finite."""
+    return torch.sqrt((vectors * vectors).sum(-1) + 1e-8)
 
 
 def _bones(poses: Tensor) -> Tensor:
-    return _length(poses[..., 1:] - poses[..., list(PARENTS[1:])])
+    return _length(poses[..., 1:, :] - of(poses, PARENTS[1:]))
 
 
 def _mean(errors: Tensor, weight: Tensor) -> Tensor:

@@ -83,6 +83,32 @@ async function pollStreams() {
   setTimeout(pollStreams, POLL);
 }
 
+const FINE = ["connecting", "live", "ended"]; // states of a stream that need no word
+
+async function pollTroubles() {
+  try {
+    const response = await fetch(address("stats"));
+    if (response.ok) showTroubles((await response.json()).streams ?? {});
+  } catch {
+    // The server is away; the connection says so.
+  }
+  setTimeout(pollTroubles, POLL);
+}
+
+/** The streams that deliver nothing, each with the reason where the server gives one. */
+function showTroubles(streams) {
+  const lines = Object.entries(streams).filter(([, { status }]) => !FINE.includes(status));
+  element("troubles").hidden = lines.length === 0;
+  element("troubles").replaceChildren(
+    ...lines.map(([name, { status, reason }]) => {
+      const line = document.createElement("li");
+      line.dataset.status = status;
+      line.textContent = `${name}: ${status}${reason ? ` - ${reason}` : ""}`;
+      return line;
+    }),
+  );
+}
+
 function listStreams(online) {
   const streams = [...new Set([...state.streams.filter((s) => s === state.stream), ...online])].sort();
   if (streams.join("\n") !== state.streams.join("\n")) {
@@ -136,3 +162,4 @@ setInterval(showFigures, 250);
 requestAnimationFrame(drawFrame);
 watch(() => state.stream, onImage);
 pollStreams();
+pollTroubles();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streamkp.cli.main import app
+from streamkp.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +98,44 @@ def test_a_frame_without_the_person_is_null(tmp_path: Path) -> None:
         file.mux(stream.encode(None))
     assert infer("body-3d-keypoints", film, "--out", tmp_path / "out", "-q").exit_code == 0
     assert json.loads((tmp_path / "out/empty.json").read_text())["keypoints"] == [None, None, None]
+
+
+def test_a_result_that_would_be_the_input(photos: list[Path], tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"precious")
+    (tmp_path / "out").symlink_to(tmp_path)
+    error = infer("body-2d-keypoints", film, "--out", tmp_path / "out", "--video").exception
+    assert isinstance(error, UsageError)
+    assert "film.mp4" in str(error)
+    assert film.read_bytes() == b"precious"
+
+
+def test_a_video_of_somebody_else_is_left_alone(photos: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    theirs = out / f"{photos[0].stem}.mp4"
+    theirs.write_bytes(b"precious")
+    assert infer("body-2d-keypoints", photos[0], "--out", out, "--video").exit_code == 2
+    assert theirs.read_bytes() == b"precious"
+    assert infer("body-2d-keypoints", photos[0], "--out", out, "--video", "--overwrite").exit_code == 0
+    assert theirs.stat().st_size > 1000
+
+
+def test_other_options_are_another_result(photos: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert infer("body-2d-keypoints", photos[0], "--out", out).exit_code == 0
+    refused = infer("body-2d-keypoints", photos[0], "--out", out, "--tiles", 2)
+    assert refused.exit_code == 2
+    assert "and options" in refused.output
+    assert infer("body-2d-keypoints", photos[0], "--out", out, "--tiles", 2, "--overwrite").exit_code == 0
+    assert json.loads((out / f"{photos[0].stem}.json").read_text())["options"] == {"tiles": 2}
+
+
+def test_a_crowd_of_small_people(tmp_path: Path) -> None:
+    crowd = Path(os.environ.get("STREAMKP_SHARED", Path(__file__).parents[3] / "shared")) / "cases"
+    crowd = crowd / "small-people-in-a-crowd" / "crowd24.jpg"
+    if not crowd.is_file():
+        pytest.skip("needs the development folder cases/")
+    done = infer("body-2d-keypoints", crowd, "--out", tmp_path, "--tiles", 2)
+    assert done.exit_code == 0, done.output
+    assert len(json.loads((tmp_path / "crowd24.json").read_text())["keypoints"]) == 24

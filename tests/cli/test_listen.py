@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import socket
 import threading
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from streamkp import wire
 from streamkp.cli import listen
+from streamkp.cli.schema import schema
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import Sink, StageContext
 from streamkp.sinks.publish_mqtt import PublishMqtt
@@ -20,7 +23,7 @@ from tests.sinks.walker import make_packet
 
 app = typer.Typer()
 app.command()(listen.listen)
-app.command()(listen.schema)
+app.command()(schema)
 
 
 def _run(*args: str) -> Any:
@@ -148,3 +151,64 @@ def test_lines_for_other_messages() -> None:
     assert "3 messages lost" in listen.describe(wire.lost_message(3))
     line = listen.describe(wire.message(make_packet(4, people=0), 1_700_000_000_165_000_000, 2))
     assert line == "cam #4  t=0.160 s  latency 5.0 ms  2 dropped  nobody"
+
+
+class _Dying:
+    """A WebSocket server that sends one frame and then breaks the connection without a word."""
+
+    def __init__(self, stream: str = "cam", polite: bool = False) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._frame = wire.encode(wire.message(make_packet(0, stream), 1, 0), "json")
+        self._polite = polite
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, self._listener:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += connection.recv(4096)
+            (key,) = [
+                line.split(b": ")[1] for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
+            ]
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            connection.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+                b"\x81\x7e" + len(self._frame).to_bytes(2, "big") + self._frame
+            )
+            if self._polite:
+                connection.sendall(b"\x88\x02\x03\xe9")  # close, 1001
+                connection.recv(4096)
+
+    def join(self) -> None:
+        self._thread.join(30)
+
+
+def test_a_publisher_that_dies() -> None:
+    server = _Dying()
+    done = _run(f"ws://127.0.0.1:{server.port}")
+    server.join()
+    assert "cam #0" in done.output
+    assert isinstance(done.exception, SourceError)
+    assert "the connection broke" in str(done.exception)
+
+
+def test_a_publisher_that_ends() -> None:
+    server = _Dying(polite=True)
+    done = _run(f"ws://127.0.0.1:{server.port}")
+    server.join()
+    assert (done.exit_code, done.exception) == (0, None)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_names_of_streams_do_not_rule_the_terminal(options: list[str]) -> None:
+    server = _Dying("\x1b[2Jca\u202em\x9b", polite=True)
+    done = _run(f"ws://127.0.0.1:{server.port}", *options)
+    server.join()
+    assert done.exit_code == 0
+    assert done.output.rstrip("\n").isprintable()
+    if options:
+        assert json.loads(done.output)["stream"] == "\x1b[2Jca\u202em\x9b"

@@ -10,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from streamkp.cli.models import models_app, samples_app
+from streamkp.cli.models import models_app
+from streamkp.cli.samples import samples_app
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog
 

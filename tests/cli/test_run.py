@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,3 +178,107 @@ class TestStreamNames:
     )
     def test_hold_no_credential(self, uri: str, name: str) -> None:
         assert list(_stream_names([uri])) == [name]
+
+    def test_every_run_says_where_its_health_is(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=2)
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--control", "0")
+        assert code == 0
+        assert "health, metrics and statistics are at http://127.0.0.1:" in err
+        (folder / "out.jsonl").unlink()
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--control", "off")
+        assert code == 0
+        assert "health" not in err
+
+
+class TestOutputs:
+    def test_an_existing_file_is_replaced_only_when_told_to(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=5)
+        run = ("run", "door.yaml", "-s", "clip.mp4", "--record", "also.jsonl", "--control", "off")
+        for name in ("out.jsonl", "also.jsonl"):  # of the graph file, of the command line
+            (folder / name).write_text("mine")
+            code, _, err = program(*run)
+            assert code == 2
+            assert f"{name} exists" in err
+            assert (folder / name).read_text() == "mine"
+            (folder / name).unlink()
+            (folder / "out.jsonl").unlink(missing_ok=True)
+        (folder / "also.jsonl").write_text("mine")
+        (folder / "out.jsonl").write_text("mine")
+        assert program(*run, "--overwrite")[0] == 0
+        for name in ("out.jsonl", "also.jsonl"):
+            assert len((folder / name).read_text().splitlines()) == 5
+
+    @pytest.mark.parametrize("option", ["--record", "--render"])
+    def test_an_output_that_is_the_source(self, program: Program, folder: Path, option: str) -> None:
+        before = write_clip(folder / "clip.mp4", frames=5).read_bytes()
+        (folder / "link.mp4").symlink_to("clip.mp4")
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", option, "link.mp4", "--overwrite")
+        assert code == 2
+        assert "link.mp4, which is the source of stream clip itself" in err
+        assert (folder / "clip.mp4").read_bytes() == before
+        assert not (folder / "out.jsonl").exists(), "nothing was opened"
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+    def test_a_pipe_that_nobody_reads(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=5)
+        os.mkfifo(folder / "pipe")
+        code, _, err = program("run", "door.yaml", "-s", "clip.mp4", "--record", "pipe")
+        assert code == 5
+        assert "nobody reads the pipe pipe" in err
+
+
+class TestThePage:
+    @pytest.fixture
+    def taken(self, folder: Path) -> Iterator[int]:
+        """A port that is in use, which the page of `page.yaml` is to have."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port: int = other.getsockname()[1]
+            (folder / "page.yaml").write_text(
+                f"version: 1\nstages: {{decode: {{use: decode}}, publish: {{use: publish-websocket, port: {port}}}}}\n"
+            )
+            write_clip(folder / "clip.mp4", frames=5)
+            yield port
+
+    def test_files_do_not_need_it(self, program: Program, folder: Path, taken: int) -> None:
+        code, _, err = program("run", "page.yaml", "-s", "clip.mp4", "--record", "a.jsonl")
+        assert code == 0
+        assert f"(port {taken} is in use)" in err
+        assert len((folder / "a.jsonl").read_text().splitlines()) == 5
+        code, _, err = program("run", "page.yaml", "-s", "clip.mp4", "--record", "b.jsonl", "--no-page")
+        assert code == 0
+        assert "page" not in err
+        assert len((folder / "b.jsonl").read_text().splitlines()) == 5
+
+    def test_a_port_that_was_asked_for_is_refused(self, program: Program, taken: int) -> None:
+        code, _, err = program("run", "page.yaml", "-s", "clip.mp4", "--set", f"stages.publish.port={taken}")
+        assert code == 5
+        assert f"port {taken}" in err
+
+    def test_live_graphs_keep_theirs(self, program: Program, taken: int) -> None:
+        code, _, err = program("run", "page.yaml", "-s", "rtsp://127.0.0.1:1/x")
+        assert code == 5
+        assert f"cannot listen on 127.0.0.1 port {taken}" in err
+
+
+def test_a_source_with_a_variable(program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(folder / "clip.mp4", frames=5)
+    monkeypatch.setenv("FOLDER", str(folder))
+    assert program("run", "door.yaml", "-s", "${FOLDER}/clip.mp4")[0] == 0
+    code, _, err = program("run", "door.yaml", "-s", "rtsp://u:s3cret${NOPE}@h/")
+    assert code == 2
+    assert "NOPE is not set" in err
+    assert "s3cret" not in err
+
+
+def test_a_plugin_that_ends_the_program(program: Program, folder: Path) -> None:
+    (folder / "leave.py").write_text("print('ran')\nraise SystemExit(0)\n")
+    (folder / "g.yaml").write_text(GRAPH + "  mine: {use: 'leave.py:Leave'}\n")
+    code, _, err = program("graph", "check", "g.yaml")
+    assert code == 2
+    assert "leave.py cannot be imported: SystemExit(0)" in err
+    code, out, err = program("graph", "check", "g.yaml", "--no-plugins")
+    assert code == 0
+    assert "ran" not in out
+    assert "not checked, being plugins: mine" in err

@@ -234,3 +234,71 @@ def test_a_batch_ends_as_soon_as_every_live_stream_has_delivered() -> None:
     channel.put("b", 1)
     join(waiter)
     assert batches == [[("a", 1), ("b", 1)]]
+
+
+def test_a_held_packet_stays_while_other_lanes_go_on() -> None:
+    held = {"a1"}
+    channel: Channel[str] = Channel(4, lambda _: "block", holds=held.__contains__)
+    for item in ("a0", "a1", "a2", "b0", "b1"):
+        channel.put(item[0], item)
+    for key in "ab":
+        channel.end(key)
+    got = [channel.get()[1] for _ in range(4)]
+    assert got == ["a0", "b0", "b1", END]
+    channel.close()
+    rest: list[object] = []
+    reader = threading.Thread(target=lambda: rest.extend(channel.get()[1] for _ in range(3)))
+    reader.start()
+    held.clear()
+    channel.wake()
+    reader.join(WAIT)
+    assert rest == ["a1", "a2", END]
+
+
+def test_a_held_packet_is_not_put_into_a_batch() -> None:
+    channel: Channel[str] = Channel(4, lambda _: "block", holds={"b0"}.__contains__)
+    for item in ("a0", "b0", "c0"):
+        channel.put(item[0], item)
+    assert channel.get_batch(8, 0.0, lambda: 3) == [("a", "a0"), ("c", "c0")]
+
+
+def test_a_lane_that_goes_alone_shares_no_batch() -> None:
+    channel: Channel[str] = Channel(4, lambda _: "block")
+    for item in ("a0", "b0", "c0", "c1"):
+        channel.put(item[0], item)
+    batches = [channel.get_batch(8, 0.0, lambda: 1, {"b"}.__contains__) for _ in range(3)]
+    assert batches == [[("a", "a0"), ("c", "c0")], [("b", "b0")], [("c", "c1")]]
+
+
+def test_aborting_wakes_a_reader_of_held_packets() -> None:
+    asked = threading.Event()
+
+    def holds(item: str) -> bool:
+        asked.set()
+        return True
+
+    channel: Channel[str] = Channel(4, lambda _: "block", holds=holds)
+    channel.put("a", "a0")
+    ended: list[type[BaseException]] = []
+
+    def read() -> None:
+        try:
+            channel.get()
+        except Closed as error:
+            ended.append(type(error))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert asked.wait(WAIT)
+    channel.abort()
+    reader.join(WAIT)
+    assert ended == [Closed]
+
+
+def test_what_a_full_lane_drops_is_told() -> None:
+    lost: list[int] = []
+    channel: Channel[int] = Channel(1, lambda key: "drop-oldest" if key == "old" else "drop-newest", lost=lost.append)
+    for key in ("old", "new"):
+        for item in range(3):
+            channel.put(key, item + (0 if key == "old" else 10))
+    assert lost == [0, 1, 11, 12]

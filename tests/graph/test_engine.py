@@ -9,6 +9,7 @@ import pytest
 
 from streamkp.errors import OutputError, SourceError, UsageError
 from streamkp.graph.engine import Engine
+from streamkp.graph.feedback import DELAY
 from streamkp.graph.spec import StreamSpec, validate
 from streamkp.graph.stage import BatchStage, MapStage, Sink, StageOptions, StreamContext
 from streamkp.packet import Packet
@@ -170,7 +171,8 @@ def test_a_batch_takes_one_packet_of_each_live_stream_without_waiting() -> None:
             yield make_packet(context.stream, seq)
         barrier.wait(WAIT)
 
-    batch = {"use": Pairs, "sizes": sizes, "batch": {"size": 8, "wait_ms": 1000}, "queue": {"size": 64}}
+    gather = {"size": 8, "wait_ms": 1000, "mix_files": True}
+    batch = {"use": Pairs, "sizes": sizes, "batch": gather, "queue": {"size": 64}}
     engine, out = build({"pairs": batch}, {"x": script, "y": script}, clock=clock)
     engine.start()
     barrier.wait(WAIT)
@@ -178,6 +180,30 @@ def test_a_batch_takes_one_packet_of_each_live_stream_without_waiting() -> None:
         clock.advance(1.0)
     assert out.seqs("x") == out.seqs("y") == list(range(30))
     assert all(len({stream for stream, _ in each}) == len(each) for each in sizes)
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_a_batch_does_not_mix_files_unless_told_to(mix: bool) -> None:
+    """Networks give other last digits in batches of another size, and which frames meet is a matter of timing."""
+    _, opened, held = gate()
+    sizes: list[list[tuple[str, int]]] = []
+    delivered = threading.Barrier(3)
+
+    def script(context: StreamContext) -> Iterator[Packet]:
+        for seq in range(20):
+            yield make_packet(context.stream, seq)
+        delivered.wait(WAIT)
+
+    batch = {"use": Pairs, "sizes": sizes, "batch": {"mix_files": mix}, "queue": {"size": 64}}
+    stages = {"gate": held | {"queue": {"size": 64}}, "pairs": batch}
+    engine, out = build(stages, {"x": script, "y": script})
+    engine.start()
+    delivered.wait(WAIT)
+    opened.release(100)
+    finish(engine)
+    assert out.seqs("x") == out.seqs("y") == list(range(20))
+    assert {len(each) for each in sizes} <= ({1, 2} if mix else {1})
+    assert not mix or any(len(each) == 2 for each in sizes)
 
 
 def test_branches_meet_again_with_what_each_has_added() -> None:
@@ -278,7 +304,10 @@ def test_stop_and_drain_while_a_batch_is_half_full() -> None:
 
         batch = {"use": Pairs, "sizes": [], "batch": {"size": 8, "wait_ms": 1000}}
         engine, out = build(
-            {"pairs": batch}, {"x": waits, "y": waits, "z": lambda c: iter(c.wait(1e6) and ())}, clock=clock
+            {"pairs": batch},
+            {"x": waits, "y": waits, "z": lambda c: iter(c.wait(1e6) and ())},
+            clock=clock,
+            live=True,
         )
         engine.start()
         for _ in range(3):
@@ -395,36 +424,230 @@ def test_streams_come_and_go_without_touching_the_others() -> None:
     assert "b" not in engine.stats()["streams"]
 
 
-def test_feedback_reaches_the_nearest_stage_above_that_takes_it() -> None:
-    asked: list[tuple[int, object]] = []
+class Taker(MapStage):
+    takes_feedback = True
 
-    class Taker(MapStage):
-        takes_feedback = True
+    class Options(StageOptions):
+        asked: object
 
-        def process(self, packet: Packet) -> Packet:
-            asked.append((packet.seq, self.context.feedback_in.take(packet.stream)))
+    def process(self, packet: Packet) -> Packet:
+        self.options.asked.append((packet.seq, self.context.feedback_in.take(packet)))
+        return packet
+
+
+class Sender(MapStage):
+    sends_feedback = True
+
+    def process(self, packet: Packet) -> Packet:
+        self.context.feedback_out.send(packet, packet.seq)
+        return packet
+
+
+class Losing(MapStage):
+    """Loses the frames that `which` says, half of them by raising."""
+
+    class Options(StageOptions):
+        which: object
+
+    def process(self, packet: Packet) -> Packet | None:
+        if not self.options.which(packet.seq):
             return packet
+        if packet.seq % 2:
+            raise ValueError("odd")
+        return None
 
-    class Sender(MapStage):
-        sends_feedback = True
 
+def test_feedback_of_a_live_stream_reaches_the_nearest_taker_at_once() -> None:
+    asked: list[tuple[int, object]] = []
+    turn = threading.Semaphore(0)
+
+    class Signals(Sender):
         def process(self, packet: Packet) -> Packet:
-            self.context.feedback_out.send(packet.stream, packet.seq)
+            super().process(packet)
             turn.release()
             return packet
-
-    turn = threading.Semaphore(0)
 
     def script(context: StreamContext) -> Iterator[Packet]:
         for seq in range(4):
             yield make_packet(seq=seq)
             assert turn.acquire(timeout=WAIT)
 
-    engine, _ = build({"taker": {"use": Taker}, "between": {"use": Pass}, "sender": {"use": Sender}}, {"cam": script})
+    taker = {"use": Taker, "asked": asked}
+    engine, _ = build(
+        {"taker": taker, "between": {"use": Pass}, "sender": {"use": Signals}}, {"cam": script}, live=True
+    )
     assert engine.spec.feedback() == [("sender", "taker")]
     engine.start()
     finish(engine)
     assert asked == [(0, None), (1, 0), (2, 1), (3, 2)]
+
+
+@pytest.mark.parametrize("queue", [1, 50])
+def test_feedback_of_a_file_is_answered_a_fixed_number_of_frames_later(queue: int) -> None:
+    asked: list[tuple[int, object]] = []
+    stages = {
+        "taker": {"use": Taker, "asked": asked},
+        "between": {"use": Pass, "queue": {"size": queue}},
+        "sender": {"use": Sender, "queue": {"size": queue}},
+    }
+    engine, out = build(stages, {"a": count_to(200)})
+    engine.start()
+    finish(engine)
+    assert asked == [(seq, seq - DELAY if seq >= DELAY else None) for seq in range(200)]
+    assert out.seqs("a") == list(range(200))
+
+
+@pytest.mark.parametrize("streams", [["x"], ["x", "y"]])
+def test_a_stage_that_fails_on_every_frame_fails_the_run(streams: list[str]) -> None:
+    class Failing(Pass):
+        def process(self, packet: Packet) -> Packet:
+            if packet.stream == "x":
+                raise ValueError("always")
+            return packet
+
+    engine, out = build({"bad": {"use": Failing}}, {name: count_to(20) for name in streams})
+    engine.start()
+    finish(engine)
+    (error,) = engine.errors
+    assert str(error) == "stage bad failed on every frame of stream x (20 frames); the log says why"
+    assert error.exit_code == 1
+    assert {packet.stream for packet in out.packets} == set(streams) - {"x"}
+
+
+def test_a_stage_that_costs_every_frame_a_part_of_its_results_fails_the_run() -> None:
+    class InPart(Pass):
+        def process(self, packet: Packet) -> Packet:
+            self.context.failed(packet, ValueError("no result"))
+            return packet
+
+    engine, out = build({"bad": {"use": InPart}}, {"cam": count_to(20)})
+    engine.start()
+    finish(engine)
+    assert "bad failed on every frame of stream cam" in str(engine.errors[0])
+    assert out.seqs() == list(range(20))
+
+
+def test_a_run_of_which_an_output_got_nothing_has_failed() -> None:
+    """Such as a plugin that forgets to return the packet."""
+
+    class Swallow(BatchStage):
+        def process(self, batch: list[Packet]) -> list[Packet]:
+            return []
+
+    for stage in ({"use": Losing, "which": lambda seq: seq % 2 == 0}, {"use": Swallow}):
+        engine, out = build({"eats": stage}, {"cam": lambda c: (make_packet(seq=seq) for seq in range(0, 40, 2))})
+        engine.start()
+        finish(engine)
+        assert out.packets == []
+        assert engine.stats()["stages"]["eats"]["cam"]["dropped"]["nothing"] == 20
+        (error,) = engine.errors
+        assert str(error) == (
+            "collect got nothing of stream cam, of which 20 frames were read (stage eats: 20 nothing returned)"
+        )
+
+
+def test_lost_frames_are_told_but_no_failure_while_others_arrive() -> None:
+    losing = {"use": Losing, "which": lambda seq: seq > 0}
+    engine, out = build({"losing": losing}, {"cam": count_to(21)})
+    engine.start()
+    finish(engine)
+    assert engine.errors == []
+    assert out.seqs() == [0]
+    (row,) = [row for row in engine.figures() if row.stage == "losing"]
+    assert row.losses() == "10 errors, 10 nothing returned"
+
+
+def test_a_run_that_is_stopped_at_once_has_not_failed() -> None:
+    entered, opened, held = gate()
+    engine, out = build({"gate": held}, {"cam": endless})
+    engine.start()
+    assert entered.acquire(timeout=WAIT)
+    engine.stop()
+    opened.release(100)
+    finish(engine)
+    assert (out.packets, engine.errors) == ([], [])
+
+
+def test_a_stream_that_fails_says_so_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    failed, go_on = threading.Event(), threading.Event()
+
+    def breaks(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(context.stream)
+        context.on_status = lambda stream: failed.set()
+        raise SourceError("the cable is out")
+
+    def waits(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(context.stream)
+        assert go_on.wait(WAIT)
+
+    engine, _ = build({}, {"bad": breaks, "good": waits})
+    engine.start()
+    assert failed.wait(WAIT)
+    assert "stream bad failed: the cable is out" in caplog.text
+    assert engine.failed_streams() == {"bad": "the cable is out"}
+    streams = engine.stats()["streams"]
+    assert (streams["bad"]["status"], streams["bad"]["reason"]) == ("failed", "the cable is out")
+    assert streams["good"]["reason"] is None
+    go_on.set()
+    finish(engine)
+
+
+@pytest.mark.parametrize(
+    "which",
+    [lambda seq: True, lambda seq: seq % 3 > 0, lambda seq: 20 <= seq < 60],
+    ids=["all", "two of three", "a stretch"],
+)
+@pytest.mark.parametrize("at", ["between", "sender"])
+def test_frames_lost_on_the_way_do_not_leave_a_file_waiting(which: object, at: str) -> None:
+    asked: list[tuple[int, object]] = []
+
+    class LosingSender(Losing):
+        sends_feedback = True
+
+        def process(self, packet: Packet) -> Packet | None:
+            self.context.feedback_out.send(packet, packet.seq)
+            return super().process(packet)
+
+    losing = {"which": which}
+    stages = {
+        "taker": {"use": Taker, "asked": asked},
+        "between": {"use": Pass} if at == "sender" else losing | {"use": Losing},
+        "sender": losing | {"use": LosingSender} if at == "sender" else {"use": Sender},
+    }
+    engine, out = build(stages, {"cam": count_to(100)})
+    engine.start()
+    finish(engine)
+    assert [seq for seq, _ in asked] == list(range(100))
+    assert out.seqs() == [seq for seq in range(100) if not which(seq)]
+
+
+def test_frames_that_a_full_queue_drops_do_not_leave_a_file_waiting() -> None:
+    stages = {
+        "taker": {"use": Taker, "asked": []},
+        "between": {"use": Pass, "queue": {"size": 1, "full": "drop-newest"}},
+        "more": {"use": Pass, "queue": {"size": 1, "full": "drop-oldest"}},
+        "sender": {"use": Sender, "queue": {"full": "latest"}},
+    }
+    engine, out = build(stages, {"cam": count_to(300)})
+    engine.start()
+    finish(engine)
+    dropped = sum(sum(row["cam"]["dropped"].values()) for row in engine.stats()["stages"].values() if row)
+    assert len(out.packets) + dropped == 300
+
+
+def test_stopping_ends_a_stage_that_waits_for_feedback() -> None:
+    entered, opened, held = gate()
+    stages = {
+        "taker": {"use": Taker, "asked": []},
+        "between": held | {"queue": {"size": 50}},
+        "sender": {"use": Sender},
+    }
+    engine, _ = build(stages, {"cam": endless})
+    engine.start()
+    assert entered.acquire(timeout=WAIT)
+    engine.stop()
+    opened.release(100)
+    finish(engine)
 
 
 def test_what_is_dropped_before_branches_meet_is_counted() -> None:

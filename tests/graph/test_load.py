@@ -159,3 +159,89 @@ def test_the_same_graph_from_python() -> None:
     ]
     with pytest.raises(GraphError, match="nothing leaves this graph"):
         graph.without_sinks().validate()
+
+
+STAGES = "stages:\n  decode: {use: decode}\n  out: {use: record, path: out.jsonl}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("streams: {a: {uri: 2020-99-99}}\n" + STAGES, "g.yaml:1: streams.a.uri: '2020-99-99' cannot be read"),
+        ("streams: {a: " + "9" * 6000 + "}\n" + STAGES, r"g.yaml:1: streams.a: '9+\.\.\.' cannot be read"),
+        ("streams: " + "[" * 3000 + "]" * 3000 + "\n" + STAGES, "too large or too deep"),
+        ("streams: " + "{a: " * 3000 + "}" * 3000 + "\n" + STAGES, "too large or too deep"),
+        ("a: &x [*x]\n" + STAGES, "too large or too deep"),
+        ("? [a]\n: b\n", "g.yaml:1: the keys of a graph file are words"),
+        ("a: !!python/object/apply:os.system 'true'\n" + STAGES, "g.yaml:1: a: 'true' cannot be read"),
+        ("a: \x00", "not valid YAML"),
+        ("#" * 10_000_000, "larger than a graph file may be"),
+    ],
+)
+def test_oddities_are_errors_of_the_graph(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        Graph.from_text(text, "g.yaml").validate()
+    assert len(str(error.value)) < 400
+
+
+def test_a_large_file_is_not_even_read(tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text("a" * 10_000_000)
+    with pytest.raises(UsageError, match="larger than a graph file may be"):
+        Graph.from_yaml(tmp_path / "g.yaml")
+
+
+@pytest.mark.parametrize("password", ["p/ss", "p#s", "p?s", "12/34", "12#34", "a b", "p%2Fss", "x@y:z"])
+def test_a_password_with_any_sign(password: str) -> None:
+    text = 'streams: {cam: {uri: "rtsp://admin:${PW}@127.0.0.1:8599/live"}}\n' + STAGES
+    spec = Graph.from_text(text, env={"PW": password}).validate()
+    host, _, user = spec.streams["cam"].uri.get_secret_value().removeprefix("rtsp://").partition("@")[::-1]
+    assert host == "127.0.0.1:8599/live"
+    assert not set("/#? @") & set(user)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "streams: {'rtsp://u:s3cret@h/a': {uri: x}}\n" + STAGES,
+        "streams: {cam: {uri: x, live: 'rtsp://u:s3cret@h'}}\n" + STAGES,
+        "'rtsp://u:s3cret@h': 1\n" + STAGES,
+        STAGES + "  'rtsp://u:s3cret@h': {use: record}\n",
+        STAGES + "  a: {use: 'rtsp://u:s3cret@h'}\n",
+        STAGES + "  a: {use: record, path: x, from: 'rtsp://u:s3cret@h'}\n",
+        STAGES + "  a: {use: detect-person, every: 'rtsp://u:s3cret@h'}\n",
+        STAGES + "  a: {use: publish-mqtt, broker: h, password: [s3cret]}\n",
+        STAGES + "  a: {use: publish-mqtt, broker: {s3cret: 1}}\n",
+        STAGES + "  a: {use: publish-websocket, tls: {key: 's3cret', cert: 1}}\n",
+    ],
+)
+def test_a_credential_where_none_belongs_is_not_shown(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Graph.from_text(text, "g.yaml").validate()
+    assert "s3cret" not in str(error.value)
+
+
+class TestPlugins:
+    def graph(self, folder: Path, code: str) -> Path:
+        (folder / "plugin.py").write_text(code)
+        path = folder / "g.yaml"
+        path.write_text(STAGES + "  mine: {use: 'plugin.py:Mine', whatever: 1}\n")
+        return path
+
+    def test_leaving_the_program_is_an_error_of_the_plugin(self, tmp_path: Path) -> None:
+        with pytest.raises(GraphError, match=r"plugin\.py cannot be imported: SystemExit\(3\)"):
+            Graph.from_yaml(self.graph(tmp_path, "raise SystemExit(3)")).validate()
+
+    def test_a_check_that_breaks(self, tmp_path: Path) -> None:
+        code = (
+            "from streamkp.graph.stage import MapStage, StageOptions\n"
+            "class Mine(MapStage):\n"
+            "    class Options(StageOptions):\n        whatever: int\n"
+            "    @classmethod\n    def check(cls, options):\n        raise SystemExit(1)\n"
+        )
+        with pytest.raises(GraphError, match=r"stages\.mine: .*fails when its options are checked: SystemExit"):
+            Graph.from_yaml(self.graph(tmp_path, code)).validate()
+
+    def test_no_code_of_theirs_need_run(self, tmp_path: Path) -> None:
+        path = self.graph(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+        assert Graph.from_yaml(path).validate(plugins=False).unchecked == ("mine",)
+        assert not (tmp_path / "ran").exists()

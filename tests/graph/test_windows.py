@@ -12,7 +12,7 @@ from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.packet import WindowRequest
 from streamkp.sources.decode import Decode
 from streamkp.stages.window import WindowStage
-from streamkp.testing import Collect, Collected
+from streamkp.testing import Collect
 
 OLD = Path(__file__).parents[1] / "data" / "graphs_of_0_0"
 
@@ -38,7 +38,7 @@ def fitted(window: dict[str, object], *readers: dict[str, object]) -> StageSpec:
     graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("window", WindowStage, **window)
     for i, options in enumerate(readers):
         graph.add(f"read{i}", Reads, **options)
-    spec = graph.add("out", Collect, into=Collected()).validate()
+    spec = graph.add("out", Collect).validate()
     return next(stage for stage in spec.stages if stage.name == "window")
 
 
@@ -82,10 +82,15 @@ def test_two_readers() -> None:
     assert "stages.window.rate: reader needs 30 and other needs 50: give each a window stage of its own" in text
 
 
-def test_a_reader_without_a_window_stage_above() -> None:
-    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("read", Reads).add("out", Collect, into=Collected())
-    with pytest.raises(GraphError, match=r"stages.read: reader reads windows of poses, and no stage above makes them"):
-        graph.validate()
+def test_a_lifter_without_a_window_stage_above() -> None:
+    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("keypoints", "keypoints-2d")
+    with pytest.raises(GraphError, match=r"stages.lift: needs window, which no stage above it gives; put window above"):
+        graph.add("lift", "lift-3d", model="hdformer-streamkp").add("out", Collect).validate()
+
+
+def test_a_plugin_may_make_the_windows() -> None:
+    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("read", Reads).add("out", Collect)
+    assert graph.validate().stages
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,22 @@ def test_embedded_broker_delivers_every_frame(open_sink: Open, qos: int, format:
     assert [(m["seq"], m["dropped"]) for m in poses] == [(0, 0), (1, 0), (4, 2)]
 
 
+def test_events_have_a_topic_of_their_own(open_sink: Open) -> None:
+    port = _free_port()
+    sink = open_sink(PublishMqtt, broker="embedded", port=port, format="json")
+    listener = Listener(port, until=_offline("streamkp/cam/status"))
+    sink.process(make_packet(0))
+    sink.process(make_packet(7, events=[{"type": "rep", "count": 1}, {"type": "fall", "track": 2, "seq": 99}]))
+    sink.stream_ended("cam")
+    got = listener.join()
+    sink.close()
+    events = [wire.decode(payload) for topic, payload in got if topic == "streamkp/cam/event"]
+    assert [(e["type"], e["stream"], e["seq"]) for e in events] == [("rep", "cam", 7), ("fall", "cam", 7)]
+    assert events[0]["count"] == 1
+    assert events[0].keys() == {"v", "type", "count", "stream", "epoch", "seq", "pts", "captured_at"}
+    assert [topic.rsplit("/")[-1] for topic, _ in got] == ["status", "pose", "pose", "event", "event", "status"]
+
+
 def test_streams_have_topics_of_their_own(open_sink: Open) -> None:
     port = _free_port()
     sink = open_sink(PublishMqtt, broker="embedded", port=port, prefix="site/one")
@@ -140,3 +156,15 @@ def test_a_broker_that_is_no_address(broker: str) -> None:
 def test_a_prefix_that_is_no_topic(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         PublishMqtt.Options(broker="embedded", prefix=prefix)
+
+
+@pytest.mark.parametrize("password", ["12#34", "12/34", "a?b", "a@b", "p%2Fss", "a b"])
+def test_a_password_with_any_sign_is_not_shown(open_sink: Open, password: str) -> None:
+    port = _free_port()
+    with pytest.raises(OutputError) as error:
+        open_sink(PublishMqtt, broker=f"mqtt://user:{password}@127.0.0.1:{port}")
+    assert f"at 127.0.0.1 port {port}" in str(error.value)
+    for broker in (f"mqtt://user:{password}@", f"user:{password}@h:1:2"):
+        with pytest.raises(UsageError, match="is not `embedded`") as wrong:
+            open_sink(PublishMqtt, broker=broker)
+        assert password not in str(wrong.value)

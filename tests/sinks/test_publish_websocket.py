@@ -19,9 +19,9 @@ from numpy.testing import assert_array_equal
 from websockets.sync.client import ClientConnection, connect
 
 from streamkp import wire
+from streamkp.control import server
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.stage import StageContext
-from streamkp.sinks import publish_websocket
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from streamkp.skeletons import SKELETONS
 from tests.sinks.walker import make_packet
@@ -184,11 +184,17 @@ class _Engine:
     def prometheus(self) -> bytes:
         return b"streamkp_frames 1\n"
 
+    def stuck(self) -> list[str]:
+        return []
+
     def healthy(self) -> bool:
         return self.well
 
     def ready(self) -> bool:
         return self.well
+
+    def failed_streams(self) -> dict[str, str]:
+        return {} if self.well else {"door": "rtsp://door is gone", "gate": "gone, too"}
 
 
 @pytest.mark.parametrize("well", [True, False])
@@ -203,7 +209,8 @@ def test_the_engines_figures(well: bool) -> None:
         assert (status, text) == (200, b"streamkp_frames 1\n")
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert _get(f"{sink.url}/healthz")[0] == (200 if well else 503)
-        assert _get(f"{sink.url}/readyz")[0] == (200 if well else 503)
+        status, text, _ = _get(f"{sink.url}/readyz")
+        assert (status, text) == ((200, b"ok\n") if well else (503, b"no stream delivers; 2 failed, /stats says why\n"))
     finally:
         sink.close()
 
@@ -217,7 +224,9 @@ def test_port_in_use_is_named(open_sink: Open) -> None:
 
 
 def test_an_address_that_is_not_ours() -> None:
-    sink = PublishWebsocket(PublishWebsocket.Options(host="192.0.2.1", token="abc"), StageContext("publish"))
+    sink = PublishWebsocket(
+        PublishWebsocket.Options(host="192.0.2.1", token="0123456789abcdef"), StageContext("publish")
+    )
     with pytest.raises(OutputError, match=r"cannot listen on 192\.0\.2\.1 port 8765"):
         sink.open()
 
@@ -231,11 +240,24 @@ def test_wider_than_this_machine_needs_a_token(host: str) -> None:
 
 def test_insecure_is_a_choice(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, insecure=True)
-    assert _get(f"http://127.0.0.1:{sink.port}/stats", Host="camera.lan")[0] == 200
+    url = f"http://127.0.0.1:{sink.port}/stats"
+    assert _get(url, Host="10.0.0.7:8765")[0] == 200
+    assert _get(url, Host="rebound.example")[0] == 403
+
+
+def test_names_that_may_be_used_without_a_token(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, insecure=True, allowed_hosts=["camera.lan"])
+    assert _get(f"http://127.0.0.1:{sink.port}/stats", Host="camera.lan:8765")[0] == 200
+
+
+def test_a_token_that_can_be_guessed() -> None:
+    sink = PublishWebsocket(PublishWebsocket.Options(host="0.0.0.0", token="short"), StageContext("publish"))
+    with pytest.raises(UsageError, match="needs at least 16"):
+        sink.open()
 
 
 def test_token(open_sink: Open) -> None:
-    sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, token="s3cret-é")
+    sink = open_sink(PublishWebsocket, host="0.0.0.0", port=0, token="s3cret-é-0123456789")
     assert "s3cret" not in repr(sink.options)
     url = f"http://127.0.0.1:{sink.port}"
     sink.process(make_packet(0))
@@ -244,11 +266,11 @@ def test_token(open_sink: Open) -> None:
         assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
         assert b"token" in text
         assert _get(f"{url}{path}?token=wrong")[0] == 401
-    assert _get(url + "/stats?token=s3cret-%C3%A9")[0] == 200
-    assert _get(url + "/stats", Host="camera.lan", Authorization="bearer s3cret-é")[0] == 200
+    assert _get(url + "/stats?token=s3cret-%C3%A9-0123456789")[0] == 200
+    assert _get(url + "/stats", Host="camera.lan", Authorization="bearer s3cret-é-0123456789")[0] == 200
     for path in ("/", "/healthz", "/viewer/app.js"):
         assert _get(url + path)[0] == 200
-    with _ws(sink, "?token=s3cret-%C3%A9") as client:
+    with _ws(sink, "?token=s3cret-%C3%A9-0123456789") as client:
         assert wire.decode(client.recv(timeout=10))["type"] == "status"
 
 
@@ -285,7 +307,7 @@ def test_limits(open_sink: Open) -> None:
 
 
 def test_a_request_that_never_ends_is_cut(open_sink: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_websocket, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
     sink = open_sink(PublishWebsocket, port=0)
     with socket.create_connection(("127.0.0.1", sink.port), timeout=30) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")

@@ -7,6 +7,7 @@ import pytest
 
 from streamkp.errors import ModelError
 from streamkp.graph.stage import Feedback
+from streamkp.packet import Detections
 from streamkp.stages.detect_person import DetectPerson
 from streamkp.testing import make_packet, open_stage, run_stage
 
@@ -43,8 +44,8 @@ def test_streams_are_counted_apart(stage: DetectPerson) -> None:
 def test_a_request_is_answered_once_and_starts_the_count_afresh(stage: DetectPerson) -> None:
     assert stage.context.feedback_in is not None
     assert _seen(stage, "cam", range(2)) == [0]
-    stage.context.feedback_in.send("cam", True)
-    stage.context.feedback_in.send("other", True)
+    stage.context.feedback_in.send(make_packet(seq=1), True)
+    stage.context.feedback_in.send(make_packet("other"), True)
     assert _seen(stage, "cam", range(2, 9)) == [2, 6]
 
 
@@ -79,3 +80,25 @@ def test_people_are_found_and_the_best_are_kept(assets: Path) -> None:
 def test_an_unknown_model_is_refused_on_opening() -> None:
     with pytest.raises(ModelError, match="no model named"):
         open_stage(DetectPerson, {"model": "does-not-exist-at-all"})
+
+
+class _Many:
+    """Finds more people than anybody asked for."""
+
+    def detect(self, images: list[Any]) -> list[Detections]:
+        return [Detections(np.zeros((5, 4), np.float32), np.linspace(0.9, 0.5, 5, dtype=np.float32)) for _ in images]
+
+    def close(self) -> None: ...
+
+
+def test_people_who_are_left_out_are_told_of_once(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    stage = open_stage(DetectPerson, {**options, "every": 1, "max_persons": 3})
+    stage._detector.close()
+    stage._detector = _Many()
+    for seq in range(3):
+        found = stage.process(make_packet("cam", seq)).detections
+        assert found is not None
+        assert len(found.boxes) == 3
+    (record,) = [record for record in caplog.records if "max_persons" in record.message]
+    assert "5 people in frame 0 of stream cam, of whom the best 3 are kept" in record.message
+    stage.close()

@@ -115,7 +115,7 @@ def test_an_unseen_person_is_predicted_faintly_and_asked_for(monkeypatch: pytest
     for seq in range(30):
         (packet,) = harness.run(harness.packet("a", seq, detect=seq % 5 == 0))
         before = packet.persons[0]
-    assert feedback.take("a") is None
+    assert feedback.take(packet) is None
     (packet,) = harness.run(harness.packet("a", 33))
     (person,) = packet.persons
     assert (person.track, person.state) == (1, "predicted")
@@ -126,7 +126,7 @@ def test_an_unseen_person_is_predicted_faintly_and_asked_for(monkeypatch: pytest
     assert person.keypoints_2d.points[:, 2].max() < 0.3
     moved = person.keypoints_2d.points[:, 0] - before.keypoints_2d.points[:, 0]
     np.testing.assert_allclose(moved, 12, atol=4)  # four frames further, at 3 pixels a frame
-    assert feedback.take("a") is True
+    assert feedback.take(packet) is True
     (packet,) = harness.run(harness.packet("a", 70))
     assert packet.persons == []
     assert packet.tracks == frozenset()

@@ -45,17 +45,17 @@ def follow(
     change: Callable[[int, Image], Image] | None = None,
     frames: int = 1000,
 ) -> Clip:
-    """Run the stage over a clip as the engine would: a detection that is asked for comes two frames later."""
+    """Run the stage over a clip as the engine would: a detection that is asked for comes `DELAY` frames later."""
     models = assets / "models"
     find = open_detector(str(models / detector), threads=1) if detector else None
     stage = open_stage(
         Keypoints2DStage, {"model": str(models / "mediapipe" / "pose_landmark_full.tflite"), "threads": 1}
     )
     assert isinstance(stage, Keypoints2DStage)
-    stage.context.feedback_out = feedback = Feedback() if find else None
+    stage.context.feedback_out = feedback = Feedback(synchronous=lambda _: True) if find else None
     video = cv2.VideoCapture(str(assets / "clips" / name))
-    frame = 1e9 / video.get(cv2.CAP_PROP_FPS)
-    asked, detections, packets = [False, False], 0, []
+    left, frame = 0, 1e9 / video.get(cv2.CAP_PROP_FPS)
+    detections, packets = 0, []
     try:
         while (read := video.read())[0] and len(packets) < frames:
             seq, image = len(packets), read[1]
@@ -63,11 +63,11 @@ def follow(
             packet = make_packet(
                 "clip", seq, pts=round(seq * frame), image=image, width=image.shape[1], height=image.shape[0]
             )
-            if find and (seq % EVERY == 0 or asked[-2]):
+            if find and (left == 0 or (feedback is not None and feedback.take(packet))):
                 (packet.detections,) = find.detect([image])
-                detections += 1
+                detections, left = detections + 1, EVERY
+            left -= 1
             stage.process([packet])
-            asked.append(bool(feedback and feedback.take("clip")))
             packet.image = None
             packets.append(packet)
     finally:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from streamkp import skeletons
 from streamkp.motion.one_euro import OneEuro
@@ -23,7 +24,7 @@ def test_each_track_has_its_own_filter_and_scores_stay() -> None:
     poses = rng.uniform(0, 100, (6, 2, 17, 3))
     poses[..., 2] = rng.uniform(0, 1, (6, 2, 17))
     packets = [packet(i, person(1, p[0]), person(2, p[1])) for i, p in enumerate(poses)]
-    got = run_stage(SmoothOneEuro, {"sides": False}, packets)
+    got = run_stage(SmoothOneEuro, {"swap_filter": False}, packets)
     for k in range(2):
         alone = OneEuro()
         for i, out in enumerate(got):
@@ -52,7 +53,7 @@ def test_a_person_without_keypoints_or_size_passes() -> None:
 
 
 def test_keeps_one_state_of_each_kind_per_track() -> None:
-    stage = open_stage(SmoothOneEuro)
+    stage = open_stage(SmoothOneEuro, {"swap_filter": True})
     assert isinstance(stage, SmoothOneEuro)
     for i in range(5):
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="a"))
@@ -60,13 +61,36 @@ def test_keeps_one_state_of_each_kind_per_track() -> None:
     assert [set(state) for state in stage.context.states] == [{("a", 1), ("b", 1)}] * 2
 
 
-def test_exchanged_sides_are_put_right_unless_that_is_switched_off() -> None:
+def exchanged_for_three_frames() -> tuple[np.ndarray, list[np.ndarray]]:
+    """How somebody stands, and what a network says: the sides exchanged at the end."""
     standing = np.ones((17, 3))
     standing[:, :2] = np.linspace(100, 500, 17)[:, None]
     standing[::2, 0] += 150  # the left is where the right is not
-    poses = [standing] * 3 + [standing[list(skeletons.get("coco17").mirror)]] * 3
-    for options, unchanged in (({}, True), ({"sides": False}, False)):
-        got = run_stage(SmoothOneEuro, options, [packet(i, person(1, pose)) for i, pose in enumerate(poses)])
-        last = got[-1].persons[0].keypoints_2d
-        assert last is not None
-        assert np.allclose(last.points, standing, atol=1e-3) == unchanged
+    wrong = standing.copy()
+    wrong[5:] = standing[list(skeletons.get("coco17").mirror)][5:]  # all but the face
+    return standing, [standing] * 3 + [wrong] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"swap_filter": True}, {"sides": True}])
+def test_exchanged_sides_are_put_right(options: dict[str, bool]) -> None:
+    standing, poses = exchanged_for_three_frames()
+    got = run_stage(SmoothOneEuro, options, [packet(i, person(1, pose)) for i, pose in enumerate(poses)])
+    last = got[-1].persons[0].keypoints_2d
+    assert last is not None
+    np.testing.assert_allclose(last.points, standing, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"swap_filter": False}, {"sides": False}])
+def test_without_the_swap_filter_the_network_is_believed(options: dict[str, bool]) -> None:
+    standing, poses = exchanged_for_three_frames()
+    got = run_stage(SmoothOneEuro, options, [packet(i, person(1, pose)) for i, pose in enumerate(poses)])
+    last = got[-1].persons[0].keypoints_2d
+    assert last is not None
+    assert np.abs(last.points - standing).max() > 50
+
+
+def test_the_old_name_of_the_swap_filter_is_taken_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert SmoothOneEuro.Options.model_validate({"sides": True}).swap_filter is True
+    assert "sides is called swap_filter now" in caplog.text
+    with pytest.raises(ValueError, match="give swap_filter alone"):
+        SmoothOneEuro.Options.model_validate({"sides": True, "swap_filter": True})

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
 from streamkp.graph.stage import StageContext
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
@@ -195,3 +197,18 @@ def test_a_page_without_the_token_says_so(tab: Tab, feed: Any) -> None:
     assert "token" in tab.evaluate("document.getElementById('image-note').textContent")
     tab.call("Page.navigate", url=f"{sink.url}/?token=s3cret")
     tab.wait_for("window.streamkp?.frames > 3 && streamkp.previews > 0")
+
+
+def test_a_stream_that_fails_is_told_of(tab: Tab, tmp_path: Path) -> None:
+    graph = Graph().stream("gone", str(tmp_path / "nothing.mp4")).add("decode")
+    engine = Engine(graph.add("publish", "publish-websocket", port=0).validate(), keep_alive=True)
+    engine.start()
+    try:
+        (line,) = engine.notices()
+        tab.call("Page.navigate", url=line.removeprefix("the page is at "))
+        tab.wait_for("document.querySelector('#troubles li') !== null")
+        assert tab.evaluate("document.getElementById('troubles').hidden") is False
+        assert tab.evaluate("document.querySelector('#troubles li').textContent").startswith("gone: failed")
+    finally:
+        engine.stop()
+        engine.wait()

@@ -86,6 +86,22 @@ def test_a_second_signal_stops_at_once(start: Start, make_clip: MakeClip, tmp_pa
     assert process.returncode == 130, said
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stage_that_never_returns_is_named_and_left_behind(
+    start: Start, make_clip: MakeClip, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "g.yaml").write_text(GRAPH % make_clip())
+    (tmp_path / "slow.py").write_text(SLOW.replace("wait(30)", "wait()"))
+    process = start("run", "g.yaml", "--set", "stages.slow.hang=true", "--grace", "0.2")
+    wait_for_line(process, ["twenty frames"])
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "these threads do not end: streamkp-slow" in said
+    assert "threading.Event().wait()" in said  # where it is
+    assert len(lines(tmp_path / "out.jsonl")) == 20
+
+
 def test_kill_leaves_whole_lines(running: subprocess.Popen[str], tmp_path: Path) -> None:
     running.kill()
     running.wait(timeout=60)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from streamkp import skeletons
 from streamkp.errors import SourceError
-from streamkp.graph.engine import Engine
+from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
-from streamkp.graph.stage import MapStage, Sink, StageOptions
+from streamkp.graph.stage import MapStage, Sink
 from streamkp.models.lift.lifters import WEIGHTLESS
 from streamkp.packet import Packet
 
@@ -67,17 +67,10 @@ class _KeepRaw(MapStage):
 
 
 class _Gather(Sink):
-    """Keeps what is compared, and no image."""
-
-    class Options(StageOptions):
-        """`into`: a `View`."""
-
-        into: Any
-
-    options: Options
+    """Keeps what is compared, and no image, in the `View` that is bound to it."""
 
     def process(self, packet: Packet) -> None:
-        view: View = self.options.into
+        view: View = self.context.bound
         view.size = packet.width, packet.height
         view.pts.append(packet.pts)
         for person in packet.persons:
@@ -128,7 +121,7 @@ def record(
         graph.add("lift", "lift-3d", model=model, lookahead=lookahead, threads=threads)
         if smooth_3d is not None:
             graph.add("steady", "smooth-3d", **smooth_3d)
-    engine = Engine(graph.add("gather", _Gather, into=view).validate())
+    engine = ThreadEngine(graph.add("gather", _Gather).validate(), bound={"gather": view})
     engine.start()
     try:
         engine.wait()

@@ -51,9 +51,9 @@ def adjacency() -> Tensor:
     return stack / stack.sum(1, keepdim=True).clamp(min=1)
 
 
-def bone_vectors(x: Tensor) -> Tensor:
+def bone_vectors(x: Tensor, parents: Tensor) -> Tensor:
     """[..., 17] joints -> [..., 16] bones, child minus parent, in the order of the children."""
-    return x[..., 1:] - x[..., list(PARENTS[1:])]
+    return x[..., 1:] - x[..., parents]
 
 
 def resize_frames(x: Tensor, scale: int) -> Tensor:
@@ -184,22 +184,28 @@ class Block(nn.Module):
 class ChainSums(nn.ModuleList):
     """One weighted sum of bones per chain of `length` bones: [..., 16] -> [..., chains]."""
 
+    bones: Tensor
+
     def __init__(self, length: int) -> None:
         paths = chains(length)
         super().__init__(nn.Linear(length, 1) for _ in paths)
-        self.bones = [[joint - 1 for joint in path[1:]] for path in paths]
+        bones = torch.tensor([[joint - 1 for joint in path[1:]] for path in paths])
+        # On the device from the start: a copy from the host could not be recorded in a CUDA graph.
+        self.register_buffer("bones", bones, persistent=False)
 
     def forward(self, bones: Tensor) -> Tensor:
         weights, biases = stacked(self)
-        in_chain = torch.tensor(self.bones, device=bones.device)
-        return (bones[..., in_chain] * torch.cat(weights)).sum(-1) + torch.cat(biases)
+        return (bones[..., self.bones] * torch.cat(weights)).sum(-1) + torch.cat(biases)
 
 
 class HighOrderBlock(Block):
     """A block in which every joint also attends to chains of one to four bones, frame by frame."""
 
+    parents: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
         super().__init__(in_channels, out_channels, dropout=dropout)
+        self.register_buffer("parents", torch.tensor(PARENTS[1:]), persistent=False)
         self.cross_attn = CrossAttention(out_channels, dropout)
         self.norm_v = nn.LayerNorm(out_channels)
         self.mlp = Mlp(out_channels, dropout)
@@ -208,7 +214,7 @@ class HighOrderBlock(Block):
 
     def _edges(self, joints: Tensor) -> Tensor:
         """[..., 17] -> [..., 42]: the bones, then one weighted sum of bones per chain."""
-        bones = bone_vectors(joints)
+        bones = bone_vectors(joints, self.parents)
         return torch.cat([bones, *(sums(bones) for sums in self.linears)], -1)
 
     def mix_joints(self, x: Tensor) -> Tensor:

@@ -99,6 +99,11 @@ class Face106Estimator:
         points[:, :2] = upright_to_image(in_crop, region)
         return FacePose(points, 1.0, upright_region(in_crop, region), angles=angles.copy(), turn=float(region[4]))
 
+    @property
+    def batch_independent(self) -> bool:
+        """See `PoseEstimator`."""
+        return self._network.buckets == (1,)
+
     def close(self) -> None:
         """Let go of the network."""
         self._network.close()

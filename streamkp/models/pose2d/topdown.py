@@ -47,6 +47,11 @@ class Reader(Protocol):
     def read(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Points (N, K, 2) in crop pixels, scores (N, K). Raises `ModelError` if the network gives NaN."""
 
+    @property
+    def batch_independent(self) -> bool:
+        """See `PoseEstimator`."""
+        return self._network.buckets == (1,)
+
     def close(self) -> None:
         """Let go of the network."""
 

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamkp.graph.metrics import (
+from streamkp.graph.statistics import (
     BUCKETS,
     RECENT,
     Histogram,
@@ -85,12 +85,13 @@ class TestRate:
 class TestFigures:
     def test_losses_of_every_kind_add_up(self) -> None:
         row = StageFigures("work", "cam", dropped_overflow=1)
-        row.add(Meter(done=5, errors=2, stale=4, refused=8), SECOND)
+        row.add(Meter(done=5, errors=2, stale=4, refused=8, nothing=3, failed_in_part=16), SECOND)
         row.add(Meter(done=7), SECOND)
         assert row.done == 12
-        assert row.dropped == 1 + 2 + 4 + 8
+        assert row.dropped == 1 + 2 + 4 + 8 + 3
         json = row.as_json()
-        assert json["dropped"] == {"overflow": 1, "stale": 4, "refused": 8, "error": 2}
+        assert json["dropped"] == {"overflow": 1, "stale": 4, "refused": 8, "error": 2, "nothing": 3}
+        assert json["errors"] == 2 + 16
         assert "latency_ms" not in json, "only sinks have a latency"
 
     def test_every_thread_counts_into_a_meter_of_its_own_and_nothing_is_lost(self) -> None:

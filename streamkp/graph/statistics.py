@@ -46,6 +46,8 @@ class Meter:
 
     done: int = 0
     errors: int = 0
+    failed_in_part: int = 0  # times that a frame went on without a part of its results
+    nothing: int = 0  # frames for which the stage returned no packet
     stale: int = 0
     refused: int = 0  # sent to a sink that is out of use
     busy: Histogram = field(default_factory=Histogram)
@@ -61,6 +63,8 @@ class StageFigures:
     stream: str
     done: int = 0
     errors: int = 0
+    failed_in_part: int = 0
+    nothing: int = 0
     dropped_overflow: int = 0
     dropped_stale: int = 0
     dropped_refused: int = 0
@@ -76,12 +80,31 @@ class StageFigures:
     @property
     def dropped(self) -> int:
         """Packets lost here, for whatever reason."""
-        return self.dropped_overflow + self.dropped_stale + self.dropped_refused + self.errors
+        return self.dropped_overflow + self.dropped_stale + self.dropped_refused + self.errors + self.nothing
+
+    @property
+    def always_failed(self) -> bool:
+        """There were frames, and an error in each of them."""
+        return 0 < self.done + self.errors <= self.errors + self.failed_in_part
+
+    def losses(self) -> str:
+        """What became of the frames lost here, in words; empty where there are none."""
+        counts = {
+            "errors": self.errors,
+            "without a part of their results": self.failed_in_part,
+            "nothing returned": self.nothing,
+            "too old": self.dropped_stale,
+            "queue full": self.dropped_overflow,
+            "output out of use": self.dropped_refused,
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     def add(self, meter: Meter, now: int) -> None:
         """Add one thread's meter; `now` is monotonic nanoseconds."""
         self.done += meter.done
         self.errors += meter.errors
+        self.failed_in_part += meter.failed_in_part
+        self.nothing += meter.nothing
         self.dropped_stale += meter.stale
         self.dropped_refused += meter.refused
         self.fps += _rate(meter.times, now)
@@ -101,12 +124,13 @@ class StageFigures:
             "done": self.done,
             "fps": round(self.fps, 2),
             "queue": self.queue,
-            "errors": self.errors,
+            "errors": self.errors + self.failed_in_part,
             "dropped": {
                 "overflow": self.dropped_overflow,
                 "stale": self.dropped_stale,
                 "refused": self.dropped_refused,
                 "error": self.errors,
+                "nothing": self.nothing,
             },
             "busy_ms": percentiles_ms(self.busy),
         }
@@ -158,7 +182,7 @@ def prometheus_text(figures: Iterable[StageFigures], streams: Iterable[tuple[str
 def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterator[Metric]:
     labels = ["stage", "stream"]
     done = CounterMetricFamily("streamkp_packets", "Packets processed", labels=labels)
-    errors = CounterMetricFamily("streamkp_errors", "Packets lost to an error in the stage", labels=labels)
+    errors = CounterMetricFamily("streamkp_errors", "Errors of the stage, most of which cost a packet", labels=labels)
     drops = CounterMetricFamily("streamkp_dropped", "Packets dropped on purpose", labels=[*labels, "reason"])
     queue = GaugeMetricFamily("streamkp_queue_length", "Packets waiting before the stage", labels=labels)
     fps = GaugeMetricFamily("streamkp_fps", "Packets per second, recently", labels=labels)
@@ -168,10 +192,11 @@ def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterat
     for row in rows:
         key = [row.stage, row.stream]
         done.add_metric(key, row.done)
-        errors.add_metric(key, row.errors)
+        errors.add_metric(key, row.errors + row.failed_in_part)
         drops.add_metric([*key, "overflow"], row.dropped_overflow)
         drops.add_metric([*key, "stale"], row.dropped_stale)
         drops.add_metric([*key, "refused"], row.dropped_refused)
+        drops.add_metric([*key, "nothing"], row.nothing)
         queue.add_metric(key, row.queue)
         fps.add_metric(key, row.fps)
         busy.add_metric(key, _cumulative(row.busy_counts), row.busy_total)

@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, for sinks that speak to the network."""
+"""An asyncio loop in a thread of its own, for stages and servers that speak to the network."""
 
 from __future__ import annotations
 

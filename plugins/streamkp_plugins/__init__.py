@@ -1,0 +1,1 @@
+"""Applications on top of streamkp, written with its public interface alone."""

@@ -1,0 +1,193 @@
+"""`publish-vmc`: one person's bones to an avatar, by the VMC protocol (OSC over UDP).
+
+Facts of the protocol and its receivers (protocol.vmc.info): every bone in every frame, local rotations in Unity's axes
+(left-handed, y up), positions of bones are the avatar's rest offsets (receivers that apply them collapse an avatar
+whose offsets are zero), `/VMC/Ext/OK` takes ints, `/VMC/Ext/T` comes last, no datagram over 1,472 bytes (what fits into
+an Ethernet frame), one socket for the whole run, at most 60 frames a second.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+from pythonosc.osc_message_builder import OscMessageBuilder
+
+from streamkp.plugin import Packet, Person, Sink, StageOptions, UsageError
+from streamkp_plugins.mocap.avatar import Avatar, default_avatar, read_vrm
+from streamkp_plugins.mocap.body import ANKLE_HEIGHT, PARENTS
+from streamkp_plugins.mocap.rotations import matrix, quaternion
+
+Array = NDArray[np.float64]
+LARGEST = 1472  # bytes of a datagram
+FRAME_RATE = 60  # frames a second that no receiver minds
+_TURN = np.array([-1.0, 1.0, -1.0])  # from a body that looks along +z to one that looks along -z
+
+
+class PublishVmc(Sink):
+    """Moves an avatar in Unity, Unreal, Godot, Blender, VSeeFace and others: the VMC protocol over UDP."""
+
+    class Options(StageOptions):
+        host: str = Field("127.0.0.1", description="Where the receiver runs.")
+        port: int = Field(39539, ge=1, le=65535, description="Its port.")
+        vrm: Path | None = Field(None, description="The avatar (VRM 0), for its proportions; a default one otherwise.")
+        stream: str | None = Field(None, description="Only this stream; the first that shows a person otherwise.")
+        move: bool = Field(True, description="Also move the hips in space; false keeps them over one place.")
+
+    options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        if options.vrm is not None:
+            read_vrm(options.vrm)
+
+    @classmethod
+    def claims(cls, options: Options) -> Sequence[str]:
+        return [f"VMC receiver {options.host}:{options.port}"]
+
+    def notice(self) -> str:
+        return f"VMC to {self.options.host}:{self.options.port}"
+
+    def open(self) -> None:
+        self._avatar = default_avatar() if self.options.vrm is None else read_vrm(self.options.vrm)
+        try:
+            found = socket.getaddrinfo(self.options.host, self.options.port, type=socket.SOCK_DGRAM)
+        except socket.gaierror as error:
+            raise UsageError(
+                f"{self.context.name}: the host {self.options.host} is not known: {error.strerror}"
+            ) from None
+        self._address: Any = found[0][4]
+        self._socket = socket.socket(found[0][0], socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._stream = self.options.stream
+        self._track: int | None = None
+        self._next = 0
+        self._begin: int | None = None
+        self._delays: deque[float] = deque(maxlen=10_000)  # ms from the capture of a frame to its last datagram
+
+    def process(self, packet: Packet) -> None:
+        if self._stream not in (None, packet.stream):
+            return
+        person = self._choose(packet)
+        if person is None:
+            return
+        self._stream = packet.stream
+        now = self.context.clock.monotonic()
+        if now < self._next:
+            return
+        # A frame that comes a little early must not make the next one wait for a whole turn.
+        self._next = max(self._next + 1_000_000_000 // FRAME_RATE, now - 1_000_000_000 // FRAME_RATE)
+        if self._begin is None:
+            self._begin = packet.pts
+        seconds = max(0.0, (packet.pts - self._begin) / 1e9)
+        for datagram in datagrams(person.extra["kinematics"], self._avatar, seconds, move=self.options.move):
+            try:
+                self._socket.sendto(datagram, self._address)
+            except OSError:  # nobody listens, or a full buffer: the next frame is as good
+                continue
+        self._delays.append((self.context.clock.now() - packet.captured_at) / 1e6)
+
+    def stream_ended(self, stream: str) -> None:
+        if self.options.stream is None and stream == self._stream:
+            self._stream = self._track = None
+
+    def close(self) -> None:
+        self._socket.close()
+        if self._delays:
+            half, most = np.percentile(self._delays, [50, 95])
+            self.context.log.info("from capture to datagram: p50 %.0f ms, p95 %.0f ms", half, most)
+
+    def _choose(self, packet: Packet) -> Person | None:
+        """The person who was sent before, as long as the track lives; otherwise the largest."""
+        people = [person for person in packet.persons if "kinematics" in person.extra]
+        for person in people:
+            if person.track == self._track:
+                return person
+        if not people or (self._track is not None and self._track in packet.tracks):
+            return None
+        person = max(people, key=lambda p: float(p.box[2] * p.box[3]))
+        self._track = person.track
+        return person
+
+
+def local_poses(kinematics: dict[str, Any], avatar: Avatar, *, move: bool = True) -> dict[str, tuple[Array, Array]]:
+    """By bone of the avatar: local position (metres) and rotation (x, y, z, w) in Unity's left-handed axes."""
+    turns: dict[str, Array] = {}
+    for bone, parent in PARENTS.items():
+        local = matrix(np.asarray(kinematics["rotations"][bone], np.float64))
+        turns[bone] = local if parent is None else turns[parent] @ local
+    world: dict[str, Array] = {}  # what each bone of the avatar does in the world, looking along -z
+    for bone, above in _top_down(avatar.parents):
+        if bone in turns:
+            world[bone] = turns[bone] * np.outer(_TURN, _TURN)
+        else:
+            world[bone] = np.eye(3) if above is None else world[above]
+    poses = {}
+    for bone, above in avatar.parents.items():
+        whole = world[bone] @ avatar.rest[bone]
+        local = whole if above is None else (world[above] @ avatar.rest[above]).T @ whole
+        place = _hips(kinematics, avatar, move) if bone == "Hips" else avatar.offsets[bone]
+        x, y, z, w = quaternion(local)
+        poses[bone] = place * [1.0, 1.0, -1.0], np.array([x, y, -z, -w])
+    return poses
+
+
+def _hips(kinematics: dict[str, Any], avatar: Avatar, move: bool) -> Array:
+    size = kinematics["lengths"]
+    legs = size["upper_leg"] + size["lower_leg"] + ANKLE_HEIGHT
+    scale = avatar.hips_height / legs if legs > 0 else 1.0
+    place = np.asarray(kinematics["hips"], np.float64) * _TURN * scale
+    return np.asarray(place if move else place * [0.0, 1.0, 0.0])
+
+
+def _top_down(parents: dict[str, str | None]) -> Iterator[tuple[str, str | None]]:
+    done: set[str] = set()
+    waiting = list(parents.items())
+    while waiting:
+        ready = [(bone, above) for bone, above in waiting if above is None or above in done]
+        yield from ready
+        done |= {bone for bone, _ in ready}
+        waiting = [(bone, above) for bone, above in waiting if bone not in done]
+        if not ready:
+            return
+
+
+def datagrams(kinematics: dict[str, Any], avatar: Avatar, seconds: float, *, move: bool = True) -> list[bytes]:
+    """The datagrams of one frame: root, bones, state, and the time last."""
+    messages = [_message("/VMC/Ext/Root/Pos", "sfffffff", "root", 0, 0, 0, 0, 0, 0, 1)]
+    for bone, (place, turn) in local_poses(kinematics, avatar, move=move).items():
+        messages.append(_message("/VMC/Ext/Bone/Pos", "sfffffff", bone, *place, *turn))
+    messages.append(_message("/VMC/Ext/OK", "iiii", 1, 3, 0, 1))
+    messages.append(_message("/VMC/Ext/T", "f", seconds))
+    bundles: list[list[Any]] = [[]]
+    used = 16  # "#bundle", zero, and the time tag
+    for message in messages:
+        if used + 4 + message.size > LARGEST:
+            bundles.append([])
+            used = 16
+        bundles[-1].append(message)
+        used += 4 + message.size
+    return [_bundle(each) for each in bundles]
+
+
+def _message(address: str, types: str, *values: Any) -> Any:
+    builder = OscMessageBuilder(address)
+    convert = {"s": str, "f": float, "i": int}
+    for kind, value in zip(types, values, strict=True):
+        builder.add_arg(convert[kind](value), kind)
+    return builder.build()
+
+
+def _bundle(messages: list[Any]) -> bytes:
+    builder = OscBundleBuilder(IMMEDIATELY)
+    for message in messages:
+        builder.add_content(message)
+    data: bytes = builder.build().dgram
+    return data

@@ -1,0 +1,43 @@
+"""`streamkp samples`: clips to try things on."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from streamkp.cli.models import From, Json, Names, as_dict, console, on_disk, pull
+from streamkp.hub import store
+
+samples_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sample clips to try things on.")
+
+
+@samples_app.command("list")
+def list_samples(as_json: Json = False) -> None:
+    """Every sample clip."""
+    cache = store.default()
+    if as_json:
+        typer.echo(json.dumps([as_dict(cache, sample) for sample in cache.table.sample], indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for heading in ("name", "what", "video", "licence", "on disk"):
+        table.add_column(heading)
+    for sample in cache.table.sample:
+        table.add_row(sample.name, sample.title, sample.video, sample.licence, on_disk(cache, sample) or "no")
+    console().print(table)
+
+
+@samples_app.command("pull")
+def pull_samples(names: Names, source: From = None) -> None:
+    """Fetch sample clips into the cache."""
+    cache = store.default()
+    pull(cache, [cache.table.get_sample(name) for name in names], source)
+
+
+@samples_app.command("path")
+def sample_path(name: Annotated[str, typer.Argument(help="Name of the clip.")]) -> None:
+    """Print where a sample clip lies, fetching it if need be."""
+    typer.echo(store.sample(name))

@@ -1,0 +1,30 @@
+"""`streamkp stages`: what a graph may be made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streamkp.graph import registry
+
+
+def stages(name: Annotated[str | None, typer.Argument(help="Only this stage.")] = None) -> None:
+    """List the stages that a graph may use, each with its options."""
+    console = Console()
+    for use in [name] if name else registry.names():
+        cls = registry.stage_class(use, Path.cwd())
+        summary = (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
+        table = Table(title=escape(f"{use} ({cls.kind}): {summary}"), title_justify="left", expand=True)
+        for heading in ("option", "type", "default", "what it does"):
+            table.add_column(heading, overflow="fold")
+        for field, info in cls.Options.model_fields.items():
+            kind = getattr(info.annotation, "__name__", None) if not str(info.annotation).count("|") else None
+            default = "required" if info.is_required() else str(info.get_default(call_default_factory=True))
+            kind = kind or str(info.annotation).replace("typing.", "")
+            table.add_row(*map(escape, (info.alias or field, kind, default, info.description or "")))
+        console.print(table)

@@ -1,0 +1,45 @@
+"""Health, metrics and statistics over HTTP: `/healthz`, `/readyz`, `/metrics`, `/stats`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from streamkp.graph.stage import EngineView
+
+
+def routes(engine: EngineView | None) -> list[web.RouteDef]:
+    """The routes of one engine; without one (a sink that runs on its own) they say that nothing is ready.
+
+    * `/healthz`: 200 while no sink is out of use and no stage is stuck, else 503.
+    * `/readyz`: 200 while the graph runs and at least one stream delivers, else 503.
+    * `/metrics`: Prometheus text format.
+    * `/stats`: the same figures as JSON.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        healthy = engine is None or engine.healthy()
+        text = (
+            "ok" if healthy else "a stage is stuck" if engine is not None and engine.stuck() else "a stage has failed"
+        )
+        return web.Response(text=f"{text}\n", status=200 if healthy else 503)
+
+    async def readyz(_: web.Request) -> web.Response:
+        ready = engine is not None and engine.ready()
+        text = "ok" if ready else "no stream delivers"
+        if engine is not None and (failed := len(engine.failed_streams())):
+            text += f"; {failed} failed, /stats says why"
+        return web.Response(text=f"{text}\n", status=200 if ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = b"" if engine is None else engine.prometheus()
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def stats(_: web.Request) -> web.Response:
+        return web.json_response({} if engine is None else engine.stats())
+
+    return [
+        web.get("/healthz", healthz),
+        web.get("/readyz", readyz),
+        web.get("/metrics", metrics),
+        web.get("/stats", stats),
+    ]

@@ -1,0 +1,70 @@
+"""What an author of stages imports: base classes, what flows through a graph, joint layouts and errors.
+
+    from streamkp.plugin import MapStage, Packet, StageOptions, skeleton
+
+A class that derives from `MapStage`, `BatchStage`, `Sink` or `Source` is named in a graph file as
+`path/to/file.py:ClassName`, or by name when its package lists it under the entry point group `streamkp.stages`.
+`streamkp.testing` drives such a class by hand.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
+from streamkp.graph.clock import Clock
+from streamkp.graph.stage import (
+    BatchStage,
+    MapStage,
+    PerStream,
+    PerTrack,
+    Sink,
+    Source,
+    Stage,
+    StageContext,
+    StageOptions,
+    StreamContext,
+)
+from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow
+from streamkp.skeletons import SKELETONS, Skeleton, convert
+from streamkp.skeletons import get as skeleton
+
+__all__ = [
+    "SKELETONS",
+    "BatchStage",
+    "Clock",
+    "Detections",
+    "Keypoints2D",
+    "Keypoints3D",
+    "MapStage",
+    "ModelError",
+    "OutputError",
+    "Packet",
+    "PerStream",
+    "PerTrack",
+    "Person",
+    "PoseWindow",
+    "Sink",
+    "Skeleton",
+    "Source",
+    "SourceError",
+    "Stage",
+    "StageContext",
+    "StageOptions",
+    "StreamContext",
+    "StreamkpError",
+    "UsageError",
+    "convert",
+    "recording",
+    "skeleton",
+]
+
+
+def recording(path: Path) -> Iterator[Packet]:
+    """The packets of a recording of `record` (JSON Lines, plain or gzip), one by one and without images.
+
+    Raises:
+        SourceError: it cannot be read, or is no recording of one stream.
+    """
+    from streamkp.sources import replay
+
+    return replay.packets(replay.Recording(path))

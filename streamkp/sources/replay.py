@@ -1,0 +1,217 @@
+"""Recordings of `record`, played again: JSON Lines, plain or gzip.
+
+The packets carry what was recorded (persons, keypoints, events, what plugins added) and no image, so that every stage
+after the keypoints can run on them. Published again, they give the recorded messages but for `published_at`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import numpy as np
+from pydantic import Field
+
+from streamkp import wire
+from streamkp.errors import SourceError
+from streamkp.graph.stage import Source, StageOptions, StreamContext
+from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
+from streamkp.sources.video_file import check_path
+
+PREFIX = "replay://"
+MOST_LINE = 64 * 1024 * 1024  # bytes of one frame
+LINGER = 1_000_000_000  # ns for which a track that is not seen is still alive; recordings do not say when one ended
+_PERSON = {"track", "state", "box", "score", "keypoints_2d", "keypoints_3d"}
+
+
+class Recording(NamedTuple):
+    """What a `replay://` address names: the file, which stream of it, from where (s), and how fast."""
+
+    path: Path
+    stream: str | None = None
+    start: float = 0.0
+    speed: float | None = None
+
+
+class Replay(Source):
+    """Plays recordings: `replay://walk.jsonl.gz`, or just the file.
+
+    An address may end in `?stream=cam&start=10&speed=2`: which stream of a recording of several, from which second on,
+    and how much faster than it was recorded (without it, as fast as the graph takes it, or with `realtime: true` at
+    its own speed).
+    """
+
+    class Options(StageOptions):
+        start: float = Field(0.0, ge=0, description="Seconds of the recording to leave out at the beginning.")
+        speed: float | None = Field(
+            None, gt=0, description="2: twice as fast as recorded; null: as fast as the graph takes it."
+        )
+
+    options: Options
+
+    @classmethod
+    def is_live(cls, uri: str) -> bool:
+        """Never: a recording waits."""
+        return False
+
+    def frames(self, stream: StreamContext) -> Iterator[Packet]:
+        """See `Source.frames`."""
+        recording = parse(stream.uri, stream.label)
+        return play(stream, recording._replace(start=recording.start or self.options.start,
+                                               speed=recording.speed or self.options.speed))  # fmt: skip
+
+
+def parse(uri: str, label: str) -> Recording:
+    """What an address names.
+
+    Raises:
+        SourceError: it has a field that is not known, or a value that is no number.
+    """
+    path, _, query = uri.removeprefix(PREFIX).partition("?")
+    fields = dict(parse_qsl(query))
+    if unknown := fields.keys() - {"stream", "start", "speed"}:
+        raise SourceError(f"{label}: unknown field {sorted(unknown)[0]!r}; a replay takes stream, start and speed")
+    numbers = {}
+    for name in ("start", "speed"):
+        if name in fields:
+            try:
+                numbers[name] = float(fields[name])
+            except ValueError:
+                raise SourceError(f"{label}: {name} is {fields[name]!r}, but must be a number") from None
+            if not 0 <= numbers[name] < 1e9 or (name == "speed" and not numbers[name]):
+                raise SourceError(f"{label}: {name} is {fields[name]}, which is out of range")
+    return Recording(Path(path).expanduser(), fields.get("stream"), numbers.get("start", 0.0), numbers.get("speed"))
+
+
+def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
+    """The packets of a recording at its speed, again and again with `loop`.
+
+    Raises:
+        SourceError: the file cannot be read, or is no recording.
+    """
+    speed = recording.speed or (1.0 if stream.realtime else None)
+    epoch = seq = 0  # added in later rounds, so that neither goes back
+    while not stream.stopping:
+        last = began = first = None
+        for packet in packets(recording, stream.label, stream.stream):
+            packet.epoch += epoch
+            packet.seq += seq
+            if speed is not None:
+                now = stream.clock.monotonic()
+                if began is None or first is None or (last is not None and last.epoch != packet.epoch):
+                    began, first = now, packet.pts
+                if stream.wait(((packet.pts - first) / speed - (now - began)) / 1e9):
+                    return
+            yield packet
+            last = packet
+            if stream.stopping:
+                return
+        if not stream.loop or last is None:
+            return
+        epoch, seq = last.epoch + 1, last.seq + 1
+
+
+def packets(recording: Recording, label: str | None = None, name: str | None = None) -> Iterator[Packet]:
+    """The packets of a recording one by one, as fast as they are taken; `name` replaces the stream's id.
+
+    Raises:
+        SourceError: the file cannot be read, is no recording, or holds several streams and none was chosen.
+    """
+    label = label or str(recording.path)
+    check_path(recording.path, label)
+    only, begin = recording.stream, None
+    alive: dict[int, int] = {}
+    count, epoch = 0, None
+    for number, message in _messages(recording.path, label):
+        if only is None:
+            only = message["stream"]
+        if message["stream"] != only:
+            if recording.stream is None:
+                raise SourceError(
+                    f"{label}:{number}: this recording holds several streams; choose one: "
+                    f"{PREFIX}{recording.path}?stream={only}"
+                )
+            continue
+        count += 1
+        packet = _packet(message, label, number, name or only)
+        begin = packet.pts if begin is None else begin
+        if packet.epoch == 0 and packet.pts - begin < recording.start * 1e9:
+            continue
+        if packet.epoch != epoch:
+            alive.clear()
+        epoch = packet.epoch
+        alive |= {person.track: packet.pts for person in packet.persons}
+        alive = {track: seen for track, seen in alive.items() if packet.pts - seen <= LINGER}
+        packet.tracks = frozenset(alive)
+        yield packet
+    if not count:
+        raise SourceError(f"{label} holds no frames of a stream named {only}" if only else f"{label} holds no frames")
+
+
+def _messages(path: Path, label: str) -> Iterator[tuple[int, wire.Message]]:
+    number = 0
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
+            while line := file.readline(MOST_LINE + 1):
+                number += 1
+                if len(line) > MOST_LINE:
+                    raise SourceError(f"{label}:{number}: this line is too long for a frame; it is no recording")
+                if not line.endswith(b"\n") and number > 1:
+                    return  # the process that wrote it was killed in the middle of this line
+                message = wire.decode(line, "json")
+                if "persons" in message:
+                    yield number, message
+    except SourceError as error:
+        text = str(error)
+        raise SourceError(text if text.startswith(label) else f"{label}:{number}: {text}") from None
+    except EOFError:
+        return  # a gzip file that was cut off: the lines before are whole
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise SourceError(f"{label} is damaged: {error}") from None
+    except OSError as error:
+        raise SourceError(f"cannot read {label}: {error.strerror}") from None
+
+
+def _packet(message: wire.Message, label: str, number: int, stream: str) -> Packet:
+    try:
+        return Packet(
+            stream=stream,
+            epoch=int(message["epoch"]),
+            seq=int(message["seq"]),
+            pts=int(message["pts"]),
+            captured_at=int(message["captured_at"]),
+            image=None,
+            width=int(message["width"]),
+            height=int(message["height"]),
+            persons=[_person(person) for person in message["persons"]],
+            events=[dict(event) for event in message["events"]],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{label}:{number}: this frame is not complete: {error!r}") from None
+
+
+def _person(found: Mapping[str, Any]) -> Person:
+    if found["state"] not in ("new", "tracked", "predicted"):
+        raise ValueError(f"state {found['state']!r}")
+    box = np.asarray(found["box"], np.float32)
+    if box.shape != (4,):
+        raise ValueError("a box is x, y, w, h")
+    person = Person(int(found["track"]), found["state"], box, float(found["score"]))
+    if (flat := found.get("keypoints_2d")) is not None:
+        person.keypoints_2d = Keypoints2D(str(flat["skeleton"]), flat["points"])
+    if (solid := found.get("keypoints_3d")) is not None:
+        person.keypoints_3d = Keypoints3D(
+            str(solid["skeleton"]),
+            solid["points"],
+            int(solid["frame_seq"]),
+            solid["space"],
+            np.asarray(solid["root"], np.float32) if solid.get("root") is not None else None,
+        )
+    person.extra = {key: value for key, value in found.items() if key not in _PERSON}
+    return person

@@ -1,0 +1,30 @@
+"""An engine whose figures are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class FixedEngine:
+    """What the HTTP routes ask of an engine, with fixed answers."""
+
+    def __init__(self, well: bool = True) -> None:
+        self.well = well
+
+    def stats(self) -> dict[str, Any]:
+        return {"fps": 30}
+
+    def prometheus(self) -> bytes:
+        return b"streamkp_frames 1\n"
+
+    def stuck(self) -> list[str]:
+        return []
+
+    def healthy(self) -> bool:
+        return self.well
+
+    def failed_streams(self) -> dict[str, str]:
+        return {}
+
+    def ready(self) -> bool:
+        return self.well

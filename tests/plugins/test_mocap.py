@@ -1,0 +1,321 @@
+"""Bone rotations, the VMC protocol and BVH files, read back by parsers that are not ours."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streamkp_plugins.mocap.avatar import HUMAN_BONES, default_avatar, read_vrm
+from streamkp_plugins.mocap.body import PARENTS, Solver, forward, from_camera, lengths, rest_offsets
+from streamkp_plugins.mocap.kinematics import Kinematics
+from streamkp_plugins.mocap.publish_vmc import LARGEST, PublishVmc, datagrams
+from streamkp_plugins.mocap.record_bvh import RecordBvh
+from streamkp_plugins.mocap.rotations import matrix, quaternion, swing
+
+from streamkp.plugin import Keypoints3D, OutputError, UsageError, skeleton
+from streamkp.testing import ManualClock, open_stage, run_stage
+from tests.plugins.figure import packets, person, squatter
+from tests.sinks.walker import STANDING, walking
+
+SHARED = Path(os.environ.get("STREAMKP_SHARED", Path(__file__).resolve().parents[3] / "shared" / "assets"))
+H36M = skeleton("h36m17")
+# Which joints a bone of ours leads from and to.
+BONES = {
+    "Hips": ("hip", "spine"), "Spine": ("spine", "thorax"),
+    "LeftUpperArm": ("left_shoulder", "left_elbow"), "LeftLowerArm": ("left_elbow", "left_wrist"),
+    "RightUpperArm": ("right_shoulder", "right_elbow"), "RightLowerArm": ("right_elbow", "right_wrist"),
+    "LeftUpperLeg": ("left_hip", "left_knee"), "LeftLowerLeg": ("left_knee", "left_ankle"),
+    "RightUpperLeg": ("right_hip", "right_knee"), "RightLowerLeg": ("right_knee", "right_ankle"),
+}  # fmt: skip
+ENDS = {"Hips": "Spine", "Spine": "Chest"} | {
+    f"{side}{a}": f"{side}{b}"
+    for side in ("Left", "Right")
+    for a, b in (("UpperArm", "LowerArm"), ("LowerArm", "Hand"), ("UpperLeg", "LowerLeg"), ("LowerLeg", "Foot"))
+}
+Array = np.ndarray[Any, Any]
+
+
+def direction(joints: Array, bone: str) -> Array:
+    a, b = (joints[H36M.index(joint)] for joint in BONES[bone])
+    return np.asarray((b - a) / np.linalg.norm(b - a))
+
+
+def worst_angle(joints: Array, solver: Solver) -> float:
+    pose = solver.solve(joints)
+    places, _ = forward(pose, rest_offsets(lengths(joints)))
+    worst = 0.0
+    for bone in BONES:
+        found = places[ENDS[bone]] - places[bone]
+        cosine = direction(joints, bone) @ found / np.linalg.norm(found)
+        worst = max(worst, float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    return worst
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), yaw=st.floats(-3.1, 3.1), spread=st.floats(0.0, 0.08))
+def test_forward_kinematics_gives_the_joints_back(seed: int, yaw: float, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    joints = from_camera(walking(seed)) + rng.normal(0, spread, (17, 3))
+    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+    assert worst_angle(joints @ turn.T, Solver()) < 0.5
+
+
+def test_who_faces_the_camera_in_a_t_pose_is_at_rest() -> None:
+    joints = from_camera(STANDING).copy()
+    for side, sign in (("left", 1), ("right", -1)):
+        for i, joint in enumerate(("shoulder", "elbow", "wrist")):
+            joints[H36M.index(f"{side}_{joint}")] = [sign * (0.17 + 0.27 * i), 0.48, 0]
+        for i, joint in enumerate(("hip", "knee", "ankle")):
+            joints[H36M.index(f"{side}_{joint}")] = [sign * 0.1, -0.43 * i, 0]
+    joints[H36M.index("head")] = [0, 0.7, 0]
+    pose = Solver().solve(joints)
+    for bone, rotation in pose.rotations.items():
+        assert np.abs(rotation) == pytest.approx([0, 0, 0, 1], abs=1e-6), bone
+    assert pose.hips == pytest.approx([0, 0.86 + 0.08, 0])
+
+
+@pytest.mark.parametrize(("side", "sign"), [("left", 1.0), ("right", -1.0)])
+def test_a_bent_elbow_is_a_hinge_and_a_knee_bends_backwards(side: str, sign: float) -> None:
+    joints = from_camera(STANDING).copy()
+    shoulder = joints[H36M.index(f"{side}_shoulder")]
+    joints[H36M.index(f"{side}_elbow")] = shoulder + np.array([sign * 0.28, 0, 0])
+    joints[H36M.index(f"{side}_wrist")] = shoulder + np.array([sign * 0.28, 0, 0.25])  # the hand goes forward
+    joints[H36M.index(f"{side}_ankle")] = joints[H36M.index(f"{side}_knee")] + [0, 0, -0.4]
+    rotations = Solver().solve(joints).rotations
+    name = side.capitalize()
+    # Forward at rest is a turn about the vertical: of the left arm, which points along +x, by -90 degrees.
+    assert rotations[f"{name}LowerArm"] == pytest.approx([0, -sign * 0.7071, 0, 0.7071], abs=0.02)
+    assert rotations[f"{name}UpperArm"][3] == pytest.approx(1, abs=0.02)
+    assert rotations[f"{name}LowerLeg"] == pytest.approx([0.7071, 0, 0, 0.7071], abs=0.05)
+
+
+def test_straight_arms_do_not_spin_between_frames() -> None:
+    rng = np.random.default_rng(5)
+    solver, before, jumps = Solver(), None, []
+    for _ in range(200):
+        joints = from_camera(STANDING).copy()
+        joints[H36M.index("left_elbow")] = joints[H36M.index("left_shoulder")] + [0.05, -0.28, 0]
+        joints[H36M.index("left_wrist")] = joints[H36M.index("left_elbow")] + [0.05, -0.28, 0]
+        joints += rng.normal(0, 0.004, (17, 3))
+        turn = matrix(solver.solve(joints).rotations["LeftUpperArm"])
+        if before is not None:
+            jumps.append(np.degrees(np.arccos(np.clip((np.trace(before.T @ turn) - 1) / 2, -1, 1))))
+        before = turn
+    assert max(jumps) < 15
+
+
+@pytest.mark.skipif(not (SHARED / "mocap" / "cmu17_test.npz").is_file(), reason="the motion capture is not here")
+def test_real_motion_is_met_and_turns_smoothly() -> None:
+    clips = np.load(SHARED / "mocap" / "cmu17_test.npz")
+    turned = []
+    for name in list(clips)[:8]:
+        solver, before = Solver(), None
+        for joints in clips[name][:150].astype(np.float64):
+            assert worst_angle(joints, solver) < 2.0, name
+            pose = Solver.solve(solver, joints)
+            turns = {bone: matrix(q) for bone, q in pose.rotations.items()}
+            if before is not None:
+                turned += [np.degrees(np.arccos(np.clip((np.trace(before[b].T @ turns[b]) - 1) / 2, -1, 1)))
+                           for b in turns]  # fmt: skip
+            before = turns
+    assert np.percentile(turned, 99.9) < 40
+    assert np.mean(np.array(turned) > 90) < 1e-4, "flips"
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_quaternions_and_matrices_agree(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q = rng.normal(size=4)
+    q /= np.linalg.norm(q)
+    assert abs(quaternion(matrix(q)) @ q) == pytest.approx(1, abs=1e-9)
+    a, b = rng.normal(size=3), rng.normal(size=3)
+    turned = swing(a, b) @ a
+    assert turned / np.linalg.norm(turned) == pytest.approx(b / np.linalg.norm(b), abs=1e-9)
+
+
+# --- VMC ------------------------------------------------------------------------------------------------------------
+
+
+def moving(count: int = 1, **fields: Any) -> list[Any]:
+    """Frames of a walker with bone rotations."""
+    frames = []
+    for i in range(count):
+        who = person(squatter(0))
+        who.keypoints_3d = Keypoints3D("h36m17", walking(i), i)
+        frames.append([who])
+    return run_stage(Kinematics, fields, packets(frames))
+
+
+def kinematics(frame: int = 0) -> dict[str, Any]:
+    return moving(frame + 1)[-1].persons[0].extra["kinematics"]  # type: ignore[no-any-return]
+
+
+def osc_string(text: str) -> bytes:
+    data = text.encode() + b"\0"
+    return data + b"\0" * (-len(data) % 4)
+
+
+def test_golden_bytes() -> None:
+    rest = {"rotations": {bone: [0.0, 0, 0, 1] for bone in PARENTS}, "hips": [0.5, 0.94, 0.25],
+            "lengths": {"upper_leg": 0.43, "lower_leg": 0.46}}  # fmt: skip
+    data = datagrams(rest, default_avatar(), 1.5)
+    root = (
+        osc_string("/VMC/Ext/Root/Pos") + osc_string(",sfffffff") + osc_string("root") + struct.pack(">7f", *[0] * 6, 1)
+    )
+    assert data[0].startswith(b"#bundle\0" + struct.pack(">QI", 1, len(root)) + root)
+    # The legs and ankles of that body are as long as the avatar's hips are high, so that the place is not scaled.
+    at = data[0].index(osc_string("Hips")) + len(osc_string("Hips"))
+    assert struct.unpack(">7f", data[0][at : at + 28]) == pytest.approx((-0.5, 0.94, 0.25, 0, 0, 0, -1))
+    end = osc_string("/VMC/Ext/T") + osc_string(",f") + struct.pack(">f", 1.5)
+    assert data[-1].endswith(struct.pack(">I", len(end)) + end)
+    ok = osc_string("/VMC/Ext/OK") + osc_string(",iiii") + struct.pack(">4i", 1, 3, 0, 1)
+    assert ok in data[-1]
+    assert max(map(len, data)) <= LARGEST
+    assert sum(each.count(b"/VMC/Ext/Bone/Pos") for each in data) == 55
+    assert max(each.count(b"/VMC/Ext/Bone/Pos") for each in data) <= 18
+
+
+def received(data: list[bytes]) -> dict[str, tuple[Array, Array]]:
+    """Bones as an independent parser and the VMC classes of vmcp read them."""
+    parser = pytest.importorskip("osc4py3.oscbuildparse", reason="osc4py3 is not installed (AGPL, tests only)")
+    events = pytest.importorskip("vmcp.events", reason="vmcp is not installed (AGPL, tests only)")
+    bones = {}
+    for datagram in data:
+        for message in parser.decode_packet(datagram).elements:
+            if message.addrpattern == "/VMC/Ext/Bone/Pos":
+                event = events.BoneTransformEvent.from_message_data("test", message.addrpattern, message.arguments)
+                place, turn = event.position, event.rotation
+                bones[str(event.joint.value if hasattr(event.joint, "value") else event.joint)] = (
+                    np.array([place.x, place.y, place.z]), np.array([turn.x, turn.y, turn.z, turn.w]),
+                )  # fmt: skip
+    return bones
+
+
+@pytest.mark.parametrize("frame", [0, 7, 20])
+def test_an_independent_receiver_gets_the_pose_back(frame: int) -> None:
+    bones = received(datagrams(kinematics(frame), default_avatar(), 0.0))
+    assert set(bones) == set(HUMAN_BONES)
+    assert_same_pose(bones, dict(HUMAN_BONES), from_camera(walking(frame)))
+
+
+def assert_same_pose(bones: dict[str, tuple[Array, Array]], parents: dict[str, str | None], joints: Array) -> None:
+    """Forward kinematics in Unity's axes, as a receiver that applies positions does it; x is turned round there."""
+    places: dict[str, Array] = {}
+    turns: dict[str, Array] = {}
+    left = dict(bones)
+    while left:
+        for bone in [b for b in left if parents[b] is None or parents[b] in places]:
+            place, turn = left.pop(bone)
+            above = parents[bone]
+            local = matrix(turn)
+            places[bone] = place if above is None else places[above] + turns[above] @ place
+            turns[bone] = local if above is None else turns[above] @ local
+    for bone, to in ENDS.items():
+        if bone in ("Hips", "Spine"):
+            continue
+        found = places[to] - places[bone]
+        wanted = direction(joints, bone) * [-1, 1, 1]
+        cosine = found @ wanted / np.linalg.norm(found)
+        assert np.degrees(np.arccos(np.clip(cosine, -1, 1))) < 2, bone
+
+
+@pytest.mark.skipif(not (SHARED / "vrm").is_dir(), reason="the avatar is not here")
+def test_rest_rotations_of_an_avatar_are_respected() -> None:
+    avatar = read_vrm(SHARED / "vrm" / "cryptovoxels.vrm")
+    assert len(avatar.rest) == 43
+    lean = [np.degrees(np.arccos(np.clip((np.trace(r) - 1) / 2, -1, 1))) for r in avatar.rest.values()]
+    assert max(lean) > 3, "this avatar's legs are turned at rest"
+    joints = from_camera(walking(7))
+    bones = received(datagrams(kinematics(7), avatar, 0.0))
+    assert set(bones) == set(avatar.rest)
+    # Where the avatar's own limb is not straight along the rest direction, the turn from rest is what must be right.
+    turns: dict[str, Array] = {}
+    flip = np.diag([1.0, 1.0, -1.0])
+    while len(turns) < len(bones):
+        for bone, (_, turn) in bones.items():
+            above = avatar.parents[bone]
+            if bone not in turns and (above is None or above in turns):
+                turns[bone] = matrix(turn) if above is None else turns[above] @ matrix(turn)
+    for bone, sign in (("LeftUpperArm", 1), ("RightLowerArm", -1)):
+        delta = flip @ turns[bone] @ flip @ avatar.rest[bone].T  # from Unity's axes, and without the rest
+        found = delta @ np.array([-sign, 0, 0])  # left is -x in an avatar that looks along -z
+        assert found @ (direction(joints, bone) * [-1, 1, -1]) > np.cos(np.radians(2)), bone
+    for bone in ("LeftUpperLeg", "RightLowerLeg"):
+        delta = flip @ turns[bone] @ flip @ avatar.rest[bone].T
+        assert (delta @ [0, -1, 0]) @ (direction(joints, bone) * [-1, 1, -1]) > np.cos(np.radians(2)), bone
+
+
+def test_it_sends_from_one_socket_and_not_too_often() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.setblocking(False)
+        clock = ManualClock()
+        sink = open_stage(PublishVmc, {"port": receiver.getsockname()[1]}, clock=clock)
+        per_frame = len(datagrams(kinematics(), default_avatar(), 0.0))
+        senders, got = set(), 0
+        for packet in moving(120):
+            sink.process(packet)  # type: ignore[attr-defined]
+            clock.advance(1 / 120)
+            try:
+                while True:
+                    senders.add(receiver.recvfrom(65536)[1])
+                    got += 1
+            except BlockingIOError:
+                continue
+        sink.close()
+        assert len(senders) == 1
+        assert 55 * per_frame <= got <= 62 * per_frame, "a second at 120 Hz is 60 frames"
+
+
+@pytest.mark.parametrize("text", [b"", b"glTF", b"not a file of that kind at all, but long enough"])
+def test_an_avatar_that_is_none_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "a.vrm").write_bytes(text)
+    with pytest.raises(UsageError, match="VRM"):
+        PublishVmc.check(PublishVmc.Options(vrm=tmp_path / "a.vrm"))
+
+
+# --- BVH ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bvh_file_is_read_back_to_the_millimetre(tmp_path: Path) -> None:
+    bvhio = pytest.importorskip("bvhio")
+    path = tmp_path / "walk.bvh"
+    frames = moving(40)
+    run_stage(RecordBvh, {"path": str(path)}, frames)
+    root = bvhio.readAsHierarchy(str(path))
+    found = {joint.Name: joint for joint, _, _ in root.layout()}
+    assert bvhio.readAsBvh(str(path)).FrameTime == pytest.approx(1 / 30)
+    first = frames[0].persons[0].extra["kinematics"]["lengths"]
+    solver = Solver(20.0)
+    for i, packet in enumerate(frames):
+        pose = solver.solve(from_camera(packet.persons[0].keypoints_3d.points))
+        places, _ = forward(pose, rest_offsets(first))
+        root.loadPose(i)
+        for bone, place in places.items():
+            assert np.array(found[bone].PositionWorld) == pytest.approx(place, abs=1e-3), (i, bone)
+
+
+def test_a_bvh_file_has_one_rate_whatever_the_camera_did(tmp_path: Path) -> None:
+    path = tmp_path / "walk.bvh"
+    frames = [packet for i, packet in enumerate(moving(60)) if i not in (10, 11, 12, 40)]
+    run_stage(RecordBvh, {"path": str(path), "scale": 100}, frames)
+    lines = path.read_text().splitlines()
+    assert [line.strip() for line in lines if line.startswith("Frames:")] == ["Frames: 60"]
+    assert len(lines) - lines.index(next(line for line in lines if line.startswith("Frame Time"))) - 1 == 60
+    assert float(lines[-1].split()[1]) > 50, "centimetres"
+
+
+def test_a_bvh_file_that_exists_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kept.bvh"
+    path.write_text("mine")
+    with pytest.raises(OutputError, match="overwrite"):
+        open_stage(RecordBvh, {"path": str(path)})
+    assert path.read_text() == "mine"

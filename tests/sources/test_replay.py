@@ -1,0 +1,141 @@
+"""Recordings played again: the same messages, at their own speed or another."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkp import wire
+from streamkp.errors import SourceError
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from streamkp.graph.stage import StageContext
+from streamkp.sinks.record import Record
+from streamkp.sources import replay
+from streamkp.testing import ManualClock
+from tests.sinks.walker import make_packet
+
+
+def record(path: Path, *streams: str, frames: int = 5, **fields: Any) -> list[wire.Message]:
+    sink = Record(Record.Options(path=path, overwrite=True), StageContext("record"))
+    sink.open()
+    for seq in range(frames):
+        for stream in streams or ("cam",):
+            packet = make_packet(seq * 2, stream, people=2, **fields)
+            packet.persons[0].extra["mine"] = {"angle": 12.5, "names": ["a"]}
+            packet.events.append({"type": "rep", "count": seq})
+            sink.process(packet)
+    sink.close()
+    return [wire.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def plain(messages: list[wire.Message]) -> list[bytes]:
+    return [wire.encode(message | {"published_at": 0}, "json") for message in messages]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("source", ["replay", "decode"])
+def test_published_again_it_is_the_same(tmp_path: Path, zipped: bool, source: str) -> None:
+    first = record(tmp_path / "first.jsonl")
+    path = tmp_path / "first.jsonl"
+    if zipped:
+        path = tmp_path / "first.jsonl.gz"
+        path.write_bytes(gzip.compress((tmp_path / "first.jsonl").read_bytes()))
+    graph = Graph().stream("cam", f"replay://{path}").add("source", source)
+    graph.add("record", "record", path=str(tmp_path / "second.jsonl"))
+    engine = Engine(graph.validate())
+    engine.start()
+    assert engine.wait(30)
+    assert not engine.errors
+    second = [wire.decode(line) for line in (tmp_path / "second.jsonl").read_bytes().splitlines()]
+    assert plain(second) == plain(first)
+
+
+def test_one_stream_of_several_must_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "two.jsonl"
+    record(path, "left", "right")
+    chosen = list(replay.packets(replay.parse(f"replay://{path}?stream=right", "it"), name="cam"))
+    assert [packet.stream for packet in chosen] == ["cam"] * 5
+    with pytest.raises(SourceError, match=r"two.jsonl:2: .* several streams; .*\?stream=left"):
+        list(replay.packets(replay.Recording(path)))
+    with pytest.raises(SourceError, match="no frames of a stream named middle"):
+        list(replay.packets(replay.Recording(path, "middle")))
+
+
+def test_it_starts_where_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    record(path, frames=20)
+    all_of_it = list(replay.packets(replay.Recording(path)))
+    begin = (all_of_it[8].pts - all_of_it[0].pts) / 1e9
+    assert [p.seq for p in replay.packets(replay.Recording(path, start=begin - 1e-6))] == [p.seq for p in all_of_it[8:]]
+
+
+@pytest.mark.parametrize("speed", [1.0, 4.0])
+def test_it_waits_between_frames_as_long_as_they_are_apart(tmp_path: Path, speed: float) -> None:
+    from streamkp.graph.stage import StreamContext
+
+    path = tmp_path / "slow.jsonl"
+    record(path)
+
+    class Clock(ManualClock):
+        def wait(self, condition: Any, timeout: float | None) -> bool:
+            assert timeout is not None
+            self._now += round(timeout * 1e9)
+            return False
+
+    clock = Clock()
+    stream = StreamContext("cam", f"replay://{path}", "it", clock, live=False, realtime=True)
+    begin, times = clock.monotonic(), []
+    for packet in replay.play(stream, replay.Recording(path, speed=speed)):
+        times.append((packet.pts, clock.monotonic() - begin))
+    first = times[0][0]
+    assert [passed for _, passed in times] == pytest.approx([(pts - first) / speed for pts, _ in times], abs=1000)
+
+
+def test_a_loop_opens_a_new_epoch_and_goes_on_counting(tmp_path: Path) -> None:
+    from streamkp.graph.stage import StreamContext
+
+    path = tmp_path / "loop.jsonl"
+    record(path, frames=3)
+    stream = StreamContext("cam", f"replay://{path}", "it", ManualClock(), live=False, loop=True)
+    got = []
+    for packet in replay.play(stream, replay.Recording(path)):
+        got.append((packet.epoch, packet.seq))
+        if len(got) == 6:
+            stream.stop()
+    assert got == [(0, 0), (0, 2), (0, 4), (1, 5), (1, 7), (1, 9)]
+
+
+def test_what_a_killed_process_left_behind_is_played_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    record(path)
+    path.write_bytes(path.read_bytes()[:-50])
+    assert len(list(replay.packets(replay.Recording(path)))) == 4
+    zipped = tmp_path / "cut.jsonl.gz"
+    zipped.write_bytes(gzip.compress(path.read_bytes())[:-20])
+    assert len(list(replay.packets(replay.Recording(zipped)))) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "empty"),
+        (b"hello\n", "bad.jsonl:1: not a streamkp message"),
+        (b'{"v":1,"type":"status"}\n', "holds no frames"),
+        (b"\x1f\x8bnot gzip at all", "damaged|no frames"),
+    ],
+)
+def test_what_is_no_recording_says_so(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(text)
+    with pytest.raises(SourceError, match=message):
+        list(replay.packets(replay.Recording(path)))
+
+
+@pytest.mark.parametrize("query", ["speed=0", "speed=fast", "start=-1", "pace=2"])
+def test_a_wrong_field_of_the_address_says_so(query: str) -> None:
+    with pytest.raises(SourceError, match=query.partition("=")[0]):
+        replay.parse(f"replay://x.jsonl?{query}", "it")

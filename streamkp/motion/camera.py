@@ -42,12 +42,6 @@ def screen_coordinates(points: Floats, width: float, height: float) -> Floats:
     return out
 
 
-def from_screen_coordinates(points: Floats, width: float, height: float) -> Floats:
-    """The inverse of `screen_coordinates`."""
-    out: Floats = (points + np.array([1, height / width], points.dtype)) * (width / 2)
-    return out
-
-
 def canonical_coordinates(points: Floats, camera: Intrinsics) -> Floats:
     """Pixels [..., 2] to the plane one metre before the camera: (x - centre) / focal."""
     out: Floats = (points - np.asarray(camera.centre)) / np.asarray(camera.focal)
@@ -67,12 +61,6 @@ def world_to_camera(points: Floats, orientation: ArrayLike, position: ArrayLike)
     """World points [..., 3] in the axes of a camera at `position` [3] with unit quaternion `orientation` [4]."""
     conjugate = np.asarray(orientation) * np.array([1, -1, -1, -1])
     return rotate(conjugate, points - np.asarray(position))
-
-
-def camera_to_world(points: Floats, orientation: ArrayLike, position: ArrayLike) -> Floats:
-    """The inverse of `world_to_camera`."""
-    out: Floats = rotate(orientation, points) + np.asarray(position)
-    return out
 
 
 def project(

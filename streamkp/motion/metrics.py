@@ -36,11 +36,6 @@ def mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
     return float(joint_errors(predicted, target)[... if mask is None else mask].mean())
 
 
-def weighted_mpjpe(predicted: Floats, target: Floats, weight: Floats) -> float:
-    """MPJPE with the errors multiplied by `weight` [..., J] (not divided by its sum)."""
-    return float((weight * joint_errors(predicted, target)).mean())
-
-
 def p_mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
     """MPJPE after the best rotation, scale and translation of every pose (protocol 2)."""
     return mpjpe(align_rigid(predicted, target), target, mask)

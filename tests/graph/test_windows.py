@@ -35,7 +35,8 @@ class Reads(MapStage):
 
 
 def fitted(window: dict[str, object], *readers: dict[str, object]) -> StageSpec:
-    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("window", WindowStage, **window)
+    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("keypoints", "keypoints-2d")
+    graph.add("window", WindowStage, **window)
     for i, options in enumerate(readers):
         graph.add(f"read{i}", Reads, **options)
     spec = graph.add("out", Collect, into=Collected()).validate()

@@ -24,11 +24,3 @@ def smooth_step(points: Floats, previous: Floats, box: Floats) -> Floats:
     width = np.where(empty, 1, size[..., :1, None])  # the reference scales both axes with the width
     inertia = np.exp(-STRENGTH / width * np.abs(points - previous))
     return np.where(empty, points, (1 - inertia) * points + inertia * previous)
-
-
-def smooth_sequence(points: Floats, boxes: Floats) -> Floats:
-    """All frames in order: points [T, K, 2], boxes [T, 4 or more] (a score may follow); a copy."""
-    smoothed = np.array(points)
-    for frame in range(1, len(smoothed)):
-        smoothed[frame] = smooth_step(smoothed[frame], smoothed[frame - 1], boxes[frame])
-    return smoothed

@@ -1,4 +1,4 @@
-"""Poses relative to their root joint, and back; and where the root is in space."""
+"""Poses relative to their root joint, and where the root is in space."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ def split_root(poses: Floats, root: int = 0) -> tuple[Floats, Floats]:
     """[..., K, C] -> poses relative to joint `root` [..., K, C], and that joint [..., 1, C]."""
     at = poses[..., root : root + 1, :]
     return poses - at, at
-
-
-def join_root(relative: Floats, at: Floats) -> Floats:
-    """The inverse of `split_root`."""
-    out: Floats = relative + at
-    return out
 
 
 def locate(pose: Floats, pixels: Floats, camera: Intrinsics, weights: Floats | None = None) -> Floats:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from streamkp.motion.camera import H36M_CAMERA
 from streamkp.motion.tpnet import network_inputs
+from tests.reference.cameras import H36M_CAMERA
 
 
 @pytest.mark.parametrize(

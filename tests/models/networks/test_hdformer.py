@@ -9,7 +9,7 @@ import torch
 from streamkp.models import zoo
 from streamkp.models.networks.hdformer import HDFormer, adjacency, bone_vectors
 from streamkp.motion import hdformer, sliding_window
-from streamkp.motion.camera import H36M_CAMERA
+from tests.reference.cameras import H36M_CAMERA
 
 
 @pytest.fixture(scope="module")

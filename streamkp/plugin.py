@@ -25,7 +25,7 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
-from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow
+from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow, WindowRequest
 from streamkp.sinks.message_sink import MessageSink
 from streamkp.sinks.paths import refuse_existing
 from streamkp.skeletons import SKELETONS, Skeleton, convert
@@ -60,6 +60,7 @@ __all__ = [
     "StreamContext",
     "StreamkpError",
     "UsageError",
+    "WindowRequest",
     "convert",
     "recording",
     "refuse_existing",

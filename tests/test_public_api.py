@@ -21,7 +21,7 @@ PUBLIC = {
     "streamkp.plugin": """
         SKELETONS BatchStage Clock Detections Keypoints2D Keypoints3D LoopThread MapStage Message MessageSink ModelError
         OutputError Packet PerStream PerTrack Person PoseWindow Sink Skeleton Source SourceError Stage StageContext
-        StageOptions StreamContext StreamkpError UsageError convert recording refuse_existing skeleton
+        StageOptions StreamContext StreamkpError UsageError WindowRequest convert recording refuse_existing skeleton
     """,
     "streamkp.testing": "FRAME Collect Collected ManualClock Scripted build count_to make_packet open_stage run_stage",
     "streamkp.models": """
@@ -31,7 +31,9 @@ PUBLIC = {
 }
 
 HOOKS = {
-    "Stage": "check claims close notice open outputs per_stream per_track requires stream_ended track_ended",
+    "Stage": """
+        check claims close notice open outputs per_stream per_track reads_window requires stream_ended track_ended
+    """,
     "MapStage": "drain process",
     "BatchStage": "process",
     "Sink": "process",

@@ -207,12 +207,16 @@ class StageRunner:
                     self._end(stream)
 
     def _delivering(self) -> int:
-        return self._host.delivering(files=self._mix_files)
+        return self._host.delivering(files=self._mixes)
 
     def _alone(self, stream: str) -> bool:
         """Networks give other last digits in batches of another size: a file's results must not depend on which
         other streams happen to have a frame ready."""
-        return not self._mix_files and not self._host.is_live(stream)
+        return not self._mixes and not self._host.is_live(stream)
+
+    @property
+    def _mixes(self) -> bool:
+        return self._mix_files or (isinstance(self.stage, BatchStage) and self.stage.batch_independent)
 
     def _enter(self, packet: Packet) -> None:
         if self.stage.context.feedback_in is not None:

@@ -131,6 +131,7 @@ class NetworkSource:
         outputs: those that are read, others are cut away; None for all.
         channels: of these outputs only that index of the last dimension is left, which then has length 1.
         pixels: the network's only input is an image, given as uint8 (N, H, W, 3) BGR.
+        own_torch: the family opens a form in torch by itself where `choose` says torch, with images on the device.
     """
 
     name: str
@@ -139,6 +140,12 @@ class NetworkSource:
     outputs: tuple[str, ...] | None = None
     channels: Mapping[str, int] = field(default_factory=dict)
     pixels: Pixels | None = None
+    own_torch: bool = False
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether there is a form in torch."""
+        return self.module is not None or self.own_torch
 
 
 class Pending(Protocol):
@@ -214,14 +221,14 @@ def choose(source: NetworkSource, options: RunOptions) -> tuple[Runtime, Literal
     onnx = source.file is not None and source.file.suffix == ".onnx"
     if runtime == "openvino" and device == "cuda":
         raise UsageError("runtime openvino runs on the CPU: for device cuda leave out runtime, or set torch")
-    if runtime == "torch" and source.module is None:
+    if runtime == "torch" and not source.in_torch:
         raise UsageError(f"{source.name} has no form in torch: leave out runtime")
     if runtime == "onnxruntime" and not onnx:
         raise UsageError(f"{source.name} is not an ONNX file, which runtime onnxruntime needs: leave out runtime")
-    if device == "cuda" and source.module is None and not onnx:
+    if device == "cuda" and not source.in_torch and not onnx:
         raise UsageError(f"{source.name} can only be run by OpenVINO on the CPU: leave out device")
     if device != "cpu" and runtime != "openvino" and _on_cuda(source, runtime, onnx, required=device == "cuda"):
-        return ("torch" if runtime == "auto" and source.module is not None else _named(runtime, "onnxruntime")), "cuda"
+        return ("torch" if runtime == "auto" and source.in_torch else _named(runtime, "onnxruntime")), "cuda"
     return _named(runtime, "openvino"), "cpu"
 
 
@@ -233,7 +240,7 @@ def _on_cuda(source: NetworkSource, runtime: Runtime, onnx: bool, *, required: b
     """Whether the network can run on CUDA here. Raises `ModelError`, saying why not, where it must."""
     if not cuda_devices():
         why = "the CUDA driver finds no GPU"
-    elif source.module is not None and runtime in ("auto", "torch"):
+    elif source.in_torch and runtime in ("auto", "torch"):
         if find_spec("torch") is not None:
             return True
         why = "torch is not installed: pip install 'streamkp[cuda]'"

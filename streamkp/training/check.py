@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamkp.evaluation.lift import datasets
-from streamkp.evaluation.lift.lifter import COLUMNS, MILLIMETRES, score, seen
+from streamkp.evaluation.lift.evaluate import COLUMNS, MILLIMETRES, score, seen
 from streamkp.models.networks.tcn import TemporalNetwork
 from streamkp.models.networks.tcn_shape import LOOKAHEADS
 from streamkp.motion import metrics, track_view

@@ -1,13 +1,13 @@
-"""Cameras of the reference data, and the way back from the coordinates that lifters read."""
+"""A camera of the reference data, and inverses of `streamkp.motion.camera`, to make inputs of known outcome."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from streamkp.motion.camera import Intrinsics
+from streamkp.motion.camera import Intrinsics, rotate
 
 Floats = NDArray[np.floating[Any]]
 
@@ -16,6 +16,12 @@ H36M_CAMERA = Intrinsics((1145.0494384765625, 1143.7811279296875), (512.54150390
 
 
 def from_screen_coordinates(points: Floats, width: float, height: float) -> Floats:
-    """The inverse of `streamkp.motion.camera.screen_coordinates`."""
+    """The inverse of `screen_coordinates`."""
     out: Floats = (points + np.array([1, height / width], points.dtype)) * (width / 2)
+    return out
+
+
+def camera_to_world(points: Floats, orientation: ArrayLike, position: ArrayLike) -> Floats:
+    """The inverse of `world_to_camera`."""
+    out: Floats = rotate(orientation, points) + np.asarray(position)
     return out

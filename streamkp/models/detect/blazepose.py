@@ -15,9 +15,10 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.base import Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.crop import crop
 from streamkp.vision.nms import weighted_nms
 
@@ -35,10 +36,20 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="person-detection", family=__name__)
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> BlazePoseDetector:
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
     """See `streamkp.models.registry`."""
     pixels = Pixels(rgb=True, mean=127.5, scale=127.5)
-    source = NetworkSource(name, file=path, outputs=(_BOXES, _SCORES), pixels=pixels)
+    source = NetworkSource(
+        name, file=path, outputs=(_BOXES, _SCORES), pixels=pixels, own_torch=path.suffix == ".tflite"
+    )
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
+        from streamkp.models.detect import device as on_device
+
+        family = on_device.BlazePoseDetector(path, options.score)
+        buckets = on_device.BUCKETS if device == "cuda" else (1,)  # larger ones gain nothing on a CPU
+        return on_device.DetectorOnDevice(name, family, device=device, precision=options.run.precision, buckets=buckets)
     return BlazePoseDetector(name, open_network(source, options.run), options.score)
 
 

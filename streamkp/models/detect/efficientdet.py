@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.base import Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.letterbox import boxes_to_source, letterbox_corner
 from streamkp.vision.nms import nms
 
@@ -40,11 +41,24 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="person-detection", family=__name__)
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> EfficientDetDetector:
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
     """See `streamkp.models.registry`."""
     source = NetworkSource(
-        name, file=path, outputs=(_SCORES, _CODES), channels={_SCORES: PERSON}, pixels=Pixels(rgb=True)
+        name,
+        file=path,
+        outputs=(_SCORES, _CODES),
+        channels={_SCORES: PERSON},
+        pixels=Pixels(rgb=True),
+        own_torch=path.suffix == ".tflite",
     )
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
+        from streamkp.models.detect import device as on_device
+
+        family = on_device.EfficientDet(path, options.score)
+        buckets = on_device.BUCKETS if device == "cuda" else (1,)  # larger ones gain nothing on a CPU
+        return on_device.DetectorOnDevice(name, family, device=device, precision=options.run.precision, buckets=buckets)
     return EfficientDetDetector(name, open_network(source, options.run), options.score)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PoseEstimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.base import Array, Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.crop import crop, points_to_source, turn
 
 JOINTS = 33
@@ -38,10 +39,18 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="body-2d-keypoints", family=__name__, skeleton="blazepose33")
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> BlazePoseEstimator:
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PoseEstimator:
     """See `streamkp.models.registry`."""
     options.refuse_flip(name)
-    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=Pixels(rgb=True, scale=255.0))
+    pixels = Pixels(rgb=True, scale=255.0)
+    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=pixels, own_torch=path.suffix == ".tflite")
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
+        from streamkp.models.pose2d.blazepose_device import BUCKETS, BlazePoseOnDevice
+
+        buckets = BUCKETS if device == "cuda" else (1,)  # larger ones gain nothing on a CPU
+        return BlazePoseOnDevice(name, path, device=device, precision=options.run.precision, buckets=buckets)
     return BlazePoseEstimator(name, open_network(source, options.run))
 
 
@@ -70,10 +79,7 @@ class BlazePoseEstimator:
         """The pose in each region, in order."""
         if not crops:
             return []
-        pixels = np.empty((len(crops), self._size, self._size, 3), np.uint8)
-        for (image, region), out in zip(crops, pixels, strict=True):
-            crop(image, region, out)
-        outputs = self._network({self._input: pixels})
+        outputs = self._run(crops)
         regions = np.stack([region for _, region in crops])
         points = decode_landmarks(outputs[_LANDMARKS], outputs[_HEATMAPS], regions, self._size)
         world = decode_world(outputs[_WORLD], regions)
@@ -86,6 +92,23 @@ class BlazePoseEstimator:
             )
             for i in range(len(crops))
         ]
+
+    def _run(self, crops: Sequence[tuple[Image, Region]]) -> dict[str, Array]:
+        pixels = np.empty((len(crops), self._size, self._size, 3), np.uint8)
+        if len(crops) == 1:
+            crop(*crops[0], pixels[0])
+            return self._network({self._input: pixels})
+        pending = []
+        for i, (image, region) in enumerate(crops):  # the network works on one crop while the next one is cut
+            crop(image, region, pixels[i])
+            pending.append(self._network.submit({self._input: pixels[i : i + 1]}))
+        found = [each.result() for each in pending]
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+    @property
+    def batch_independent(self) -> bool:
+        """See `PoseEstimator`."""
+        return self._network.buckets == (1,)
 
     def close(self) -> None:
         """Let go of the network."""

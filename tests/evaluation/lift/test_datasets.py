@@ -10,7 +10,7 @@ from streamkp.errors import UsageError
 from streamkp.evaluation import npz
 from streamkp.evaluation.lift import datasets
 from streamkp.evaluation.lift.noise import MISSING_SCORE, disturb
-from streamkp.motion.camera import rotate
+from tests.reference.cameras import camera_to_world
 
 
 def people(frames: int, seed: int = 0) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_human36m_is_seen_by_its_own_cameras(tmp_path: Path) -> None:
     assert dataset.by_action
     orientation = [0.15540587902069092, -0.15548215806484222, -0.7532095313072205, 0.6199594736099243]
     position = [2.04445849609375, 4.9351171875, 1.4812275390625]
-    back = rotate(orientation, dataset.sequences[0].poses) + position
+    back = camera_to_world(dataset.sequences[0].poses, orientation, position)
     assert np.allclose(back, world[:, list(datasets.H36M_MOVING)], atol=1e-5)
     for sequence in dataset.sequences:
         assert (sequence.poses[..., 2] > 3).all()

@@ -73,7 +73,7 @@ def test_adjacency(golden):
 @torch.no_grad()
 def test_whole_sequences(network, golden, assert_parity, name, frames, step):
     reference = np.load(golden / "hdformer" / "prepost.npz")
-    tiles = sliding_window.plan_tiles(frames, hdformer.FRAMES, step)
+    tiles = sliding_window.plan_spans(frames, hdformer.FRAMES, step)
     windows = sliding_window.cut(reference["seq_2d"][:frames], tiles, hdformer.FRAMES)
     inputs = hdformer.network_inputs(windows, H36M_CAMERA, reference["mean_2d"], reference["std_2d"])
     mean, std = (torch.from_numpy(reference[key]).float().T[None, :, None] for key in ("mean_3d", "std_3d"))

@@ -188,10 +188,3 @@ class Packet:
         for event in other.events:
             if event not in self.events:
                 self.events.append(event)
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfStream:
-    """Marker behind the last packet of a stream; never dropped, not counted as a packet."""
-
-    stream: str

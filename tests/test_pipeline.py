@@ -191,9 +191,9 @@ def test_lifting_a_track_gives_what_the_reference_gives(weights: Callable[[str],
     """The reference's own windows, on the network's time grid; and what `streamkp eval lifter` measures."""
     from streamkp.models.lift.base import LifterOptions
     from streamkp.models.lift.sequence import open_sequence_lifter
-    from streamkp.motion.camera import H36M_CAMERA
     from streamkp.packet import Keypoints2D, Person
     from streamkp.runtimes.base import RunOptions
+    from tests.reference.cameras import H36M_CAMERA
 
     reference = np.load(golden / "hdformer" / "prepost.npz")
     path = weights("hdformer")

@@ -32,10 +32,6 @@ class Intrinsics:
         return cls((focal, focal), (width / 2, height / 2))
 
 
-# Camera 54138969 of Human3.6M, for which ModelScope's video lifters are configured.
-H36M_CAMERA = Intrinsics((1145.0494384765625, 1143.7811279296875), (512.54150390625, 515.4514770507812))
-
-
 def screen_coordinates(points: Floats, width: float, height: float) -> Floats:
     """Pixels [..., 2] to VideoPose3D's (and MMPose's) coordinates: x in -1..1, y to the same scale."""
     out: Floats = points * (2 / width) - np.array([1, height / width], points.dtype)

@@ -1,4 +1,4 @@
-"""Inverses of `streamkp.motion.camera`, to make inputs of known outcome."""
+"""A camera of the reference data, and inverses of `streamkp.motion.camera`, to make inputs of known outcome."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamkp.motion.camera import rotate
+from streamkp.motion.camera import Intrinsics, rotate
 
 Floats = NDArray[np.floating[Any]]
+
+# Camera 54138969 of Human3.6M, for which ModelScope's video lifters are configured.
+H36M_CAMERA = Intrinsics((1145.0494384765625, 1143.7811279296875), (512.54150390625, 515.4514770507812))
 
 
 def from_screen_coordinates(points: Floats, width: float, height: float) -> Floats:

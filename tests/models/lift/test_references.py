@@ -18,12 +18,11 @@ from safetensors.torch import save_file
 from streamkp.errors import ModelError, UsageError
 from streamkp.models import checkpoint, zoo
 from streamkp.models.lift.lifters import Lifter
-from streamkp.motion.camera import H36M_CAMERA
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.stages.window import WindowStage
 from streamkp.testing import make_packet, open_stage
 from tests.lifting import open_lifter
-from tests.reference.cameras import from_screen_coordinates
+from tests.reference.cameras import H36M_CAMERA, from_screen_coordinates
 
 SIZE = (1000, 1002)  # pictures of Human3.6M
 CAMERAS = {"cam": H36M_CAMERA}

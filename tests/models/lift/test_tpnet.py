@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from streamkp.models.lift.tpnet import network_inputs
-from streamkp.motion.camera import H36M_CAMERA
+from tests.reference.cameras import H36M_CAMERA
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from streamkp.models import zoo
 from streamkp.models.lift.tpnet import network_inputs
 from streamkp.models.networks.tpnet import TPNet
-from streamkp.motion.camera import H36M_CAMERA
+from tests.reference.cameras import H36M_CAMERA
 
 RUNS = {
     "rf27": (40, {}, {}),

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 
 from streamkp import skeletons
 from streamkp.models.lift.hdformer import published
-from streamkp.motion.camera import H36M_CAMERA
 from streamkp.motion.mirror import mirror
+from tests.reference.cameras import H36M_CAMERA
 
 
 @pytest.fixture

@@ -7,14 +7,33 @@ y down, z away from the camera), integer nanoseconds for time, scores in 0..1.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 Image = NDArray[np.uint8]  # H x W x 3, BGR, C-contiguous, never copied and never written to by a stage
+
+
+class DevicePicture(Protocol):
+    """An image in the memory of a GPU; `shape` is (height, width, 3)."""
+
+    shape: tuple[int, int, int]
+
+    def pixels(self) -> Image:
+        """The image on the host, fetched the first time; shared, not to be written."""
+
+
+Picture = Image | DevicePicture
+
+
+def pixels_of(picture: Picture) -> Image:
+    """A picture as an image on the host, fetched if it is on a GPU."""
+    return picture if isinstance(picture, np.ndarray) else picture.pixels()
+
 
 TrackState = Literal["new", "tracked", "predicted"]
 Space = Literal["camera", "world"]
@@ -90,14 +109,16 @@ class Person:
     extra: dict[str, Any] = field(default_factory=dict)  # what plugins add, under the plugin's name
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Packet:
     """One frame of one stream.
 
     `seq` counts decoded frames and never goes back within a stream, not even over an epoch change; `epoch` goes up
     when the stream's clock breaks. `pts` is the source's own clock, `captured_at` is Unix time, both nanoseconds.
+    `picture` is the frame as it was decoded, which may lie in the memory of a GPU; `image` is it on the host.
     `detections` is None where no detector looked at this frame. `tracks` is the set of all live track ids, including
     those not visible in this frame: what is not in it has ended, even if the packet that said so was dropped.
+    `expires_at` is when a live result becomes worthless, monotonic nanoseconds; None: never.
     """
 
     stream: str
@@ -105,22 +126,54 @@ class Packet:
     seq: int
     pts: int
     captured_at: int
-    image: Image | None
+    picture: Picture | None
     width: int
     height: int
-    detections: Detections | None = None
-    persons: list[Person] = field(default_factory=list)
-    tracks: frozenset[int] = frozenset()
-    events: list[Mapping[str, Any]] = field(default_factory=list)
-    expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
+    detections: Detections | None
+    persons: list[Person]
+    tracks: frozenset[int]
+    events: list[Mapping[str, Any]]
+    expires_at: int | None
+
+    def __init__(
+        self,
+        stream: str,
+        epoch: int,
+        seq: int,
+        pts: int,
+        captured_at: int,
+        image: Picture | None,
+        width: int,
+        height: int,
+        detections: Detections | None = None,
+        persons: list[Person] | None = None,
+        tracks: frozenset[int] = frozenset(),
+        events: list[Mapping[str, Any]] | None = None,
+        expires_at: int | None = None,
+    ) -> None:
+        """`image` becomes `picture`."""
+        self.stream, self.epoch, self.seq = stream, epoch, seq
+        self.pts, self.captured_at, self.expires_at = pts, captured_at, expires_at
+        self.picture, self.width, self.height = image, width, height
+        self.detections, self.tracks = detections, tracks
+        self.persons = [] if persons is None else persons
+        self.events = [] if events is None else events
+
+    @property
+    def image(self) -> Image | None:
+        """The frame on the host. Of a `picture` on a GPU the pixels are fetched once, when this is asked for."""
+        return None if self.picture is None else pixels_of(self.picture)
+
+    @image.setter
+    def image(self, image: Picture | None) -> None:
+        self.picture = image
 
     def fork(self) -> Packet:
         """A second packet of the same frame for another branch of the graph; the image is shared, not copied."""
-        return replace(
-            self,
-            persons=[replace(p, extra=dict(p.extra)) for p in self.persons],
-            events=list(self.events),
-        )
+        other = copy(self)
+        other.persons = [replace(p, extra=dict(p.extra)) for p in self.persons]
+        other.events = list(self.events)
+        return other
 
     def merge(self, other: Packet) -> None:
         """Take over what another branch has added to the same frame; what is set here already stays."""

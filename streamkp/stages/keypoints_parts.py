@@ -108,7 +108,7 @@ class KeypointsParts(BatchStage):
         faces: list[_Face] = []
         for packet in batch:
             for person in packet.persons:
-                if packet.image is not None and person.state != "predicted":
+                if packet.picture is not None and person.state != "predicted":
                     hands += self._hands_of(person, packet.image)
                     faces += self._face_of(person, packet.image)
         self._see_hands(hands)

@@ -15,9 +15,10 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.torch import torch_device
 from streamkp.vision.crop import crop
 from streamkp.vision.nms import weighted_nms
 
@@ -35,8 +36,13 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="person-detection", family=__name__)
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> BlazePoseDetector:
-    """See `streamkp.models.registry`."""
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
+    """See `streamkp.models.registry`. In torch the image is prepared on the device, too."""
+    if (device := torch_device(name, path, options.run, ("tflite",))) is not None:
+        from streamkp.models.detect.device import BlazePoseDetector as OnDevice
+        from streamkp.models.detect.device import DetectorOnDevice
+
+        return DetectorOnDevice(name, OnDevice(path, options.score), options.run, device)
     pixels = Pixels(rgb=True, mean=127.5, scale=127.5)
     source = NetworkSource(name, file=path, outputs=(_BOXES, _SCORES), pixels=pixels)
     return BlazePoseDetector(name, open_network(source, options.run), options.score)

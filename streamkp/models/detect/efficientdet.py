@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.torch import torch_device
 from streamkp.vision.letterbox import boxes_to_source, letterbox_corner
 from streamkp.vision.nms import nms
 
@@ -40,8 +41,13 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="person-detection", family=__name__)
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> EfficientDetDetector:
-    """See `streamkp.models.registry`."""
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
+    """See `streamkp.models.registry`. In torch the image is prepared on the device, too."""
+    if (device := torch_device(name, path, options.run, ("tflite",))) is not None:
+        from streamkp.models.detect.device import DetectorOnDevice
+        from streamkp.models.detect.device import EfficientDet as OnDevice
+
+        return DetectorOnDevice(name, OnDevice(path, options.score), options.run, device)
     source = NetworkSource(
         name, file=path, outputs=(_SCORES, _CODES), channels={_SCORES: PERSON}, pixels=Pixels(rgb=True)
     )

@@ -15,10 +15,11 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.registry import ModelFile, ModelOptions
+from streamkp.models.registry import ModelFile, ModelOptions, PoseEstimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
 from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
+from streamkp.runtimes.torch import torch_device
 from streamkp.vision.crop import crop, points_to_source, turn
 
 JOINTS = 33
@@ -38,9 +39,13 @@ def recognise(file: ModelFile) -> ModelSpec | None:
     return ModelSpec(task="body-2d-keypoints", family=__name__, skeleton="blazepose33")
 
 
-def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> BlazePoseEstimator:
-    """See `streamkp.models.registry`."""
+def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PoseEstimator:
+    """See `streamkp.models.registry`. In torch crops and refinement run on the device, too."""
     options.refuse_flip(name)
+    if (device := torch_device(name, path, options.run, ("tflite",))) is not None:
+        from streamkp.models.pose2d.blazepose_device import BlazePoseOnDevice
+
+        return BlazePoseOnDevice(name, path, options.run, device)
     source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=Pixels(rgb=True, scale=255.0))
     return BlazePoseEstimator(name, open_network(source, options.run))
 

@@ -7,9 +7,8 @@ y down, z away from the camera), integer nanoseconds for time, scores in 0..1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,10 @@ class DevicePicture(Protocol):
         """The image on the host, fetched the first time; shared, not to be written."""
 
 
-Picture = Image | DevicePicture
+AnyImage = Image | DevicePicture
 
 
-def pixels_of(picture: Picture) -> Image:
+def pixels_of(picture: AnyImage) -> Image:
     """A picture as an image on the host, fetched if it is on a GPU."""
     return picture if isinstance(picture, np.ndarray) else picture.pixels()
 
@@ -109,16 +108,16 @@ class Person:
     extra: dict[str, Any] = field(default_factory=dict)  # what plugins add, under the plugin's name
 
 
-@dataclass(slots=True, init=False)
+@dataclass(slots=True)
 class Packet:
     """One frame of one stream.
 
     `seq` counts decoded frames and never goes back within a stream, not even over an epoch change; `epoch` goes up
     when the stream's clock breaks. `pts` is the source's own clock, `captured_at` is Unix time, both nanoseconds.
-    `picture` is the frame as it was decoded, which may lie in the memory of a GPU; `image` is it on the host.
+    `image` is the frame on the host; `picture` is it as given to `image`, which may be in the memory of a GPU: its
+    pixels are fetched when `image` is first read, so that to know whether there is one, ask whether `picture` is None.
     `detections` is None where no detector looked at this frame. `tracks` is the set of all live track ids, including
     those not visible in this frame: what is not in it has ended, even if the packet that said so was dropped.
-    `expires_at` is when a live result becomes worthless, monotonic nanoseconds; None: never.
     """
 
     stream: str
@@ -126,54 +125,24 @@ class Packet:
     seq: int
     pts: int
     captured_at: int
-    picture: Picture | None
+    image: Image | None = field(repr=False)  # a property, see below
     width: int
     height: int
-    detections: Detections | None
-    persons: list[Person]
-    tracks: frozenset[int]
-    events: list[Mapping[str, Any]]
-    expires_at: int | None
-
-    def __init__(
-        self,
-        stream: str,
-        epoch: int,
-        seq: int,
-        pts: int,
-        captured_at: int,
-        image: Picture | None,
-        width: int,
-        height: int,
-        detections: Detections | None = None,
-        persons: list[Person] | None = None,
-        tracks: frozenset[int] = frozenset(),
-        events: list[Mapping[str, Any]] | None = None,
-        expires_at: int | None = None,
-    ) -> None:
-        """`image` becomes `picture`."""
-        self.stream, self.epoch, self.seq = stream, epoch, seq
-        self.pts, self.captured_at, self.expires_at = pts, captured_at, expires_at
-        self.picture, self.width, self.height = image, width, height
-        self.detections, self.tracks = detections, tracks
-        self.persons = [] if persons is None else persons
-        self.events = [] if events is None else events
-
-    @property
-    def image(self) -> Image | None:
-        """The frame on the host. Of a `picture` on a GPU the pixels are fetched once, when this is asked for."""
-        return None if self.picture is None else pixels_of(self.picture)
-
-    @image.setter
-    def image(self, image: Picture | None) -> None:
-        self.picture = image
+    detections: Detections | None = None
+    persons: list[Person] = field(default_factory=list)
+    tracks: frozenset[int] = frozenset()
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
+    picture: AnyImage | None = field(init=False, repr=False, compare=False)
 
     def fork(self) -> Packet:
         """A second packet of the same frame for another branch of the graph; the image is shared, not copied."""
-        other = copy(self)
-        other.persons = [replace(p, extra=dict(p.extra)) for p in self.persons]
-        other.events = list(self.events)
-        return other
+        return replace(
+            self,
+            image=cast("Image | None", self.picture),
+            persons=[replace(p, extra=dict(p.extra)) for p in self.persons],
+            events=list(self.events),
+        )
 
     def merge(self, other: Packet) -> None:
         """Take over what another branch has added to the same frame; what is set here already stays."""
@@ -195,6 +164,18 @@ class Packet:
         for event in other.events:
             if event not in self.events:
                 self.events.append(event)
+
+
+def _image(packet: Packet) -> Image | None:
+    return None if packet.picture is None else pixels_of(packet.picture)
+
+
+def _set_image(packet: Packet, image: AnyImage | None) -> None:
+    packet.picture = image
+
+
+# Only now: in the class, the property would be the default of the field.
+Packet.image = property(_image, _set_image)  # type: ignore[misc,assignment,unused-ignore]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog, store
 from streamkp.hub.catalog import Model, ModelSpec
-from streamkp.packet import Detections, DevicePicture, FloatArray, Image, Packet, Picture
+from streamkp.packet import AnyImage, Detections, DevicePicture, FloatArray, Image, Packet
 from streamkp.poses import Pose, Region
 from streamkp.runtimes.base import Device, Precision, RunOptions, Runtime, Threads
 
@@ -45,7 +45,7 @@ _WHAT = {DETECTION: "person detector", KEYPOINTS: "2D pose network", LIFTING: "l
 class OnDevice(Protocol):
     """What a detector or estimator has too if it reads images in the memory of its device."""
 
-    def to_device(self, image: Picture) -> DevicePicture:
+    def to_device(self, image: AnyImage) -> DevicePicture:
         """The image where the network is; uploads what is not there yet."""
 
 

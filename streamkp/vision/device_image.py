@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamkp.packet import FloatArray, Image, Picture
+from streamkp.packet import AnyImage, FloatArray, Image
 
 Layout = Literal["bgr", "nv12", "i420"]
 
@@ -107,7 +107,7 @@ class Uploader:
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
-    def device_image(self, picture: Picture) -> DeviceImage:
+    def device_image(self, picture: AnyImage) -> DeviceImage:
         """A picture on this device: itself if it is there, else uploaded."""
         if isinstance(picture, DeviceImage) and picture.data.device.type == self.device.type:
             return picture

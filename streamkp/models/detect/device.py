@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from streamkp.models.detect import blazepose, efficientdet
 from streamkp.models.networks.tflite import TFLiteNetwork
-from streamkp.packet import Detections, FloatArray, Picture
+from streamkp.packet import AnyImage, Detections, FloatArray
 from streamkp.runtimes.base import NetworkSource, RunOptions, TorchModule
 from streamkp.runtimes.torch_network import Launched, TorchNetwork
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, letterbox, region_matrices
@@ -140,11 +140,11 @@ class DetectorOnDevice:
         module = TorchModule(lambda: family.module, shape, family.module.outputs, str, uint8=frozenset(shape))
         self.network = TorchNetwork(NetworkSource(name, module=module), options or RunOptions(), device, **settings)
 
-    def to_device(self, image: Picture) -> DeviceImage:
+    def to_device(self, image: AnyImage) -> DeviceImage:
         """The image where the network is; uploads what is not there yet."""
         return self._uploader.device_image(image)
 
-    def detect(self, images: Sequence[Picture]) -> list[Detections]:
+    def detect(self, images: Sequence[AnyImage]) -> list[Detections]:
         """The people of each image, best first."""
         frames = [self.to_device(image) for image in images]
         found: list[Detections] = []

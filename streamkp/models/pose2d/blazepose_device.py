@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from streamkp.models.networks.tflite import TFLiteNetwork
 from streamkp.models.pose2d import blazepose
-from streamkp.packet import Detections, FloatArray, Picture
+from streamkp.packet import AnyImage, Detections, FloatArray
 from streamkp.poses import Pose, Region
 from streamkp.runtimes.base import NetworkSource, RunOptions, TorchModule
 from streamkp.runtimes.torch_network import Launched, TorchNetwork
@@ -110,11 +110,11 @@ class BlazePoseOnDevice:
             return blazepose.region_from_box(detections.boxes[i])
         return blazepose.region_from_points(*detections.anchors[i, :2])
 
-    def to_device(self, image: Picture) -> DeviceImage:
+    def to_device(self, image: AnyImage) -> DeviceImage:
         """The image where the network is; uploads what is not there yet."""
         return self._uploader.device_image(image)
 
-    def estimate(self, crops: Sequence[tuple[Picture, Region]]) -> list[Pose]:
+    def estimate(self, crops: Sequence[tuple[AnyImage, Region]]) -> list[Pose]:
         """The pose in each region, in order. A joint's score is its visibility."""
         uploaded: dict[int, DeviceImage] = {}
         for image, _ in crops:

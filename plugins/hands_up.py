@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from streamkp.graph.stage import MapStage, StageOptions
-from streamkp.packet import Packet
-from streamkp.skeletons import get
+from streamkp.plugin import MapStage, Packet, StageOptions, skeleton
 
 
 class HandsUp(MapStage):
@@ -30,10 +28,10 @@ class HandsUp(MapStage):
         for person in packet.persons:
             if person.keypoints_2d is None:
                 continue
-            skeleton, y = get(person.keypoints_2d.skeleton), person.keypoints_2d.points[:, 1]
-            wrists = max(y[skeleton.index("left_wrist")], y[skeleton.index("right_wrist")])
+            joints, y = skeleton(person.keypoints_2d.skeleton), person.keypoints_2d.points[:, 1]
+            wrists = max(y[joints.index("left_wrist")], y[joints.index("right_wrist")])
             state = self._since[packet.stream, person.track]
-            if wrists > y[skeleton.index("nose")]:
+            if wrists > y[joints.index("nose")]:
                 state[:] = [None, False]
             elif state[0] is None:
                 state[0] = packet.pts

@@ -37,6 +37,8 @@ def pixels_of(picture: AnyImage) -> Image:
 TrackState = Literal["new", "tracked", "predicted"]
 Space = Literal["camera", "world"]
 
+WINDOW_FRAMES = 96  # poses in a window, where neither the graph nor a reader asks for more
+
 
 @dataclass(slots=True)
 class Keypoints2D:
@@ -50,8 +52,11 @@ class Keypoints2D:
 class Keypoints3D:
     """Joints of one person in space; `points` is float32 (K, 3) in metres, pelvis at the origin.
 
-    `frame_seq` is the `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
-    `root`, where the lifter was asked for it, is float32 (3,): where the pelvis is in camera space, metres.
+    Attributes:
+        frame_seq: `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
+        space: axes of `points`: "camera" (x right, y down, z away from the camera) or "world".
+        root: float32 (3,), position of the pelvis in camera space in metres, where the lifter was asked for it.
+        sigma: float32 (K,), standard deviation of each joint's position in metres, where the lifter estimates it.
     """
 
     skeleton: str
@@ -59,15 +64,26 @@ class Keypoints3D:
     frame_seq: int
     space: Space = "camera"
     root: FloatArray | None = None
+    sigma: FloatArray | None = None
 
 
 @dataclass(slots=True)
 class PoseWindow:
-    """The last N poses of one track, oldest first, on a regular time grid.
+    """The last N poses of one track, oldest first.
 
-    `points` is float32 (N, K, 3): x, y in source pixels, score. `pts` and `seq`, int64 (N,), say when each row is
-    and which frame is nearest to it. All three are read-only views into the track's buffer that later frames never
-    write to, so another thread may read them at leisure. The first N - `valid` rows repeat the oldest pose.
+    The arrays are read-only views into the track's ring buffer that later frames never write to, so another thread
+    may keep and read them. The first N - `valid` rows repeat the oldest pose.
+
+    Attributes:
+        skeleton: joint layout of the poses.
+        points: float32 (N, K, 3): x, y in source pixels, score.
+        pts: int64 (N,), time of each row in ns.
+        seq: int64 (N,), the frame nearest in time to each row.
+        valid: rows that are not repetitions, 1..N.
+        width, height: of the image in pixels.
+        row: number of the newest row. Rows are numbered consecutively within a track; when the window starts afresh
+            (a silence, another image size) a number is left out.
+        rate: rows per second of the time grid; None where every frame is a row.
     """
 
     skeleton: str
@@ -77,6 +93,36 @@ class PoseWindow:
     valid: int
     width: int
     height: int
+    row: int
+    rate: float | None = None
+
+    def rows_after(self, row: int) -> int | None:
+        """How many rows are newer than number `row`, the last one that a reader has seen.
+
+        None if rows in between are no longer in the window, or the window has started afresh since: the reader must
+        then start afresh too, from all `valid` rows.
+        """
+        new = self.row - row
+        return new if 0 <= new <= self.valid else None
+
+
+@dataclass(frozen=True)
+class WindowRequest:
+    """What a stage needs of the window stage above it.
+
+    Attributes:
+        by: what reads the window, for messages.
+        skeleton: joint layout of the poses; None for any.
+        rate: poses per second; None for any.
+        frames: poses that are read of each window.
+        least: poses without which the results would be wrong.
+    """
+
+    by: str
+    skeleton: str | None
+    rate: float | None
+    frames: int
+    least: int = 1
 
 
 @dataclass(slots=True)
@@ -176,10 +222,3 @@ def _set_image(packet: Packet, image: AnyImage | None) -> None:
 
 # Only now: in the class, the property would be the default of the field.
 Packet.image = property(_image, _set_image)  # type: ignore[misc,assignment,unused-ignore]
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfStream:
-    """Marker behind the last packet of a stream; never dropped, not counted as a packet."""
-
-    stream: str

@@ -1,10 +1,10 @@
-"""What an author of stages imports: base classes, what flows through a graph, joint layouts and errors.
+"""What an author of stages, sinks and sources imports: base classes, what flows through a graph, joint layouts, errors.
 
     from streamkp.plugin import MapStage, Packet, StageOptions, skeleton
 
-A class that derives from `MapStage`, `BatchStage`, `Sink` or `Source` is named in a graph file as
+A class that derives from `MapStage`, `BatchStage`, `Sink`, `MessageSink` or `Source` is named in a graph file as
 `path/to/file.py:ClassName`, or by name when its package lists it under the entry point group `streamkp.stages`.
-`streamkp.testing` drives such a class by hand.
+`streamkp.testing` drives such a class by hand. `LoopThread` runs asyncio code for a stage that speaks to the network.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
 from streamkp.graph.clock import Clock
+from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import (
     BatchStage,
     MapStage,
@@ -24,9 +25,12 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
-from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow
+from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow, WindowRequest
+from streamkp.sinks.message_sink import MessageSink
+from streamkp.sinks.paths import refuse_existing
 from streamkp.skeletons import SKELETONS, Skeleton, convert
 from streamkp.skeletons import get as skeleton
+from streamkp.wire import Message
 
 __all__ = [
     "SKELETONS",
@@ -35,7 +39,10 @@ __all__ = [
     "Detections",
     "Keypoints2D",
     "Keypoints3D",
+    "LoopThread",
     "MapStage",
+    "Message",
+    "MessageSink",
     "ModelError",
     "OutputError",
     "Packet",
@@ -53,8 +60,10 @@ __all__ = [
     "StreamContext",
     "StreamkpError",
     "UsageError",
+    "WindowRequest",
     "convert",
     "recording",
+    "refuse_existing",
     "skeleton",
 ]
 

@@ -22,6 +22,19 @@ from streamkp.graph.spec import validate
 from streamkp.graph.stage import BatchStage, MapStage, Sink, Source, Stage, StageContext, StageOptions, StreamContext
 from streamkp.packet import Packet
 
+__all__ = [
+    "FRAME",
+    "Collect",
+    "Collected",
+    "ManualClock",
+    "Scripted",
+    "build",
+    "count_to",
+    "make_packet",
+    "open_stage",
+    "run_stage",
+]
+
 FRAME = 1_000_000_000 // 30
 """Nanoseconds between two frames of `make_packet`."""
 

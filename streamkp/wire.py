@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from streamkp.errors import SourceError
-from streamkp.packet import Keypoints2D, Packet, Person
+from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
 
 VERSION = 1
 Format = Literal["msgpack", "json"]
@@ -52,7 +52,11 @@ class Points3DMessage(_Model):
     frame_seq: int = Field(description="`seq` of the frame that this pose describes; 3D may lag behind 2D.")
     points: list[tuple[float, float, float]] = Field(description="x right, y down, z away from the camera, metres.")
     root: tuple[float, float, float] = Field(  # type: ignore[assignment]
-        default=None, description="Where the pelvis is in camera space, metres. Absent where it is not known."
+        default=None, description="Position of the pelvis in camera space, metres. Absent where it is not known."
+    )
+    sigma: list[Annotated[float, Field(ge=0)]] = Field(
+        default=None,  # type: ignore[arg-type]
+        description="Standard deviation of each joint's position, metres. Absent where the lifter gives none.",
     )
 
 
@@ -108,7 +112,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "streamkp messages, version 1",
         "description": "As JSON. In msgpack the keys are the same, and `points` is a map of `shape` [joints, 3] and "
-        "`data`, a binary of little-endian float32, row by row.",
+        "`data`, a binary of little-endian float32, row by row; so is `sigma`, of shape [joints].",
         **adapter.json_schema(),
     }
 
@@ -217,7 +221,14 @@ def _person(person: Person, events: list[Any]) -> Message | None:
         }
         if pose.root is not None and np.isfinite(pose.root).all():
             out["keypoints_3d"]["root"] = [round(value, 4) for value in pose.root.tolist()]
+        if pose.sigma is not None and _are_deviations(pose.sigma, len(pose.points)):
+            out["keypoints_3d"]["sigma"] = np.asarray(pose.sigma, dtype=np.float32)
     return out
+
+
+def _are_deviations(values: FloatArray, joints: int) -> bool:
+    """Whether these are standard deviations, one for each joint."""
+    return values.shape == (joints,) and bool(((values >= 0) & (values < np.inf)).all())
 
 
 def _points_2d(keypoints: Keypoints2D) -> Message:
@@ -304,6 +315,15 @@ def _checked(found: Any) -> Message:
                 if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
                     raise ValueError(f"{key} of track {person.get('track')} are not finite rows of 3 numbers")
                 person[key]["points"] = points
+        if "sigma" in person.get("keypoints_3d", {}):
+            pose = person["keypoints_3d"]
+            pose["sigma"] = np.asarray(pose["sigma"], dtype=np.float32)
+            if (
+                pose["sigma"].shape != (len(pose["points"]),)
+                or not np.isfinite(pose["sigma"]).all()
+                or (pose["sigma"] < 0).any()
+            ):
+                raise ValueError(f"sigma of track {person.get('track')} is not one number of 0 or more for each joint")
     return found
 
 

@@ -188,34 +188,39 @@ def test_hdformer_from_film_to_poses(weights: Callable[[str], Path], squat: Path
 
 
 def test_lifting_a_track_gives_what_the_reference_gives(weights: Callable[[str], Path], golden: Path) -> None:
-    """Each frame from the middle of its window, on the network's own time grid, whatever the rate of the film."""
-    from streamkp.models.lift.lifters import open_lifter
-    from streamkp.packet import Keypoints2D, Person, PoseWindow
+    """The reference's own windows, on the network's time grid; and what `streamkp eval lifter` measures."""
+    from streamkp.models.lift.base import LifterOptions
+    from streamkp.models.lift.sequence import open_sequence_lifter
+    from streamkp.packet import Keypoints2D, Person
+    from streamkp.runtimes.base import RunOptions
+    from tests.reference.cameras import H36M_CAMERA
 
-    reference = np.load(golden / "hdformer" / "prepost.npz")["seq_2d"][:120]
-    points = np.concatenate([reference, np.ones((*reference.shape[:2], 1))], 2).astype(np.float32)
+    reference = np.load(golden / "hdformer" / "prepost.npz")
+    path = weights("hdformer")
+    for d in (2, 3):
+        np.save(path.parent / f"mean_std_{d}d.npy", np.stack([reference[f"mean_{d}d"], reference[f"std_{d}d"]]))
+    points = np.concatenate([reference["seq_2d"][:96], np.ones((96, 17, 1))], 2).astype(np.float32)
     packets = []
     for seq, pose in enumerate(points):
         person = Person(1, "tracked", np.array((0, 0, 9, 9), np.float32), 1.0, Keypoints2D("h36m17", pose))
         packets.append(make_packet(seq=seq, persons=[person], width=1000, height=1002, image=None))
-    options: dict[str, Any] = {"checkpoint": str(weights("hdformer")), "runtime": "torch", "flip": False}
-    lifter = TrackLifter("hdformer", camera=None, **options)
-    lifter.lift(packets, np.arange(120) * 20_000_000)  # 50 Hz: frames lie on the grid
-    single = open_lifter("hdformer", lookahead=48, **options)
-    zero = np.zeros(96, np.int64)
-    for frame, low in ((60, 60 - 47), (47, 0), (71, 24)):
-        window = PoseWindow("h36m17", points[low : low + 96], zero, zero, 96, 1000, 1002)
-        (expected,) = single.lift([(packets[0], Person(1, "tracked", zero[:4].astype(np.float32), 1.0, window=window))])
-        pose = packets[frame].persons[0].keypoints_3d
-        assert pose is not None
-        assert expected is not None
-        np.testing.assert_allclose(pose.points, expected.points, atol=1e-4 * np.abs(expected.points).max())
-        assert pose.frame_seq == frame
+    options = LifterOptions(checkpoint=path, run=RunOptions(runtime="torch", threads=1))
+    lifter = TrackLifter("hdformer", options, H36M_CAMERA)
+    lifter.lift(packets, np.arange(96) * 20_000_000)  # 50 Hz: frames lie on the grid
+    poses = [packet.persons[0].keypoints_3d for packet in packets]
+    assert [pose.frame_seq for pose in poses if pose] == list(range(96))
+    found = np.stack([pose.points for pose in poses if pose])
+    expected = reference["ref_out_96"][0]
+    np.testing.assert_allclose(found, expected - expected[:, :1], atol=1e-4 * np.abs(expected).max())
+    measured = open_sequence_lifter("hdformer", options)(points, (1000, 1002), H36M_CAMERA)
+    np.testing.assert_allclose(found, measured, atol=1e-6)
 
 
 def test_lifting_a_track_with_a_lifter_of_the_shipped_kind(lifter_onnx: Path) -> None:
     """At 60 Hz every second frame lies on its grid; the others are between their neighbours."""
+    from streamkp.models.lift.base import LifterOptions
     from streamkp.packet import Keypoints2D, Person
+    from streamkp.runtimes.base import RunOptions
 
     points = np.random.default_rng(0).uniform(100, 400, (17, 3)) + np.arange(50)[:, None, None]
     points[..., 2] = 0.9
@@ -223,7 +228,7 @@ def test_lifting_a_track_with_a_lifter_of_the_shipped_kind(lifter_onnx: Path) ->
     for seq, pose in enumerate(points.astype(np.float32)):
         person = Person(1, "tracked", np.array((0, 0, 9, 9), np.float32), 1.0, Keypoints2D("h36m17", pose))
         packets.append(make_packet(seq=seq, persons=[person], width=640, height=480, image=None))
-    lifter = TrackLifter(str(lifter_onnx), camera=None, threads=1)
+    lifter = TrackLifter(str(lifter_onnx), LifterOptions(run=RunOptions(threads=1)))
     lifter.lift(packets, np.round(np.arange(50) * 1e9 / 60).astype(np.int64))
     poses = [packet.persons[0].keypoints_3d for packet in packets]
     assert [pose.frame_seq for pose in poses if pose] == list(range(50))

@@ -50,6 +50,7 @@ def persons(draw: st.DrawFn, track: int) -> Person:
                 COUNT,
                 st.sampled_from(["camera", "world"]),
                 st.none() | _floats((3,), draw(st.booleans())),
+                st.none() | _floats((joints,), draw(st.booleans())).map(np.abs) | _floats((joints,)),
             )
         ),
         extra=draw(st.dictionaries(TEXT.map("plugin_".__add__), PLAIN | _floats((2, 2)), max_size=2)),
@@ -72,7 +73,9 @@ def _without_points(message: wire.Message) -> wire.Message:
         if isinstance(value, np.ndarray):
             return None
         if isinstance(value, dict):
-            return {k: None if k == "points" or k.startswith("plugin_") else strip(v) for k, v in value.items()}
+            return {
+                k: None if k in ("points", "sigma") or k.startswith("plugin_") else strip(v) for k, v in value.items()
+            }
         return [strip(v) for v in value] if isinstance(value, list) else value
 
     result: wire.Message = strip(message)
@@ -99,6 +102,11 @@ def test_round_trip(packet: Packet, format: wire.Format) -> None:
                 assert_array_equal(a, b)
             else:
                 assert (np.abs(a - b) <= np.array(digits) * 1.01 + np.abs(a) * 1e-6).all()
+            assert ("sigma" in before[key]) == ("sigma" in after[key])
+            if "sigma" in before[key]:
+                assert after[key]["sigma"].dtype == np.float32
+                assert after[key]["sigma"].shape == (len(a),)
+                np.testing.assert_allclose(after[key]["sigma"], before[key]["sigma"], rtol=1e-6, atol=0.000051)
 
 
 @given(packets())
@@ -144,6 +152,32 @@ def test_where_the_pelvis_is_goes_out_if_it_is_known(format: wire.Format) -> Non
     assert sent(np.array([0.1, -0.25, 4.00004], np.float32)) == [0.1, -0.25, 4.0]
     assert sent(None) is None
     assert sent(np.array([0.1, np.nan, 4], np.float32)) is None
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+def test_standard_deviations_go_out_if_they_are_known(format: wire.Format) -> None:
+    def sent(sigma: Any) -> Any:
+        pose = Keypoints3D("h36m17", np.zeros((17, 3), np.float32), 3, sigma=sigma)
+        data = wire.encode(wire.message(_packet(_person(keypoints_3d=pose)), 0, 0), format)
+        return wire.decode(data)["persons"][0]["keypoints_3d"].get("sigma")
+
+    sigma = np.linspace(0, 0.08, 17, dtype=np.float32)
+    np.testing.assert_allclose(sent(sigma), sigma, atol=0.00005)
+    assert sent(sigma).dtype == np.float32
+    assert sent(None) is None
+    assert sent(sigma[:5]) is None
+    assert sent(-sigma) is None
+    assert sent(np.full(17, np.inf, np.float32)) is None
+
+
+@pytest.mark.parametrize("sigma", [[0.1], [0.1] * 16 + [-0.1], [0.1] * 16 + [float("nan")], "x", [[0.1]] * 17])
+def test_standard_deviations_that_are_none(sigma: Any) -> None:
+    pose = Keypoints3D("h36m17", np.zeros((17, 3), np.float32), 3)
+    sent = wire.message(_packet(_person(keypoints_3d=pose)), 0, 0)
+    sent["persons"][0]["keypoints_3d"]["sigma"] = sigma
+    sent["persons"][0]["keypoints_3d"]["points"] = np.zeros((17, 3)).tolist()
+    with pytest.raises(SourceError, match="not a streamkp message"):
+        wire.decode(msgpack.packb(sent))
 
 
 def test_a_broken_3d_pose_is_left_out_and_told() -> None:

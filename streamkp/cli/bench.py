@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from streamkp.errors import UsageError
 from streamkp.models import zoo
+from streamkp.runtimes.base import Precision
 
 bench_app = typer.Typer(
     help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.",
@@ -136,13 +137,13 @@ def lifter(
     as_json: Json = False,
 ) -> None:
     """What a new frame costs a lifter: frame by frame and by the whole window, or by a window every so many frames."""
-    from streamkp.bench import hop
+    from streamkp.bench import stride
 
-    names = models or [*_CONVOLUTIONS, hop.MODEL]
-    whole = [name for name in names if name == hop.MODEL or name.endswith(".onnx")]
+    names = models or [*_CONVOLUTIONS, stride.MODEL]
+    whole = [name for name in names if name == stride.MODEL or name.endswith(".onnx")]
     convolutions = [name for name in names if name not in whole]
     if unknown := sorted(set(convolutions) - set(_CONVOLUTIONS)):
-        able = ", ".join([*_CONVOLUTIONS, hop.MODEL])
+        able = ", ".join([*_CONVOLUTIONS, stride.MODEL])
         raise UsageError(f"{', '.join(unknown)} cannot be measured here; those that can: {able}")
     figures: dict[str, Any] = {}
     if convolutions:
@@ -150,14 +151,14 @@ def lifter(
         from streamkp.bench import lifter as bench
 
         figures |= bench.run(convolutions, people, threads, rounds)
-    hops = {name: hop.run(name, people, threads, rounds) for name in whole}
+    strides = {name: stride.run(name, people, threads, rounds) for name in whole}
     if as_json:
-        typer.echo(json.dumps(figures | hops))
+        typer.echo(json.dumps(figures | strides))
         return
     if figures:
         _print_lifters(figures)
-    if hops:
-        _print_hops(hops)
+    if strides:
+        _print_strides(strides)
 
 
 @bench_app.command()
@@ -199,13 +200,15 @@ def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
     console.print(f"random weights with a seed; the poses differ by at most {worst:.1e}", highlight=False, markup=False)
 
 
-def _print_hops(figures: dict[str, dict[str, Any]]) -> None:
-    hops = list(next(iter(figures.values()))["ms"][1])
+def _print_strides(figures: dict[str, dict[str, Any]]) -> None:
+    strides = list(next(iter(figures.values()))["ms"][1])
     title = "ms per person and frame of the lifter's own rate, by frames from one run of the network to the next"
-    table = Table("model", "frames", "people", *(f"hop {hop}" for hop in hops), title=title, title_justify="left")
+    table = Table(
+        "model", "frames", "people", *(f"stride {stride}" for stride in strides), title=title, title_justify="left"
+    )
     for name, of in figures.items():
         for people, ms in of["ms"].items():
-            table.add_row(name, str(of["frames"]), str(people), *(f"{ms[hop]:.2f}" for hop in hops))
+            table.add_row(name, str(of["frames"]), str(people), *(f"{ms[stride]:.2f}" for stride in strides))
     Console().print(table)
 
 
@@ -269,20 +272,20 @@ def gpu(
         ) from None
     if min(*pixels, *numbers[0], *numbers[1]) < 1 or pixels[0] % 2 or pixels[1] % 2:
         raise UsageError("--batches and --streams are at least 1, the two numbers of --size even")
-    if unknown := set(parity.split(",")) - {"f32", "tf32", "f16", "bf16"}:
-        raise UsageError(f"--parity {sorted(unknown)[0]}: the precisions are f32, tf32, f16 and bf16")
+    if unknown := {precision, *parity.split(",")} - set(get_args(Precision)):
+        raise UsageError(f"{sorted(unknown)[0]} is no precision: they are {', '.join(get_args(Precision))}")
     options = bench.Options(
         models={name: store.path(name) for name in bench.MODELS},
         device=device,
         source=_clip(source),
         seconds=minutes * 60,
         batches=numbers[0],
-        precision=precision,
+        precision=cast(Precision, precision),
         stream_counts=numbers[1],
         size=pixels,
         compiled=compile_,
         tuned=tune,
-        parity=parity.split(","),
+        parity=cast(list[Precision], parity.split(",")),
         parts=part or (),
     )
     failed = False

@@ -24,7 +24,7 @@ eval_app.command()(steadiness)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DETECTOR = "efficientdet-lite0"
-_LIVE = ("mpjpe_mm", "p_mpjpe_mm", "mpjve_mm")  # of the tables for lookahead and hop
+_LIVE = ("mpjpe_mm", "p_mpjpe_mm", "mpjve_mm")  # of the tables for lookahead and stride
 _LONGEST_WAIT = 95  # frames of the longest window after its first
 LEAST_SCORE = 0.05  # of a detection; AP wants the doubtful ones too, ranked by their score
 
@@ -41,24 +41,28 @@ def lifter(
     lookahead: Annotated[
         str, typer.Option(metavar="K,...", help="Also live, each pose after K more frames: 0,2,5,15.")
     ] = "",
-    hop: Annotated[
-        str, typer.Option(metavar="N,...", help="Also live, the network run in every N-th frame only: 1,2,4.")
+    stride: Annotated[
+        str,
+        typer.Option(
+            "--stride", "--hop", metavar="N,...", help="Also live, the network run in every N-th frame only: 1,2,4."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
     """3D error in mm of whole sequences, from the 2D poses of the data (clean) and from disturbed ones (noisy)."""
     from streamkp.evaluation.lift import datasets
-    from streamkp.evaluation.lift.lifter import PROTOCOLS, evaluate
-    from streamkp.evaluation.lift.lifter_live import Live, evaluate_live
-    from streamkp.evaluation.lift.offline import open_offline
+    from streamkp.evaluation.lift.evaluate import PROTOCOLS, evaluate
+    from streamkp.evaluation.lift.live import Live, evaluate_live
+    from streamkp.models.lift.base import LifterOptions
+    from streamkp.models.lift.sequence import open_sequence_lifter
 
-    waits = Live(_numbers("--lookahead", lookahead, 0), _numbers("--hop", hop, 1))
-    opened = open_offline(model, checkpoint)
+    waits = Live(_numbers("--lookahead", lookahead, 0), _numbers("--stride", stride, 1))
+    opened = open_sequence_lifter(model, LifterOptions(checkpoint=checkpoint))
     dataset = datasets.read(data, seed)
     with _progress() as progress:
         task = progress.add_task(model, total=2 * len(dataset.sequences) * (2 if waits else 1))
         live = evaluate_live(dataset, opened, seed, waits, lambda: progress.advance(task)) if waits else {}
-        figures = evaluate(dataset, opened.lift, opened.skeleton, seed, lambda: progress.advance(task))
+        figures = evaluate(dataset, opened, opened.skeleton, seed, lambda: progress.advance(task))
     report = {
         "model": model,
         "checkpoint": str(checkpoint) if checkpoint else None,
@@ -83,7 +87,7 @@ def lifter(
                 table.add_section()
             table.add_row(action, *(_number(key, row[key]) for key in PROTOCOLS), str(row["frames"]))
         console.print(table)
-    for what, rows in ((what, report[what]) for what in ("lookahead", "hop") if what in report):
+    for what, rows in ((what, report[what]) for what in ("lookahead", "stride") if what in report):
         table = Table(what, *(f"{column} {key}" for column in ("clean", "noisy") for key in _LIVE), "frames")
         table.title, table.title_justify = f"{model} on {dataset.name}, live", "left"
         for n, columns in rows.items():
@@ -110,7 +114,7 @@ def keypoints(
 ) -> None:
     """COCO's AP and AR (body, whole body); PCK, AUC and EPE of hands; NME of faces."""
     from streamkp.evaluation.keypoints_2d import annotations
-    from streamkp.evaluation.keypoints_2d.keypoints import evaluate
+    from streamkp.evaluation.keypoints_2d.evaluate import evaluate
     from streamkp.models.registry import open_detector, open_estimator
 
     truth = annotations.read(data)

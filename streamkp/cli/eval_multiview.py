@@ -37,7 +37,7 @@ def multiview(
 ) -> None:
     """Error, jitter, bones and feet of each view's live 3D, beside BlazePose's world landmarks on the same frames."""
     from streamkp.evaluation.multi_camera import calibration
-    from streamkp.evaluation.multi_camera.multiview import evaluate, match_videos
+    from streamkp.evaluation.multi_camera.evaluate import evaluate, match_videos
 
     if reference is not None and reference_pose is not None:
         raise UsageError("--reference is given and --reference-pose would make another one: leave one of them out")
@@ -64,7 +64,7 @@ def multiview(
 
 
 def _show(report: dict[str, Any]) -> None:
-    from streamkp.evaluation.multi_camera.multiview import FIGURES
+    from streamkp.evaluation.multi_camera.evaluate import FIGURES
 
     console = Console()
     reference = report["reference"]

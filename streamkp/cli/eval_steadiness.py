@@ -35,11 +35,12 @@ def steadiness(
 ) -> None:
     """Jitter, lag, foot slide, bones and error of lifted poses with each part of smooth-3d, from noisy 2D."""
     from streamkp.evaluation.lift import datasets
-    from streamkp.evaluation.lift.offline import open_offline
     from streamkp.evaluation.lift.steadiness import FIGURES, evaluate, live_lift, rows
+    from streamkp.models.lift.base import LifterOptions
+    from streamkp.models.lift.sequence import open_sequence_lifter
 
-    opened = open_offline(model, checkpoint)
-    lift = opened.lift if lookahead is None else live_lift(opened, lookahead)
+    opened = open_sequence_lifter(model, LifterOptions(checkpoint=checkpoint))
+    lift = opened if lookahead is None else live_lift(opened, lookahead)
     dataset = datasets.read(data, seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(model, total=len(dataset.sequences))

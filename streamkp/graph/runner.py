@@ -112,6 +112,7 @@ class StageRunner:
         self._broken = False
         self._epochs: dict[str, int] = {}
         self._tracks: dict[str, frozenset[int]] = {}
+        self._tells_tracks = workers == 1 and type(stage).track_ended is not Stage.track_ended
         self._take = threading.Lock()
         self._turn = threading.Condition()
         self._taken = self._sent = 0
@@ -206,12 +207,16 @@ class StageRunner:
                     self._end(stream)
 
     def _delivering(self) -> int:
-        return self._host.delivering(files=self._mix_files)
+        return self._host.delivering(files=self._mixes)
 
     def _alone(self, stream: str) -> bool:
         """Networks give other last digits in batches of another size: a file's results must not depend on which
         other streams happen to have a frame ready."""
-        return not self._mix_files and not self._host.is_live(stream)
+        return not self._mixes and not self._host.is_live(stream)
+
+    @property
+    def _mixes(self) -> bool:
+        return self._mix_files or (isinstance(self.stage, BatchStage) and self.stage.batch_independent)
 
     def _enter(self, packet: Packet) -> None:
         if self.stage.context.feedback_in is not None:
@@ -279,10 +284,11 @@ class StageRunner:
         if self.stage.expensive and packet.expires_at is not None and self._clock.monotonic() > packet.expires_at:
             meter.stale += 1
             return False
-        if self.stage.context.states:
+        if self._keeps_state:
             known = self._epochs.get(packet.stream)
             if known != packet.epoch:
                 if known is not None:
+                    self._tell_ended(packet.stream, self._tracks.get(packet.stream, frozenset()), packet, meter)
                     self._forget(packet.stream)
                 self._epochs[packet.stream] = packet.epoch
         return True
@@ -296,8 +302,8 @@ class StageRunner:
             meter.done += 1
             meter.busy.add((now - started) / 1e9 / len(packets))
             meter.times.append(now)
-            if self.stage.context.states:
-                self._forget_ended_tracks(packet)
+            if self._keeps_state:
+                self._end_tracks(packet, meter)
 
     def _failed(self, packets: Sequence[Packet], error: Exception, meters: dict[str, Meter]) -> None:
         for packet in packets:
@@ -311,14 +317,34 @@ class StageRunner:
         meter.failed_in_part += 1
         self._errors.add(packet, error, "has no result for frame")
 
-    def _forget_ended_tracks(self, packet: Packet) -> None:
+    @property
+    def _keeps_state(self) -> bool:
+        return self._tells_tracks or bool(self.stage.context.states)
+
+    def _end_tracks(self, packet: Packet, meter: Meter) -> None:
         known = self._tracks.get(packet.stream)
         if known is packet.tracks:
             return
         self._tracks[packet.stream] = packet.tracks
-        for track in (known or frozenset()) - packet.tracks:
+        ended = (known or frozenset()) - packet.tracks
+        self._tell_ended(packet.stream, ended, packet, meter)
+        for track in ended:
             for state in self.stage.context.states:
                 state.pop((packet.stream, track), None)  # type: ignore[call-overload]
+
+    def _tell_ended(self, stream: str, tracks: frozenset[int], packet: Packet, meter: Meter) -> None:
+        if not self._tells_tracks:
+            return
+        for track in sorted(tracks):
+            try:
+                self.stage.track_ended(stream, track)
+            except Exception as error:
+                meter.failed_in_part += 1
+                self._errors.add(packet, error, f"failed at the end of track {track}, at frame")
+                if isinstance(self.stage, Sink) and isinstance(error, StreamkpError):
+                    self._broken = True
+                    self._host.sink_failed(self.name, error)
+                    return
 
     def _forget(self, stream: str) -> None:
         self._tracks.pop(stream, None)
@@ -330,21 +356,31 @@ class StageRunner:
                     del state[key]
 
     def _end(self, stream: str) -> None:
-        try:
-            if isinstance(self.stage, MapStage):
-                for packet in self.stage.drain(stream):
-                    self.outputs.send(packet)
-            self.stage.stream_ended(stream)
-        except StreamkpError as error:
-            self._host.report(error)
-        except Exception as error:
-            self._host.report(StreamkpError(f"stage {self.name} failed at the end of stream {stream}: {error!r}"))
+        for hook in (self._end_all_tracks, self._drain, self.stage.stream_ended):
+            try:
+                hook(stream)
+            except Closed:  # the run was stopped
+                raise
+            except StreamkpError as error:
+                self._host.report(error)
+            except Exception as error:
+                self._host.report(StreamkpError(f"stage {self.name} failed at the end of stream {stream}: {error!r}"))
         self._forget(stream)
         self._epochs.pop(stream, None)
         if self.stage.context.feedback_out is not None:
             self.stage.context.feedback_out.forget(stream)
         self.outputs.end(stream)
         self._host.stream_left(stream)
+
+    def _end_all_tracks(self, stream: str) -> None:
+        if self._tells_tracks and not self._broken:
+            for track in sorted(self._tracks.get(stream, ())):
+                self.stage.track_ended(stream, track)
+
+    def _drain(self, stream: str) -> None:
+        if isinstance(self.stage, MapStage):
+            for packet in self.stage.drain(stream):
+                self.outputs.send(packet)
 
     def forget_figures(self, stream: str) -> None:
         """Drop the meters of a stream that was removed."""

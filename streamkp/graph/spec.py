@@ -15,6 +15,7 @@ from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph import flow, outputs, registry
 from streamkp.graph.channel import Policy
 from streamkp.graph.stage import MapStage, Stage, StageOptions
+from streamkp.graph.windows import fit_windows
 from streamkp.uris import encoded, mask, mask_address
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -230,6 +231,10 @@ class _Validation:
         self._claims(ordered)
         if not self.problems:  # a stage that is wrong in itself is not asked what it needs or writes
             self._files(ordered, streams)
+        if not self.problems:
+            ordered, unfit = fit_windows(ordered)
+            for where, what in unfit:
+                self._add(where, what)
         if self.problems:
             raise GraphError(self.problems)
         unchecked = tuple(stage.name for stage in ordered if stage.cls is _Unchecked)

@@ -16,26 +16,46 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from streamkp.graph.clock import Clock
 from streamkp.graph.feedback import Feedback as Feedback
-from streamkp.packet import Packet
+from streamkp.packet import Packet, WindowRequest
 from streamkp.uris import local_path
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
 StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
 S = TypeVar("S")
 
+_log = logging.getLogger("streamkp.graph")
+
 
 class StageOptions(BaseModel):
     """Base of every stage's options. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    renamed: ClassVar[Mapping[str, str]] = {}  # old name -> new name, accepted with a warning for one release
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for old, new in cls.renamed.items():
+            if old in data:
+                if new in data:
+                    raise ValueError(f"{old} is the old name of {new}: leave it out")
+                data[new] = data.pop(old)
+                _log.warning(
+                    "the option %s is now called %s; the old name will stop working in the next release", old, new
+                )
+        return data
 
 
 class PerStream(dict[str, S], Generic[S]):
@@ -138,6 +158,15 @@ class Stage:
         return ()
 
     @classmethod
+    def reads_window(cls, options: Any) -> WindowRequest | None:
+        """What this stage needs of the nearest window stage above it; None if it reads no windows.
+
+        What the graph leaves open in the window stage is set to it, and a contradiction is an error of the graph.
+        Called after `check`; may raise a `StreamkpError`.
+        """
+        return None
+
+    @classmethod
     def requires(cls, options: Any) -> Collection[str]:
         """What it needs with these options; `needs` unless a stage says otherwise."""
         return cls.needs
@@ -169,6 +198,15 @@ class Stage:
         """One line for the person who started the graph, such as where the results are. Asked after `open()`."""
         return None
 
+    def track_ended(self, stream: str, track: int) -> None:
+        """A person is followed no more: the track ended, the stream began a new epoch, or the stream is at its end.
+
+        Called once for each track id that came in `Packet.tracks`, in the stage's own thread, while its `per_track`
+        state is still there: after the first packet without the track has been processed, before the first packet of
+        a new epoch, or before `drain` and `stream_ended`. Not called with `workers` > 1. An exception is counted and
+        logged; a `StreamkpError` takes a sink out of use, as one from `process` does.
+        """
+
     def stream_ended(self, stream: str) -> None:
         """A stream has ended and all of its packets have been processed here."""
 
@@ -192,6 +230,7 @@ class BatchStage(Stage):
 
     kind = "batch"
     expensive = True
+    batch_independent = False  # results are the same to the last bit in any batch; `open` may set it
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         """Work on a batch; return the packets to pass on, in any order. An exception drops the batch."""

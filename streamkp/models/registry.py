@@ -73,7 +73,11 @@ class PersonDetector(Protocol):
 
 
 class PoseEstimator(Protocol):
-    """Finds the joints of one person per region. Used by one thread at a time."""
+    """Finds the joints of one person per region. Used by one thread at a time.
+
+    An estimator whose poses are the same to the last bit, whatever else is estimated in the same call, may say so by
+    an attribute `batch_independent` that is true: frames of several files then share batches.
+    """
 
     name: str
     skeleton: str

@@ -1,6 +1,6 @@
-"""Bones that keep their length: the running estimate of a track, and poses that are made to fit it.
+"""Constant bone lengths: their running estimate for a track, and poses that are fitted to them.
 
-A lifter guesses every frame anew, so that limbs grow and shrink; a person's do not.
+A lifter estimates every frame by itself, so that the lengths of its bones vary; those of a person do not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MIDDLES = {"pelvis": ("left_hip", "right_hip"), "thorax": ("left_shoulder", "ri
 class Tree:
     """The bones of a skeleton, each once, from the root outwards.
 
-    Joints are linear in what the tree is built of, so two matrices say it all. `to_bones` [B, K]: joints to the
+    Joints and bone vectors are linear in each other, by two matrices. `to_bones` [B, K]: joints to the
     vectors of the bones, from parent to child. `to_joints` [K, B]: those vectors to joints relative to the root, the
     inverse. `root` [K]: the joints whose mean the root is, as weights. `shared` [B, B]: the mean over a bone and its
     mirror image.
@@ -105,7 +105,7 @@ def with_lengths(points: Floats, wanted: Floats, bones: Tree) -> NDArray[np.floa
 
 
 class BoneLengths:
-    """The bone lengths of one person so far: the median of what was measured every tenth of a second."""
+    """The bone lengths of one person: the median of those measured every tenth of a second so far."""
 
     def __init__(self, bones: Tree) -> None:
         self._bones = bones

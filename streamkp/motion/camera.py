@@ -32,19 +32,9 @@ class Intrinsics:
         return cls((focal, focal), (width / 2, height / 2))
 
 
-# Camera 54138969 of Human3.6M, for which ModelScope's video lifters are configured.
-H36M_CAMERA = Intrinsics((1145.0494384765625, 1143.7811279296875), (512.54150390625, 515.4514770507812))
-
-
 def screen_coordinates(points: Floats, width: float, height: float) -> Floats:
     """Pixels [..., 2] to VideoPose3D's (and MMPose's) coordinates: x in -1..1, y to the same scale."""
     out: Floats = points * (2 / width) - np.array([1, height / width], points.dtype)
-    return out
-
-
-def from_screen_coordinates(points: Floats, width: float, height: float) -> Floats:
-    """The inverse of `screen_coordinates`."""
-    out: Floats = (points + np.array([1, height / width], points.dtype)) * (width / 2)
     return out
 
 
@@ -67,12 +57,6 @@ def world_to_camera(points: Floats, orientation: ArrayLike, position: ArrayLike)
     """World points [..., 3] in the axes of a camera at `position` [3] with unit quaternion `orientation` [4]."""
     conjugate = np.asarray(orientation) * np.array([1, -1, -1, -1])
     return rotate(conjugate, points - np.asarray(position))
-
-
-def camera_to_world(points: Floats, orientation: ArrayLike, position: ArrayLike) -> Floats:
-    """The inverse of `world_to_camera`."""
-    out: Floats = rotate(orientation, points) + np.asarray(position)
-    return out
 
 
 def project(

@@ -1,6 +1,6 @@
-"""Feet that stand do not slide: the root of a person moves instead.
+"""Foot contact: the root of a person is moved so that feet that stand do not slide.
 
-Where a lifter says that a person is jumps about, most of all along the view axis, and the feet with it.
+The root that a lifter gives is noisy, most of all along the view axis, and the feet move with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamkp.errors import UsageError
 
 Floats = NDArray[np.floating[Any]]
 
-# What a person stands on.
+# Joints that can stand on the floor.
 FEET = {
     "h36m17": ("left_ankle", "right_ankle"),
     "blazepose33": ("left_heel", "left_foot_index", "right_heel", "right_foot_index"),

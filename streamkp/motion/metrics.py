@@ -1,7 +1,7 @@
 """How far predicted 3D poses are from measured ones.
 
 Poses are [..., J, 3], or [..., T, J, 3] where time matters, in any unit of length: errors come out in it. For
-MPJPE, MPJVE, 3DPCK and AUC both sides are relative to their root, as the protocols ask; the functions do not move
+MPJPE, 3DPCK and AUC both sides are relative to their root, as the protocols ask; the functions do not move
 them. Formulas: VideoPose3D (Pavllo et al. 2019), MPI-INF-3DHP (Mehta et al. 2017), MMPose 0.x.
 """
 
@@ -36,30 +36,14 @@ def mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
     return float(joint_errors(predicted, target)[... if mask is None else mask].mean())
 
 
-def weighted_mpjpe(predicted: Floats, target: Floats, weight: Floats) -> float:
-    """MPJPE with the errors multiplied by `weight` [..., J] (not divided by its sum)."""
-    return float((weight * joint_errors(predicted, target)).mean())
-
-
 def p_mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
     """MPJPE after the best rotation, scale and translation of every pose (protocol 2)."""
     return mpjpe(align_rigid(predicted, target), target, mask)
 
 
-def n_mpjpe(predicted: Floats, target: Floats, mask: Mask | None = None) -> float:
-    """MPJPE after the best scale of every pose (protocol 3)."""
-    return mpjpe(align_scale(predicted, target), target, mask)
-
-
-def mpjve(predicted: Floats, target: Floats) -> float:
-    """Mean per-joint velocity error of [..., T, J, 3], per frame; 0 for a single frame."""
-    if predicted.shape[-3] < 2:
-        return 0.0
-    return mpjpe(np.diff(predicted, axis=-3), np.diff(target, axis=-3))
-
-
 def pa_mpjve(predicted: Floats, target: Floats) -> float:
-    """MPJVE of one sequence [T, J, 3] after the best rotation, scale and translation of it as a whole, per frame.
+    """Mean per-joint velocity error of one sequence [T, J, 3], per frame, after aligning it as a whole (rotation, scale
+    and translation).
 
     As everywhere below, a frame of NaN is a gap: what touches it does not count. NaN where nothing is left.
     """
@@ -98,11 +82,6 @@ def pck(errors: Floats, threshold: float = PCK_THRESHOLD, inclusive: bool = Fals
 def auc(errors: Floats, thresholds: ArrayLike = AUC_THRESHOLDS, inclusive: bool = False) -> float:
     """Area under the PCK curve: its mean (0..1) over the thresholds."""
     return float(np.mean([pck(errors, t, inclusive) for t in np.asarray(thresholds)]))
-
-
-def group_errors(errors: Floats) -> Floats:
-    """Joint errors [..., 17] -> mean of left and right per group [..., 8], in the order of `MPII_GROUPS`."""
-    return np.stack([errors[..., list(group)].mean(-1) for group in MPII_GROUPS], -1)
 
 
 def mpii_scores(

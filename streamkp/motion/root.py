@@ -1,7 +1,8 @@
-"""Poses relative to their root joint, and back; and where the root is in space."""
+"""Poses relative to their root joint, and the position of the root in space."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,6 @@ def split_root(poses: Floats, root: int = 0) -> tuple[Floats, Floats]:
     """[..., K, C] -> poses relative to joint `root` [..., K, C], and that joint [..., 1, C]."""
     at = poses[..., root : root + 1, :]
     return poses - at, at
-
-
-def join_root(relative: Floats, at: Floats) -> Floats:
-    """The inverse of `split_root`."""
-    out: Floats = relative + at
-    return out
 
 
 def locate(pose: Floats, pixels: Floats, camera: Intrinsics, weights: Floats | None = None) -> Floats:
@@ -52,3 +47,15 @@ def locate(pose: Floats, pixels: Floats, camera: Intrinsics, weights: Floats | N
         depth = -(share * apart * (across - across_mean[..., None, :])).sum((-2, -1)) / spread
         depth = np.where(spread > LEAST_SPREAD, depth, np.nan)[..., None]
     return np.concatenate([across_mean + seen_mean * depth, depth], -1)
+
+
+def locate_all(poses: Floats, seen: Floats, cameras: Sequence[Intrinsics]) -> Floats:
+    """`locate` for each of a batch, weighted by score: poses (B, n, 17, 3), seen (B, n, 17, 3) -> roots (B, n, 3).
+
+    `poses` need not be relative to joint 0; `seen` are x and y in pixels and the score of the same joints.
+    """
+    found = [
+        locate(relative, points[..., :2], camera, points[..., 2])
+        for relative, points, camera in zip(split_root(poses)[0], seen, cameras, strict=True)
+    ]
+    return np.stack(found)

@@ -13,8 +13,8 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A window that begins at frame `start`; frames `first` up to `stop` of the result are taken from it."""
+class Span:
+    """A window that begins at frame `start`; frames `first` up to `stop` of the sequence are taken from it."""
 
     start: int
     first: int
@@ -22,12 +22,12 @@ class Tile:
 
 
 def pad_edges(sequence: Floats, before: int, after: int) -> Floats:
-    """[T, ...] -> [before + T + after, ...], the first and the last frame repeated."""
+    """(T, ...) to (before + T + after, ...), the first and the last frame repeated."""
     padding = [(before, after)] + [(0, 0)] * (sequence.ndim - 1)
     return np.pad(sequence, padding, mode="edge")
 
 
-def plan_tiles(frames: int, length: int, step: int) -> list[Tile]:
+def plan_spans(frames: int, length: int, step: int) -> list[Span]:
     """Windows of `length` frames every `step` frames, such that every frame is taken from exactly one.
 
     Each window gives its first `step` frames and the last whole one also the rest of its frames (the scheme of
@@ -39,23 +39,23 @@ def plan_tiles(frames: int, length: int, step: int) -> list[Tile]:
     if frames < 1 or not 1 <= step <= length:
         raise ValueError(f"cannot cover {frames} frames with windows of {length} every {step}")
     starts = range(0, frames - length + 1, step)
-    tiles = [Tile(start, start, start + step) for start in starts[:-1]]
+    spans = [Span(start, start, start + step) for start in starts[:-1]]
     if starts:
-        tiles.append(Tile(starts[-1], starts[-1], starts[-1] + length))
-    covered = tiles[-1].stop if tiles else 0
+        spans.append(Span(starts[-1], starts[-1], starts[-1] + length))
+    covered = spans[-1].stop if spans else 0
     if covered < frames:
-        tiles.append(Tile(max(0, frames - length), covered, frames))
-    return tiles
+        spans.append(Span(max(0, frames - length), covered, frames))
+    return spans
 
 
-def cut(sequence: Floats, tiles: Sequence[Tile], length: int) -> Floats:
-    """[T, ...] -> [len(tiles), length, ...]; a sequence shorter than a window is continued with its last frame."""
-    frames = np.minimum(np.arange(length) + np.array([[tile.start] for tile in tiles]), len(sequence) - 1)
+def cut(sequence: Floats, spans: Sequence[Span], length: int) -> Floats:
+    """(T, ...) to (len(spans), length, ...); a sequence shorter than a window is continued with its last frame."""
+    frames = np.minimum(np.arange(length) + np.array([[span.start] for span in spans]), len(sequence) - 1)
     out: Floats = sequence[frames]
     return out
 
 
-def join(windows: Floats, tiles: Sequence[Tile]) -> Floats:
-    """[len(tiles), length, ...] -> [T, ...]: of every window the frames that its tile asks for."""
-    pairs = zip(windows, tiles, strict=True)
-    return np.concatenate([window[tile.first - tile.start : tile.stop - tile.start] for window, tile in pairs])
+def join(windows: Floats, spans: Sequence[Span]) -> Floats:
+    """(len(spans), length, ...) to (T, ...): of every window the frames that its span asks for."""
+    pairs = zip(windows, spans, strict=True)
+    return np.concatenate([window[span.first - span.start : span.stop - span.start] for window, span in pairs])

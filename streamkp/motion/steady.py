@@ -1,4 +1,4 @@
-"""Steady poses in space: One-Euro, bones of constant length, and feet that stand, one after the other."""
+"""Smooths 3D poses: One-Euro filter, constant bone lengths and foot contact, one after the other."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Settings:
-    """Which of the three are used, and how.
+    """Which of the three steps are taken, and their parameters.
 
-    `min_cutoff` and `derivative_cutoff` in Hz, `beta` in Hz per m/s, `up` in camera axes. With these defaults the world
-    landmarks of BlazePose, on four real views at 60 Hz, have a fifth of their jitter and are 40 ms late on a step.
+    `min_cutoff` and `derivative_cutoff` in Hz, `beta` in Hz per m/s, `up` a direction in camera axes. With
+    these defaults the world landmarks of BlazePose, on four real views at 60 Hz, have a fifth of their jitter and are
+    40 ms late on a step.
     """
 
     one_euro: bool = True
@@ -33,7 +34,7 @@ class Settings:
 
 
 class Steady:
-    """The state of one track. Its poses come in the order of time, each once."""
+    """The state of one track. Poses are given in the order of time, each once."""
 
     def __init__(self, skeleton: str, settings: Settings) -> None:
         """Raises UsageError for a skeleton whose bones or feet are asked for and not known."""
@@ -43,10 +44,12 @@ class Steady:
         self._pin = FootContact(skeleton, s.up) if s.contact else None
 
     def __call__(self, points: Floats, root: Floats | None, pts: int) -> tuple[Floats, Floats | None]:
-        """The pose [K, 3] and root [3], steadied; neither input is written to.
+        """Smooth a pose (K, 3) and its root (3,); returns both, and writes to neither input.
 
-        `points` are metres, relative to the pelvis, finite; `root` where it is in camera space, None where that is not
-        known: no foot can then be held in its place. `pts` in ns.
+        Args:
+            points: metres, relative to the pelvis, finite.
+            root: position of the pelvis in camera space, metres; None where it is not known, without foot contact.
+            pts: time in ns.
         """
         if self._smooth is not None:
             at = np.full(3, np.nan) if root is None else root  # NaN: the filter leaves it, and its memory, alone

@@ -20,15 +20,17 @@ _FURTHEST = 1.5  # extrapolate by at most half of the time between the newest tw
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Views of the newest N rows, oldest first: `points` (N, K, C) float32; `pts`, `seq` (N,) int64.
+    """Read-only views of the newest N rows, oldest first: `points` (N, K, C) float32; `pts`, `seq` (N,) int64.
 
-    The first N - `valid` rows repeat the oldest pose.
+    The first N - `valid` rows repeat the oldest pose. `row` is the number of the newest one: rows are numbered
+    consecutively, and a number is left out where the window started afresh.
     """
 
     points: NDArray[np.float32]
     pts: NDArray[np.int64]
     seq: NDArray[np.int64]
     valid: int
+    row: int
 
 
 class Window:
@@ -44,6 +46,7 @@ class Window:
         self._step = 1e9 / rate if rate else None
         self._max_gap = max_gap * 1e9
         self._points: NDArray[np.float32] | None = None
+        self._row = -2
         self._last: NDArray[np.float32]
         self._last_pts: int
 
@@ -60,6 +63,10 @@ class Window:
             self._resample(pose, pts, seq, self._step)
         self._last, self._last_pts, self._last_seq = pose, pts, seq
 
+    def clear(self) -> None:
+        """Start afresh with the next pose."""
+        self._points = None
+
     def rows(self) -> Rows:
         """The newest N rows, read-only; IndexError before the first pose."""
         if self._points is None:
@@ -68,7 +75,7 @@ class Window:
         points, pts, seq = self._points[last], self._pts[last], self._seq[last]
         for view in (points, pts, seq):
             view.flags.writeable = False
-        return Rows(points, pts, seq, self._valid)
+        return Rows(points, pts, seq, self._valid, self._row)
 
     def _start(self, pose: NDArray[np.float32], pts: int, seq: int) -> None:
         n = self._frames
@@ -78,6 +85,7 @@ class Window:
         self._seq = np.empty(capacity, np.int64)
         self._points[:n], self._pts[:n], self._seq[:n] = pose, pts, seq
         self._end, self._valid = n, 1
+        self._row += 2
         self._origin, self._ticks = pts, 0
 
     def _append(self, pose: NDArray[np.float32], pts: int, seq: int) -> None:
@@ -92,6 +100,7 @@ class Window:
             self._end = self._frames - 1
         self._points[self._end], self._pts[self._end], self._seq[self._end] = pose, pts, seq
         self._end += 1
+        self._row += 1
         self._valid = min(self._valid + 1, self._frames)
 
     def _resample(self, pose: NDArray[np.float32], pts: int, seq: int, step: float) -> None:

@@ -15,7 +15,8 @@ from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
 from streamkp.graph.graph import Graph
 from streamkp.hub import catalog
-from streamkp.models.lift.lifters import LIFTERS
+from streamkp.models.lift.base import LifterOptions
+from streamkp.models.lift.lifters import WEIGHTLESS
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet
 from streamkp.pipelines import drawing, results
@@ -23,6 +24,7 @@ from streamkp.pipelines.footage import FRAME_RATE, Clip, clip_of
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.pipelines.results import Finder, Persons, Result
 from streamkp.pipelines.session import Progress, Session, inherited
+from streamkp.runtimes.base import RunOptions
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,12 @@ def pipeline(
     if detector is None and found.part == "face":
         raise UsageError("a face is found through the body: face-2d-keypoints needs a detector")
     file = None if checkpoint is None else os.fspath(checkpoint)
-    if name in LIFTERS and (file is not None or causal is not None):
+    if name in WEIGHTLESS and (file is not None or causal is not None):
         raise UsageError(f"{name} hands on what {pose2d} gives: it takes no checkpoint and is not causal or otherwise")
     runs: dict[str, Any] = {"device": device, "runtime": runtime, "threads": threads}
-    lifter = None
-    if task == "body-3d-keypoints" and name not in LIFTERS:
-        lifter = {"checkpoint": file, "camera": camera, "flip": flip, "causal": causal, **runs}
+    lifter: LifterOptions | None = None
+    if task == "body-3d-keypoints" and name not in WEIGHTLESS:
+        lifter = LifterOptions(checkpoint=file, flip=flip, causal=causal, run=RunOptions(device, runtime, threads))
 
     if max_persons is None and tiles > 1:
         max_persons = CROWD
@@ -141,7 +143,7 @@ def pipeline(
             graph.add("keypoints", "keypoints-2d", model=name, checkpoint=file, flip=bool(flip), **limit, **runs)
         if smooth:
             graph.add("smooth", "smooth-one-euro", **(_SMOOTH_WHOLEBODY if "wholebody" in task else {}))
-        return graph.add("lift", "lift-3d", model=name) if name in LIFTERS else graph
+        return graph.add("lift", "lift-3d", model=name) if name in WEIGHTLESS else graph
 
     find = results.lone_hand if found.part == "hands" and detector is None else found.find
     return Pipeline(
@@ -151,6 +153,7 @@ def pipeline(
         find,
         persons or found.persons,
         lifter=lifter,
+        camera=camera,
         view={"azimuth": azimuth, "elevation": elevation},
     )
 
@@ -169,7 +172,8 @@ class Pipeline:
         find: Finder,
         persons: Persons,
         *,
-        lifter: dict[str, Any] | None,
+        lifter: LifterOptions | None,
+        camera: Intrinsics | None,
         view: dict[str, float],
     ) -> None:
         self.task = task
@@ -178,6 +182,7 @@ class Pipeline:
         self._find = find
         self._persons = persons
         self._lifter_options = lifter
+        self._camera = camera
         self._lifter: TrackLifter | None = None
         self._view = view
         self._turn = threading.Lock()
@@ -251,9 +256,7 @@ class Pipeline:
         self._check_process()
         with self._turn:
             self._session.close()
-            if self._lifter is not None:
-                self._lifter.close()
-                self._lifter = None
+            self._lifter = None
 
     def __enter__(self) -> Self:
         return self
@@ -275,7 +278,7 @@ class Pipeline:
 
     def _packets(self, clip: Clip, progress: Progress | None) -> list[Packet]:
         if self._lifter_options is not None and self._lifter is None:  # before the work on the clip, not after it
-            self._lifter = TrackLifter(self.model, **self._lifter_options)
+            self._lifter = TrackLifter(self.model, self._lifter_options, self._camera)
         packets = []
         for packet in self._session.run(clip, progress):
             packet.image = None  # a film does not fit into memory
@@ -342,10 +345,10 @@ def _task(name: str) -> Task:
 
 def _check_model(task: str, model: str) -> None:
     """Refuse a model of another task and a name that means nothing, before anything is loaded."""
-    if model in LIFTERS or Path(model).expanduser().is_file():
+    if model in WEIGHTLESS or Path(model).expanduser().is_file():
         return
     row = catalog.get(model)
-    if row.task != task and not (task == "body-3d-keypoints" and model in LIFTERS):
+    if row.task != task and not (task == "body-3d-keypoints" and model in WEIGHTLESS):
         fitting = [other.name for other in catalog.table().model if other.task == task]
         raise ModelError(f"{model} is a model for {row.task}; those for {task} are {', '.join(fitting)}")
 

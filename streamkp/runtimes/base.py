@@ -119,7 +119,6 @@ class TorchModule:
         fingerprint: text that changes whenever the weights or the code of the module do; key of what is converted
             from it. Called only where something is converted.
         uint8: inputs that are uint8 and not float32.
-        packages: what has to be installed besides torch, by the names under which it is imported.
     """
 
     build: Callable[[], nn.Module]
@@ -127,7 +126,6 @@ class TorchModule:
     outputs: tuple[str, ...]
     fingerprint: Callable[[], str]
     uint8: frozenset[str] = frozenset()
-    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,8 @@ class NetworkSource:
         outputs: those that are read, others are cut away; None for all.
         channels: of these outputs only that index of the last dimension is left, which then has length 1.
         pixels: the network's only input is an image, given as uint8 (N, H, W, 3) BGR.
+        own_torch: `file` is TFLite, and the family opens a form of it in torch by itself where `choose` says torch,
+            with images on the device.
     """
 
     name: str
@@ -149,6 +149,17 @@ class NetworkSource:
     outputs: tuple[str, ...] | None = None
     channels: Mapping[str, int] = field(default_factory=dict)
     pixels: Pixels | None = None
+    own_torch: bool = False
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether there is a form in torch."""
+        return self.module is not None or self.own_torch
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the form in torch needs, by the names under which it is imported."""
+        return ("torch", "tflite") if self.own_torch else ("torch",)
 
 
 class Pending(Protocol):
@@ -226,7 +237,7 @@ def choose(source: NetworkSource, options: RunOptions) -> tuple[Runtime, Literal
     onnx = source.file is not None and source.file.suffix == ".onnx"
     if runtime == "openvino" and device == "cuda":
         raise UsageError("runtime openvino runs on the CPU: for device cuda leave out runtime, or set torch")
-    if runtime == "torch" and source.module is None:
+    if runtime == "torch" and not source.in_torch:
         raise UsageError(f"{source.name} has no form in torch: leave out runtime")
     if runtime in ("onnxruntime", "tensorrt") and not onnx:
         raise UsageError(f"{source.name} is not an ONNX file, which runtime {runtime} needs: leave out runtime")
@@ -234,10 +245,10 @@ def choose(source: NetworkSource, options: RunOptions) -> tuple[Runtime, Literal
         if device == "cpu":
             raise UsageError("runtime tensorrt runs on a GPU: for device cpu leave out runtime")
         device = "cuda"
-    if device == "cuda" and source.module is None and not onnx:
+    if device == "cuda" and not source.in_torch and not onnx:
         raise UsageError(f"{source.name} can only be run by OpenVINO on the CPU: leave out device")
     if device != "cpu" and runtime != "openvino" and _on_cuda(source, runtime, onnx, required=device == "cuda"):
-        return ("torch" if runtime == "auto" and source.module is not None else _named(runtime, "onnxruntime")), "cuda"
+        return ("torch" if runtime == "auto" and source.in_torch else _named(runtime, "onnxruntime")), "cuda"
     return _named(runtime, "openvino"), "cpu"
 
 
@@ -249,8 +260,8 @@ def _on_cuda(source: NetworkSource, runtime: Runtime, onnx: bool, *, required: b
     """Whether the network can run on CUDA here. Raises `ModelError`, saying why not, where it must."""
     if not cuda_devices():
         why = "the CUDA driver finds no GPU"
-    elif source.module is not None and runtime in ("auto", "torch"):
-        missing = [name for name in ("torch", *source.module.packages) if find_spec(name) is None]
+    elif source.in_torch and runtime in ("auto", "torch"):
+        missing = [name for name in source.packages if find_spec(name) is None]
         if not missing:
             return True
         why = f"{missing[0]} is not installed: pip install 'streamkp[cuda]'"

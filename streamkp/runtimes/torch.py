@@ -6,7 +6,6 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -72,19 +71,6 @@ def uses_cuda(device: Device, runtime: Runtime) -> bool:
     """Whether a torch module runs on CUDA, where there is any; not without torch."""
     source = NetworkSource("network", module=TorchModule(_nothing, {}, (), str))
     return choose(source, RunOptions("auto" if device == "cuda" else device, runtime))[1] == "cuda"
-
-
-def torch_device(name: str, file: Path, run: RunOptions, packages: tuple[str, ...] = ()) -> str | None:
-    """The device, "cpu" or "cuda", on which torch runs a network that has a form in torch beside its file; else None.
-
-    `packages` are what that form needs besides torch. Raises as `open_network` does.
-    """
-    module = TorchModule(_nothing, {}, (), str, packages=packages)
-    runtime, device = choose(NetworkSource(name, file=file, module=module), run)
-    if runtime != "torch":
-        return None
-    require_torch(name)
-    return device
 
 
 def open_run(

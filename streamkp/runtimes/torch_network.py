@@ -120,8 +120,18 @@ class TorchNetwork:
         self._collect()
         return self._bucket(samples).inputs
 
-    def launch(self, samples: int) -> Launched:
-        """Run what lies in `buffers(samples)`; returns before it is done.
+    @property
+    def module(self) -> nn.Module:
+        """The module in execution."""
+        assert isinstance(self._module, nn.Module)
+        return self._module
+
+    def step(self, samples: int) -> None:
+        """Run the module once without a graph on what lies in `buffers(samples)`, for tools that watch it."""
+        self._forward(self.buffers(samples))
+
+    def launch(self, samples: int, *, forget: bool = False) -> Launched:
+        """Run what lies in `buffers(samples)`; returns before it is done. `forget`: nobody will ask for the results.
 
         Raises `torch.OutOfMemoryError`, upon which `shrink` makes room.
         """
@@ -140,8 +150,9 @@ class TorchNetwork:
             if self._on_gpu:
                 done = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 done.record()
-        self._pending = Launched(self.name, self._wanted, bucket, samples, done)
-        return self._pending
+        launched = Launched(self.name, self._wanted, bucket, samples, done)
+        self._pending = None if forget else launched
+        return launched
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """See `Network`."""
@@ -404,9 +415,3 @@ def _tensor(given: Any, port: Port) -> Tensor:
 
 def _closed(*_: Tensor) -> tuple[Tensor, ...]:
     raise ModelError("the network has been closed")
-
-
-def module_of(network: TorchNetwork) -> nn.Module:
-    """The module that runs, to count its work."""
-    assert isinstance(network._module, nn.Module)
-    return network._module

@@ -17,8 +17,8 @@ from pydantic import Field
 from streamkp import wire
 from streamkp.errors import OutputError
 from streamkp.graph.stage import StageOptions
-from streamkp.sinks._paths import refuse_existing
 from streamkp.sinks.message_sink import MessageSink
+from streamkp.sinks.paths import refuse_existing
 
 
 class Record(MessageSink):

@@ -24,7 +24,7 @@ from pydantic import Field
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.stage import Sink, StageOptions
 from streamkp.packet import Image, Packet
-from streamkp.sinks._paths import refuse_existing
+from streamkp.sinks.paths import refuse_existing
 from streamkp.vision import draw
 
 TICKS = 90_000  # per second

@@ -100,6 +100,7 @@ class Keypoints2DStage(BatchStage):
             checkpoint=o.checkpoint,
             flip=o.flip,
         )
+        self.batch_independent = getattr(self._estimator, "batch_independent", False)
         self._tracking = TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
         self._streams = self.per_stream(_Stream)
         # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamkp.errors import StreamkpError
 from streamkp.graph.stage import BatchStage, StageOptions
 from streamkp.models.lift import lifters
-from streamkp.models.lift.lifters import open_lifter
+from streamkp.models.lift.base import ASSUMED_HEIGHT, LIVE_BUCKETS, LifterOptions
 from streamkp.motion.camera import Intrinsics
-from streamkp.packet import Packet
-from streamkp.runtimes.torch import Device, Runtime
+from streamkp.packet import Packet, WindowRequest
+from streamkp.runtimes.base import Device, RunOptions, Runtime
 
 
 class Camera(BaseModel):
@@ -25,23 +26,32 @@ class Camera(BaseModel):
 
 
 class Lift3D(BatchStage):
-    """Lifts all people of all streams in the batch to 3D at once."""
+    """Lifts the 2D poses of all people of all streams in the batch to 3D in one call."""
 
     needs = ("keypoints_2d", "window")
     gives = ("keypoints_3d",)
 
     class Options(StageOptions):
+        renamed: ClassVar[Mapping[str, str]] = {"hop": "stride"}
+
         model: str = Field("blazepose-world", description="Lifter: catalog name, or a checkpoint file.")
         checkpoint: str | None = Field(None, description="Checkpoint file for the network that `model` names.")
         lookahead: int = Field(
             0, ge=0, description="Frames by which a pose comes later, to be better; its frame_seq says which it is."
         )
-        hop: int | None = Field(
+        stride: int | None = Field(
             None,
             ge=1,
             le=48,
-            description="HDFormer networks run every so many rows of the window, and a pose comes hop - 1 rows later; "
-            "null: by what it costs.",
+            description="HDFormer networks run every so many rows of the window, and a pose comes stride - 1 rows "
+            "later; null: by what it costs.",
+        )
+        height_m: float | None = Field(
+            None,
+            ge=0.3,
+            le=3.0,
+            description="Height of the people in metres, to which their bones are scaled; null: everybody is taken "
+            f"to be {ASSUMED_HEIGHT} m tall.",
         )
         cameras: dict[str, Camera] = Field(
             {}, description="Intrinsics by stream; a camera not named is taken to see 53 degrees along its longer side."
@@ -52,7 +62,9 @@ class Lift3D(BatchStage):
         causal: bool | None = Field(
             None, description="A convolution network trained without later frames; null: as configuration.json says."
         )
-        trajectory: bool = Field(False, description="Also where the pelvis is in space (hdformer*, tpnet, *-semi*).")
+        trajectory: bool = Field(
+            False, description="Also the position of the pelvis in camera space (hdformer*, tpnet, *-semi*)."
+        )
         incremental: bool | None = Field(
             None,
             description="Frame by frame instead of whole windows (convolution networks); null: where it is faster.",
@@ -68,26 +80,16 @@ class Lift3D(BatchStage):
         lifters.check(options.model)
 
     @classmethod
+    def reads_window(cls, options: Options) -> WindowRequest | None:
+        return lifters.window_request(options.model, cls._lifter_options(options))
+
+    @classmethod
     def requires(cls, options: Options) -> Collection[str]:
-        return ("keypoints_2d",) if options.model in lifters.LIFTERS else cls.needs
+        return ("keypoints_2d",) if options.model in lifters.WEIGHTLESS else cls.needs
 
     def open(self) -> None:
         o = self.options
-        self._lifter = open_lifter(
-            o.model,
-            checkpoint=o.checkpoint,
-            lookahead=o.lookahead,
-            hop=o.hop,
-            threads=o.threads,
-            device=o.device,
-            runtime=o.runtime,
-            flip=o.flip,
-            causal=o.causal,
-            trajectory=o.trajectory,
-            incremental=o.incremental,
-            memory=self.per_track(lambda: None),
-            cameras={stream: Intrinsics(camera.focal, camera.centre) for stream, camera in o.cameras.items()},
-        )
+        self._lifter = lifters.open_lifter(o.model, self._lifter_options(o), memory=self.per_track(lambda: None))
 
     def close(self) -> None:
         self._lifter.close()
@@ -96,10 +98,10 @@ class Lift3D(BatchStage):
         try:
             self._lift(batch)
         except StreamkpError:
-            self._lift_apart(batch)
+            self._lift_separately(batch)
         return batch
 
-    def _lift_apart(self, batch: Sequence[Packet]) -> None:
+    def _lift_separately(self, batch: Sequence[Packet]) -> None:
         """Each packet by itself, so that what is wrong with one does not cost the others their 3D."""
         for packet in batch:
             try:
@@ -112,3 +114,18 @@ class Lift3D(BatchStage):
         if people:
             for (_, person), keypoints in zip(people, self._lifter.lift(people), strict=True):
                 person.keypoints_3d = keypoints
+
+    @staticmethod
+    def _lifter_options(o: Options) -> LifterOptions:
+        return LifterOptions(
+            checkpoint=o.checkpoint,
+            lookahead=o.lookahead,
+            stride=o.stride,
+            flip=o.flip,
+            causal=o.causal,
+            trajectory=o.trajectory,
+            incremental=o.incremental,
+            height_m=o.height_m,
+            cameras={stream: Intrinsics(camera.focal, camera.centre) for stream, camera in o.cameras.items()},
+            run=RunOptions(o.device, o.runtime, o.threads, buckets=LIVE_BUCKETS),
+        )

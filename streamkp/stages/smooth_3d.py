@@ -1,4 +1,4 @@
-"""`smooth-3d`: steady 3D keypoints, one state per track."""
+"""`smooth-3d`: smooths 3D keypoints, one state per track."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ class _Track:
 
 
 class Smooth3D(MapStage):
-    """Steadies the 3D keypoints of every track: less jitter, bones of constant length, feet that do not slide.
+    """Smooths the 3D keypoints of every track: less jitter, bones of constant length, feet that do not slide.
 
     Time is that of the frame that a pose describes. A pose of the same frame as the one before, or of an older one,
-    is replaced by what was made of that. `contact` moves the root of a person (`lift-3d` with `trajectory: true`),
-    never the points, which are relative to it; where there is no root it does nothing, and says so once.
+    is replaced by the smoothed pose of that frame. `contact` moves the root of a person (`lift-3d` with
+    `trajectory: true`), never the points, which are relative to it; where there is no root it does nothing, and a
+    warning says so once.
     """
 
     needs = ("keypoints_3d",)
@@ -45,15 +46,15 @@ class Smooth3D(MapStage):
         derivative_cutoff: float = Field(
             _DEFAULTS.derivative_cutoff, gt=0, description="Cut-off in Hz of the speed itself."
         )
-        bones: bool = Field(_DEFAULTS.bones, description="Give every bone the length that it has shown so far.")
+        bones: bool = Field(_DEFAULTS.bones, description="Give every bone its median length so far.")
         contact: bool = Field(_DEFAULTS.contact, description="Move the root so that a foot that stands does not slide.")
         up: tuple[float, float, float] = Field(
-            _DEFAULTS.up, description="Where up is in camera axes (x right, y down, z away), for a tilted camera."
+            _DEFAULTS.up, description="Direction of up in camera axes (x right, y down, z away), for a tilted camera."
         )
 
         @field_validator("up")
         @classmethod
-        def _points_somewhere(cls, up: tuple[float, float, float]) -> tuple[float, float, float]:
+        def _is_a_direction(cls, up: tuple[float, float, float]) -> tuple[float, float, float]:
             length = float(np.linalg.norm(up))
             if not (np.isfinite(length) and length > 0):
                 raise ValueError("must be a direction: three numbers, not all zero")

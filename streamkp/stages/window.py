@@ -1,4 +1,4 @@
-"""`window`: the last poses of every track, for lifters that read windows."""
+"""`window`: the last poses of every track, for lifters and plugins that read windows."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from pydantic import Field
 from streamkp import skeletons
 from streamkp.graph.stage import MapStage, PerTrack, StageOptions
 from streamkp.motion.window import Window
-from streamkp.packet import Packet, Person, PoseWindow
+from streamkp.packet import WINDOW_FRAMES, Packet, Person, PoseWindow
 
 
 @dataclass(slots=True)
 class _Track:
-    source: tuple[str, int, int]  # skeleton, image width and height: a window holds poses of one kind only
+    source: tuple[str, int, int]  # skeleton, image width and height of the poses in the window
     window: Window
-    handed_on: PoseWindow | None = None
+    latest: PoseWindow
 
 
 class WindowStage(MapStage):
-    """Keeps the last `frames` poses of every track and hands on a view of them with each packet.
+    """Keeps the last poses of every track and hands on a view of them with each packet.
 
-    There is a window from the first pose on. While a person is only predicted, the window stays as it was.
+    There is a window from the first pose on: missing history repeats the oldest pose. While a person is only
+    predicted, the window stays as it was. What is left out of the options is what the lifter below was trained with.
     """
 
     kind = "window"
@@ -31,11 +32,23 @@ class WindowStage(MapStage):
     gives = ("window",)
 
     class Options(StageOptions):
-        frames: int = Field(96, ge=1, le=4096, description="Poses in the window.")
-        rate: float | None = Field(
-            None, gt=0, description="Poses per second, interpolated by time; null: one per frame as it comes."
+        frames: int | None = Field(
+            None,
+            ge=1,
+            le=4096,
+            description=f"Poses in the window; null: {WINDOW_FRAMES}, or more where a lifter reads more.",
         )
-        skeleton: str | None = Field(None, description="Joint layout to convert to; null: that of the keypoints.")
+        rate: float | None = Field(
+            None,
+            gt=0,
+            description="Poses per second, interpolated by time; null: that of the lifter below, or without one a pose "
+            "for each frame.",
+        )
+        skeleton: str | None = Field(
+            None,
+            description="Joint layout to convert to; null: that of the lifter below, or without one that of the "
+            "keypoints.",
+        )
         max_gap: float = Field(1.0, gt=0, description="Seconds of silence after which a window starts afresh.")
 
     options: Options
@@ -43,7 +56,8 @@ class WindowStage(MapStage):
     def open(self) -> None:
         o = self.options
         if o.skeleton is not None:
-            skeletons.get(o.skeleton)  # a name that does not exist is reported before the graph starts
+            skeletons.get(o.skeleton)  # an unknown name is reported before the graph starts
+        self._frames = o.frames or WINDOW_FRAMES
         self._tracks: PerTrack[_Track | None] = self.per_track(lambda: None)
 
     def process(self, packet: Packet) -> Packet:
@@ -55,17 +69,20 @@ class WindowStage(MapStage):
         keypoints = person.keypoints_2d
         track = self._tracks[packet.stream, person.track]
         if keypoints is None or person.state == "predicted":
-            return track.handed_on if track else None
+            return track.latest if track else None
+        o = self.options
+        window = track.window if track else Window(self._frames, o.rate, o.max_gap)
         source = (keypoints.skeleton, packet.width, packet.height)
-        if track is None or track.source != source:
-            o = self.options
-            track = _Track(source, Window(o.frames, o.rate, o.max_gap))
-            self._tracks[packet.stream, person.track] = track
+        if track and track.source != source:
+            window.clear()
         skeleton, points = keypoints.skeleton, keypoints.points
-        if self.options.skeleton not in (None, skeleton):
-            skeleton = self.options.skeleton
+        if o.skeleton not in (None, skeleton):
+            skeleton = o.skeleton
             points = skeletons.convert(points, keypoints.skeleton, skeleton)
-        track.window.push(points, packet.pts, packet.seq)
-        rows = track.window.rows()
-        track.handed_on = PoseWindow(skeleton, rows.points, rows.pts, rows.seq, rows.valid, packet.width, packet.height)
-        return track.handed_on
+        window.push(points, packet.pts, packet.seq)
+        rows = window.rows()
+        latest = PoseWindow(
+            skeleton, rows.points, rows.pts, rows.seq, rows.valid, packet.width, packet.height, rows.row, o.rate
+        )
+        self._tracks[packet.stream, person.track] = _Track(source, window, latest)
+        return latest

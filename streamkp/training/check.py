@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from streamkp.evaluation.lift import datasets
-from streamkp.evaluation.lift.lifter import COLUMNS, MILLIMETRES, score, seen
-from streamkp.models.lift.tcn import LOOKAHEADS
+from streamkp.evaluation.lift.evaluate import COLUMNS, MILLIMETRES, score, seen
 from streamkp.models.networks.tcn import TemporalNetwork
+from streamkp.models.networks.tcn_shape import LOOKAHEADS
 from streamkp.motion import metrics, track_view
 from streamkp.motion.camera import canonical_coordinates
 

@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streamkp.errors import StreamkpError
 from streamkp.models import zoo
+from streamkp.models.lift.hdformer.person_view import FRAMES
 from streamkp.models.networks.hdformer import JOINTS, HDFormer
-from streamkp.motion.person_view import FRAMES
 from streamkp.runtimes.base import NetworkSource, RunOptions, open_network
 
 INPUT, OUTPUT = "x", "poses"

@@ -15,30 +15,35 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.evaluation.lift import datasets
-from streamkp.models.lift.tcn import LOOKAHEADS
 from streamkp.models.networks.tcn import TemporalNetwork
+from streamkp.models.networks.tcn_shape import LOOKAHEADS
 from streamkp.motion import track_view
 from streamkp.training import check, clips
 from streamkp.training.losses import loss
+from streamkp.training.optimiser import Optimiser
 from streamkp.training.randomness import Random
 from streamkp.training.synthesis import Examples, make
 
 WARM_UP = 200  # steps
 AVERAGING = 0.999  # of the weights that are kept, from step to step
-LARGEST_GRADIENT = 1.0
 HEADS = (1.0, 0.2, 0.2)  # weights of the poses that wait for so many rows as `LOOKAHEADS` says
 SETTLING, UNSETTLED = 40, 0.3  # rows after a person comes, and their weight beside that of later rows
 WEIGHTS = "lifter.safetensors"  # the file of the averaged weights
 LOG_EVERY = 50  # steps
+SHOWN_EVERY = 5.0  # seconds
+ALIKE = 0.3  # of a step: how far off its recording may be, for sums are not rounded alike
+UNRECORDED = 3  # steps before one is recorded: what is made once is made in them
+
+Made = TypeVar("Made")
 
 
 def train(
@@ -49,9 +54,9 @@ def train(
     checks: Annotated[list[Path] | None, typer.Option("--check", help="Motion capture of other people.")] = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to train, all sittings together.")] = 120.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Train for so many steps instead.")] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Windows per step; 768 on a GPU, 32 on a CPU.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Windows per step; 512 on a GPU, 32 on a CPU.")] = None,
     frames: Annotated[int, typer.Option(min=8, help="Rows of a window.")] = 128,
-    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-3,
     channels: Annotated[int, typer.Option(min=8, help="Width of the network.")] = 256,
     hidden: Annotated[int, typer.Option(min=8, help="Width within its layers.")] = 320,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -65,54 +70,41 @@ def train(
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     gpu = device.type == "cuda"
-    batch = batch or (768 if gpu else 32)
+    batch = batch or (512 if gpu else 32)
     random = Random(seed, device)
     examples = Source(_clips(data, device), batch, frames, random, graph=gpu and compiled)
     network = TemporalNetwork(channels, hidden).to(device)
-    average = [weight.detach().clone() for weight in network.parameters()]
-    optimisers = _optimisers(network, rate)
-    state = _resume(out / "checkpoint.pt", network, average, optimisers, random)
-    objective = _objective(network, gpu)
-    if gpu and compiled:
-        objective = torch.compile(objective)
+    training = Training(network, examples, gpu=gpu, compiled=gpu and compiled)
+    state = _resume(out / "checkpoint.pt", training, random)
     out.mkdir(parents=True, exist_ok=True)
-    step, before, saved = int(state["step"]), float(state["seconds"]), time.monotonic()
-    total, count = torch.zeros((), device=device), 0
+    step, before, saved, shown = int(state["step"]), float(state["seconds"]), time.monotonic(), began
+    first, count = step, 0
 
     def seconds() -> float:
         return before + time.monotonic() - began
 
     def save() -> None:
-        _save(out, network, average, optimisers, random, {"step": step, "seconds": seconds()})
+        _save(out, training, random, {"step": step, "seconds": seconds()})
 
     with (out / "log.jsonl").open("a") as log:
         while (progress := step / steps if steps else seconds() / (60 * minutes)) < 1:
-            for optimiser in optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = learning_rate(step, progress, rate)
-            made = examples.next()
-            value = objective(made.points, made.scores, made.poses)
-            torch.autograd.backward(value)
-            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-            for optimiser in optimisers:
-                optimiser.step()
-                optimiser.zero_grad()
-            keep = min(AVERAGING, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, [weight.detach() for weight in network.parameters()], 1 - keep)
-            total += value.detach()
+            if step == first + UNRECORDED and gpu and compiled:
+                training.record()
+            training.step(step, learning_rate(step, progress, rate))
             step, count = step + 1, count + 1
             if step % LOG_EVERY == 0:
-                line = {"step": step, "loss": round(float(total) / count, 5), "seconds": round(seconds(), 1)}
+                line = {"step": step, "loss": round(training.mean_loss(count), 5), "seconds": round(seconds(), 1)}
                 print(json.dumps(line), file=log, flush=True)
-                typer.echo(f"step {step}, loss {line['loss']}, {line['seconds']} s")
-                total.zero_()
+                if time.monotonic() - shown > SHOWN_EVERY:
+                    typer.echo(f"step {step}, loss {line['loss']}, {line['seconds']} s")
+                    shown = time.monotonic()
                 count = 0
                 if time.monotonic() - saved > 60 * save_every:
                     save()
                     saved = time.monotonic()
         save()
         for path in checks or []:
-            figures = check.measure(averaged(network, average), datasets.read(path, 0), device)
+            figures = check.measure(averaged(network, training.average), datasets.read(path, 0), device)
             typer.echo(f"{path.stem}: {json.dumps(figures)}")
             print(json.dumps({"step": step, path.stem: figures}), file=log, flush=True)
     typer.echo(f"{out / WEIGHTS}: weights after {step} steps")
@@ -127,25 +119,110 @@ class Source:
     """Batches of examples; with `graph` made by a recorded CUDA graph, for they are hundreds of small kernels."""
 
     def __init__(self, motions: clips.Clips, batch: int, frames: int, random: Random, *, graph: bool) -> None:
-        self._make: Callable[[], Examples] = lambda: make(motions, batch, frames, random)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.next: Callable[[], Examples] = lambda: make(motions, batch, frames, random)
+        """The next batch; those of the last call may be overwritten, once the device has used them."""
+        self.in_place = False  # whether every batch lies where the last one did
         if graph:
             state = random.state()
             for _ in range(2):  # what is made once is made outside
-                self._make()
-            torch.cuda.synchronize()
-            self._graph = torch.cuda.CUDAGraph()
-            self._graph.register_generator_state(random.generator)
-            with torch.cuda.graph(self._graph):
-                self._made = self._make()
+                self.next()
+            replay = recorded(self.next, random.generator)
+            if replay is not None:
+                self.next, self.in_place = replay, True
             random.restore(state)
 
-    def next(self) -> Examples:
-        """Those of the last call are overwritten, once the device has used them."""
-        if self._graph is None:
-            return self._make()
-        self._graph.replay()
-        return self._made
+
+class Training:
+    """The network, its averaged weights and its optimiser, and what a step does with them."""
+
+    def __init__(self, network: TemporalNetwork, examples: Source, *, gpu: bool, compiled: bool) -> None:
+        self.network = network
+        self.average = [weight.detach().clone() for weight in network.parameters()]
+        matrices = [weight for weight in network.layers.parameters() if weight.ndim == 2]
+        others = [weight for weight in network.parameters() if not any(weight is matrix for matrix in matrices)]
+        self.optimiser = Optimiser(matrices, others)
+        self._examples = examples
+        self._plain = _objective(network, gpu)
+        self._objective = torch.compile(self._plain) if compiled else self._plain
+        device = self.average[0].device
+        self._rate, self._share, self._loss = (torch.zeros((), device=device) for _ in range(3))
+        self._replay: Callable[[], None] | None = None
+
+    def step(self, step: int, rate: float) -> None:
+        """One step on new examples at a learning rate; the device may still be at work after it."""
+        self._rate.fill_(rate)
+        self._share.fill_(1 - min(AVERAGING, (1 + step) / (10 + step)))
+        self._made = self._examples.next()
+        if self._replay:
+            self._replay()
+            return
+        try:
+            self._update()
+        except Exception as error:
+            if self._objective is self._plain:
+                raise
+            typer.echo(f"compiled steps fail, so that training goes on without, more slowly: {error}")
+            self._objective = self._plain
+            self._update()
+
+    def record(self) -> None:
+        """Let the following steps be one CUDA graph, where it can be recorded and does what a step did before."""
+        replay = recorded(self._update) if self._examples.in_place else None
+        if replay is None:
+            return
+        weights = [weight.detach() for weight in self.network.parameters()]
+        changed = [*weights, *self.average, *self.optimiser.state(), self._loss]
+        before = [each.clone() for each in changed]
+        ends = []
+        for update in (self._update, replay):
+            update()
+            ends.append([weight.clone() for weight in weights])
+            for each, value in zip(changed, before, strict=True):
+                each.copy_(value)
+        moved = sum(float((end - start).norm()) for end, start in zip(ends[0], before, strict=False))
+        apart = sum(float((end - other).norm()) for end, other in zip(*ends, strict=True))
+        if apart < ALIKE * moved:
+            self._replay = replay
+        else:
+            typer.echo(f"the CUDA graph of a step is {apart / moved:.2g} of a step off, so that it is not used")
+
+    def mean_loss(self, steps: int) -> float:
+        """Of the steps since the last call, as many as `steps`."""
+        loss = float(self._loss) / steps
+        self._loss.zero_()
+        return loss
+
+    def _update(self) -> None:
+        value = self._objective(self._made.points, self._made.scores, self._made.poses)
+        self.optimiser.step(torch.autograd.grad(value, self.optimiser.weights), self._rate)
+        with torch.no_grad():
+            change = torch._foreach_sub(list(self.network.parameters()), self.average)
+            torch._foreach_mul_(change, self._share)
+            torch._foreach_add_(self.average, change)
+            self._loss += value.detach()
+
+
+def recorded(function: Callable[[], Made], generator: torch.Generator | None = None) -> Callable[[], Made] | None:
+    """A CUDA graph of what `function`, which has run before, does on the device; None, and said, where it fails.
+
+    The graph returns the same tensors with new content each time.
+    """
+    torch.cuda.synchronize()
+    try:
+        graph = torch.cuda.CUDAGraph()
+        if generator is not None:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph):
+            made = function()
+    except Exception as error:
+        typer.echo(f"no CUDA graph can be recorded, so that steps take longer: {error}")
+        return None
+
+    def replay() -> Made:
+        graph.replay()
+        return made
+
+    return replay
 
 
 def _objective(network: TemporalNetwork, gpu: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -167,16 +244,6 @@ def _objective(network: TemporalNetwork, gpu: bool) -> Callable[[Tensor, Tensor,
         return value
 
     return objective
-
-
-def _optimisers(network: TemporalNetwork, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for the matrices of the layers, AdamW for all others."""
-    matrices = [weight for weight in network.layers.parameters() if weight.ndim == 2]
-    others = [weight for weight in network.parameters() if not any(weight is matrix for matrix in matrices)]
-    return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate, weight_decay=0.0, fused=True),
-    ]
 
 
 def _clips(data: list[str], device: torch.device) -> clips.Clips:
@@ -203,39 +270,30 @@ def averaged(network: TemporalNetwork, average: list[Tensor]) -> TemporalNetwork
     return out.eval()
 
 
-def _resume(
-    path: Path, network: nn.Module, average: list[Tensor], optimisers: list[torch.optim.Optimizer], random: Random
-) -> dict[str, Any]:
+def _resume(path: Path, training: Training, random: Random) -> dict[str, Any]:
     """Where to begin."""
     if not path.exists():
         return {"step": 0, "seconds": 0.0}
     saved: dict[str, Any] = torch.load(path, map_location=random.device, weights_only=True)
-    network.load_state_dict(saved["network"])
+    training.network.load_state_dict(saved["network"])
     averages = load_file(path.with_name(WEIGHTS))
-    for (name, _), weight in zip(network.named_parameters(), average, strict=True):
+    for (name, _), weight in zip(training.network.named_parameters(), training.average, strict=True):
         weight.copy_(averages[name])
-    for optimiser, content in zip(optimisers, saved["optimisers"], strict=True):
-        optimiser.load_state_dict(content)
+    training.optimiser.restore(saved["optimiser"])
     random.restore(saved["random"])
     return saved
 
 
-def _save(
-    out: Path,
-    network: TemporalNetwork,
-    average: list[Tensor],
-    optimisers: list[torch.optim.Optimizer],
-    random: Random,
-    state: dict[str, float],
-) -> None:
+def _save(out: Path, training: Training, random: Random, state: dict[str, float]) -> None:
     """The averaged weights, and what else it takes to go on; an interruption leaves whole files."""
     parts = {
-        "network": network.state_dict(),
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+        "network": training.network.state_dict(),
+        "optimiser": training.optimiser.state(),
         "random": random.state(),
     }
+    weights = averaged(training.network, training.average).state_dict()
     beside = out / "writing"
-    save_file({name: value.contiguous() for name, value in averaged(network, average).state_dict().items()}, beside)
+    save_file({name: value.contiguous() for name, value in weights.items()}, beside)
     os.replace(beside, out / WEIGHTS)
     torch.save(state | parts, beside)
     os.replace(beside, out / "checkpoint.pt")

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from streamkp.training.bones import PARENTS, of
+from streamkp.training.bones import PARENTS
 
 SHAPE, MOTION, BONES, LIKELIHOOD = 0.5, 2.0, 0.5, 0.02  # weights beside the position's 1
 
@@ -44,7 +44,9 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _bones(poses: Tensor) -> Tensor:
-    return _length(poses[..., 1:, :] - of(poses, PARENTS[1:]))
+    # No tensor of indices: compiled, it would be copied to the device in each step, and no CUDA graph can hold that.
+    starts = torch.stack([poses[..., parent, :] for parent in PARENTS[1:]], -2)
+    return _length(poses[..., 1:, :] - starts)
 
 
 def _mean(errors: Tensor, weight: Tensor) -> Tensor:

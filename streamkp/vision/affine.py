@@ -46,16 +46,6 @@ def crop_matrix(centre: Floats, size: Floats, crop_size: Size, rotation: ArrayLi
     return _matrix(centre, np.deg2rad(rotation), np.stack([scale, scale], axis=-1), np.array(crop_size) / 2)
 
 
-def crop_matrix_udp(centre: Floats, size: Floats, crop_size: Size, rotation: ArrayLike = 0.0) -> Floats:
-    """The same for networks trained with UDP (Huang et al., CVPR 2020).
-
-    Corner pixels map to corner pixels, so the scale is (crop - 1) / size on each axis. As in the reference, positive
-    `rotation` turns the other way than in `crop_matrix`.
-    """
-    last = np.array(crop_size) - 1
-    return _matrix(centre, -np.deg2rad(rotation), last / size, last / 2)
-
-
 def _matrix(centre: Floats, radians: ArrayLike, scale: Floats, target: Array) -> Floats:
     cos, sin = np.broadcast_to(np.cos(radians), len(centre)), np.broadcast_to(np.sin(radians), len(centre))
     linear = scale[:, :, None] * np.stack([cos, sin, -sin, cos], axis=-1).reshape(-1, 2, 2)
@@ -83,29 +73,3 @@ def crop(image: NDArray[np.uint8], matrices: Floats, crop_size: Size) -> NDArray
     for matrix, out in zip(matrices, crops, strict=True):
         warp(image, matrix, out)
     return crops
-
-
-def points_to_image(points: Array, centre: Floats, size: Floats, crop_size: Size) -> Floats:
-    """Points (N, K, 2) in pixels of unrotated crops to image pixels, from `crop_region`'s centre and size.
-
-    Equals the inverse of `crop_matrix`; for `crop_matrix_udp` give a `crop_size` that is one less on each axis.
-    """
-    moved: Floats = points / np.array(crop_size) * size[:, None] + (centre - size / 2)[:, None]
-    return moved
-
-
-def network_input(
-    crops: NDArray[np.uint8],
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[float, float, float] = IMAGENET_STD,
-    rgb: bool = True,
-) -> NDArray[np.float32]:
-    """BGR crops (N, H, W, 3) to a network's input (N, 3, H, W) float32: (pixel - mean) / std.
-
-    `mean` and `std` are in the order of the network's channels, in the range 0..255; `rgb` says that order is RGB.
-    """
-    channels = crops[..., ::-1] if rgb else crops
-    pixels = np.ascontiguousarray(channels.transpose(0, 3, 1, 2), np.float32)
-    pixels -= np.array(mean, np.float32)[:, None, None]
-    pixels /= np.array(std, np.float32)[:, None, None]
-    return pixels

@@ -86,25 +86,6 @@ def decode_dark(heatmaps: Floats, input_size: Size, blur_kernel: int = 11) -> tu
     return decoded, scores
 
 
-def decode_udp(heatmaps: Floats, input_size: Size, blur_kernel: int = 11) -> tuple[Floats, Floats]:
-    """Like DARK with one-pixel differences, for networks trained with UDP (Huang et al., CVPR 2020).
-
-    The heatmap's corner pixels are the crop's corners, so the scale is input / (heatmap - 1).
-    """
-    points, scores = _found_peaks(heatmaps)
-    s: Array = np.log(np.clip(neighbourhood(_blur(heatmaps, blur_kernel), points, 1), 1e-3, 50))
-    centre, left, right, up, down = s[..., 1, 1], s[..., 1, 0], s[..., 1, 2], s[..., 0, 1], s[..., 2, 1]
-    dxy = 0.5 * (s[..., 2, 2] - right - down + 2 * centre - left - up + s[..., 0, 0])
-    eps = np.finfo(np.float32).eps
-    dxx = right - 2 * centre + left + eps
-    dyy = down - 2 * centre + up + eps
-    step = _newton(0.5 * (right - left), 0.5 * (down - up), dxx, dxy, dyy)
-    height, width = heatmaps.shape[-2:]
-    scale: Array = np.array(input_size, np.float32) / np.array([width - 1, height - 1], np.float32)
-    decoded: Floats = (points + step * (scores > 0)[..., None]) * scale
-    return decoded, scores
-
-
 def flip_average(heatmaps: Floats, of_mirrored: Floats, mirror: tuple[int, ...]) -> Floats:
     """Mean of the heatmaps of a crop and of its mirror image.
 
@@ -115,30 +96,6 @@ def flip_average(heatmaps: Floats, of_mirrored: Floats, mirror: tuple[int, ...])
     shifted = np.concatenate([back[..., :1], back[..., :-1]], axis=-1)
     average: Floats = (heatmaps + shifted) * np.float32(0.5)
     return average
-
-
-def gaussian_targets(
-    points: Floats, input_size: Size, heatmap_size: Size, sigma: float = 2.0, unbiased: bool = False
-) -> Floats:
-    """Training heatmaps (N, K, H, W), 1 at the joint, from points (N, K, 2) in crop pixels.
-
-    The Gaussian sits on the nearest heatmap pixel and ends 3 `sigma` away from it on each axis; `unbiased` (DARK)
-    puts it on the joint itself and does not end it. A joint further than 3 sigma outside gives zeros.
-    """
-    width, height = heatmap_size
-    centre: Array = points * (np.array(heatmap_size, np.float32) / np.array(input_size, np.float32))
-    if not unbiased:
-        centre = np.trunc(centre + 0.5)
-    reach = 3 * sigma
-    low, high = centre - reach, centre + reach + 1
-    visible: Array = np.all((low < heatmap_size) & (high >= 0), axis=-1)
-    dx = np.arange(width, dtype=np.float32) - centre[..., 0, None]
-    dy = np.arange(height, dtype=np.float32) - centre[..., 1, None]
-    columns, rows = np.exp(-(dx**2) / (2 * sigma**2)), np.exp(-(dy**2) / (2 * sigma**2))
-    if not unbiased:
-        columns, rows = columns * (np.abs(dx) <= reach), rows * (np.abs(dy) <= reach)
-    targets: Floats = (rows[..., :, None] * columns[..., None, :] * visible[..., None, None]).astype(np.float32)
-    return targets
 
 
 def _scale(heatmaps: Floats, input_size: Size) -> Array:

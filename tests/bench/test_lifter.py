@@ -39,6 +39,6 @@ def test_how_often_the_shipped_lifter_runs(lifter_onnx: Path) -> None:
     assert (figures["frames"], figures["rate_hz"]) == (16, 30)
     assert set(figures["ms"]) == {"1", "2"}
     assert set(figures["ms"]["2"]) == {"1", "2", "4"}
-    assert figures["hop_ratio"] == figures["ms"]["2"]["1"] / figures["ms"]["2"]["4"]
+    assert figures["stride_ratio"] == figures["ms"]["2"]["1"] / figures["ms"]["2"]["4"]
     table = CliRunner().invoke(app, ["bench", "lifter", str(lifter_onnx), *options])
-    assert "hop 4" in table.output
+    assert "stride 4" in table.output

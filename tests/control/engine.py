@@ -8,8 +8,9 @@ from typing import Any
 class FixedEngine:
     """What the HTTP routes ask of an engine, with fixed answers."""
 
-    def __init__(self, well: bool = True) -> None:
+    def __init__(self, well: bool = True, failed: dict[str, str] | None = None) -> None:
         self.well = well
+        self._failed = failed or {}  # streams, each with its reason
 
     def stats(self) -> dict[str, Any]:
         return {"fps": 30}
@@ -24,7 +25,7 @@ class FixedEngine:
         return self.well
 
     def failed_streams(self) -> dict[str, str]:
-        return {}
+        return self._failed
 
     def ready(self) -> bool:
         return self.well

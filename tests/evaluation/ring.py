@@ -56,7 +56,7 @@ def watch(camera: CalibratedCamera, *people: np.ndarray, noise: float = 0.0, see
         pixels = camera.project(poses) + random.normal(scale=noise, size=(*poses.shape[:2], 2))
         points = np.concatenate([pixels, np.full_like(pixels[..., :1], 0.9)], -1)
         raw = {t + camera.frame_offset: frame for t, frame in enumerate(points)}
-        space = camera.to_camera(poses)
+        space = poses @ camera.rotation.T + camera.translation
         seen = {t + camera.frame_offset: frame - frame[0] for t, frame in enumerate(space)}
         view.tracks[0, n + 1] = Track(raw, dict(raw), dict(seen), dict(seen))
     return view

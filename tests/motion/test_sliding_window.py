@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from streamkp.motion.sliding_window import cut, join, pad_edges, plan_tiles
+from streamkp.motion.sliding_window import cut, join, pad_edges, plan_spans
 
 
 def test_pad_edges_repeats_the_ends():
@@ -16,21 +16,21 @@ def test_pad_edges_repeats_the_ends():
 @given(frames=st.integers(1, 300), length=st.integers(1, 100), data=st.data())
 def test_every_frame_comes_from_exactly_one_window_that_holds_it(frames, length, data):
     step = data.draw(st.integers(1, length))
-    tiles = plan_tiles(frames, length, step)
+    spans = plan_spans(frames, length, step)
     sequence = np.arange(frames)
-    windows = cut(sequence, tiles, length)
-    assert windows.shape == (len(tiles), length)
-    assert_array_equal(join(windows, tiles), sequence)
+    windows = cut(sequence, spans, length)
+    assert windows.shape == (len(spans), length)
+    assert_array_equal(join(windows, spans), sequence)
 
 
 def test_a_short_sequence_is_continued_with_its_last_frame():
     sequence = np.arange(3)
-    (tile,) = tiles = plan_tiles(3, 8, 5)
-    assert (tile.start, tile.first, tile.stop) == (0, 0, 3)
-    assert_array_equal(cut(sequence, tiles, 8), [[0, 1, 2, 2, 2, 2, 2, 2]])
+    (span,) = spans = plan_spans(3, 8, 5)
+    assert (span.start, span.first, span.stop) == (0, 0, 3)
+    assert_array_equal(cut(sequence, spans, 8), [[0, 1, 2, 2, 2, 2, 2, 2]])
 
 
 @pytest.mark.parametrize(("frames", "length", "step"), [(0, 96, 5), (10, 96, 0), (10, 96, 97)])
 def test_windows_that_cannot_cover_a_sequence(frames, length, step):
     with pytest.raises(ValueError, match="cannot cover"):
-        plan_tiles(frames, length, step)
+        plan_spans(frames, length, step)

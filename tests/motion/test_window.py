@@ -72,17 +72,20 @@ def test_any_camera_rate_gives_the_same_motion(fps: float, seconds: float, seed:
     def swing(t: float) -> float:
         return float(100 * np.sin(2 * np.pi * t))
 
-    newest = 0.0
+    newest = longest = 0.0
     for seq in range(int(seconds * fps)):
         if seq and rng.random() < 0.1:
             continue
-        newest = round(1000 * seq / fps) / 1000
+        before, newest = newest, round(1000 * seq / fps) / 1000
+        longest = max(longest, newest - before)
         window.push(pose(swing(newest)), round(newest * 1e9), seq)
     rows = window.rows()
     times = rows.pts / 1e9
     np.testing.assert_allclose(np.diff(times[-rows.valid :]), 1 / 30, atol=2e-9)
-    # Linear interpolation errs by at most (interval / 2)^2 / 2 of the acceleration; three drops in a row happen.
-    np.testing.assert_allclose(rows.points[:, 0, 0], [swing(t) for t in times], atol=(2 / fps) ** 2 / 2 * 3950 + 0.5)
+    # Linear interpolation errs by at most (interval / 2)^2 / 2 of the acceleration; several drops in a row happen.
+    np.testing.assert_allclose(
+        rows.points[:, 0, 0], [swing(t) for t in times], atol=(longest / 2) ** 2 / 2 * 3950 + 0.5
+    )
     assert times[-1] <= newest + 1 / 240 + 1e-9
     assert times[-1] > newest - 1 / 30
     assert np.all(rows.seq[1:] >= rows.seq[:-1])

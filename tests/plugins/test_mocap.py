@@ -19,7 +19,7 @@ from streamkp_plugins.mocap.publish_vmc import LARGEST, PublishVmc, datagrams
 from streamkp_plugins.mocap.record_bvh import RecordBvh
 from streamkp_plugins.mocap.rotations import matrix, quaternion, swing
 
-from streamkp.plugin import Keypoints3D, OutputError, UsageError, skeleton
+from streamkp.plugin import Keypoints3D, UsageError, skeleton
 from streamkp.testing import ManualClock, open_stage, run_stage
 from tests.plugins.figure import packets, person, squatter
 from tests.sinks.walker import STANDING, walking
@@ -313,9 +313,14 @@ def test_a_bvh_file_has_one_rate_whatever_the_camera_did(tmp_path: Path) -> None
     assert float(lines[-1].split()[1]) > 50, "centimetres"
 
 
+def test_the_file_is_known_before_it_is_written(tmp_path: Path) -> None:
+    options = RecordBvh.Options(path=tmp_path / "a.bvh")
+    assert RecordBvh.outputs(options, ["cam"]) == [tmp_path / "a.bvh"]
+
+
 def test_a_bvh_file_that_exists_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "kept.bvh"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="overwrite"):
+    with pytest.raises(UsageError, match="overwrite"):
         open_stage(RecordBvh, {"path": str(path)})
     assert path.read_text() == "mine"

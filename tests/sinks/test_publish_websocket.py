@@ -24,6 +24,7 @@ from streamkp.errors import OutputError, UsageError
 from streamkp.graph.stage import StageContext
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from streamkp.skeletons import SKELETONS
+from tests.control.engine import FixedEngine
 from tests.sinks.walker import make_packet
 
 Open = Callable[..., Any]
@@ -174,33 +175,10 @@ def test_the_page_and_its_files(open_sink: Open) -> None:
     assert set(json.loads(_get(f"{sink.url}/skeletons.json")[1])) == set(SKELETONS)
 
 
-class _Engine:
-    def __init__(self, well: bool) -> None:
-        self.well = well
-
-    def stats(self) -> dict[str, Any]:
-        return {"fps": 30}
-
-    def prometheus(self) -> bytes:
-        return b"streamkp_frames 1\n"
-
-    def stuck(self) -> list[str]:
-        return []
-
-    def healthy(self) -> bool:
-        return self.well
-
-    def ready(self) -> bool:
-        return self.well
-
-    def failed_streams(self) -> dict[str, str]:
-        return {} if self.well else {"door": "rtsp://door is gone", "gate": "gone, too"}
-
-
 @pytest.mark.parametrize("well", [True, False])
 def test_the_engines_figures(well: bool) -> None:
     context = StageContext("publish")
-    context.engine = _Engine(well)
+    context.engine = FixedEngine(well, {} if well else {"door": "rtsp://door is gone", "gate": "gone, too"})
     sink = PublishWebsocket(PublishWebsocket.Options(port=0), context)
     sink.open()
     try:

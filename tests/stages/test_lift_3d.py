@@ -20,6 +20,12 @@ from streamkp.testing import Collect, Collected, build, make_packet, open_stage
 BOX = np.array((0, 0, 100, 300), np.float32)
 
 
+@pytest.fixture(autouse=True)
+def one_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further batch size takes a second to compile; the runtime's own tests have several."""
+    monkeypatch.setattr("streamkp.stages.lift_3d.LIVE_BUCKETS", (1,))
+
+
 def test_lifts_everybody_of_the_batch_and_says_which_frame() -> None:
     stage = open_stage(Lift3D)
     assert isinstance(stage, Lift3D)
@@ -66,12 +72,12 @@ def test_what_is_wrong_with_one_stream_costs_the_others_nothing(
             yield make_packet(context.stream, 0)  # nobody yet
             for seq, pose in enumerate(poses, start=1):
                 person = Person(1, "tracked", BOX, 0.9, keypoints_2d=Keypoints2D("h36m17", pose))
-                yield make_packet(context.stream, seq, persons=[person], tracks=frozenset({1}))
+                yield make_packet(context.stream, seq, pts=seq * 20_000_000, persons=[person], tracks=frozenset({1}))
 
         return script
 
     engine, out = build(
-        {"window": {"use": WindowStage, "frames": 14}, "lift": {"use": Lift3D, "model": str(file), "runtime": "torch"}},
+        {"window": {"use": WindowStage}, "lift": {"use": Lift3D, "model": str(file), "runtime": "torch"}},
         {"good": walk(points), "bad": walk(broken)},
     )
     engine.start()
@@ -87,7 +93,7 @@ def test_what_is_wrong_with_one_stream_costs_the_others_nothing(
     assert "lift has no result for frame 4 of stream bad: ModelError" in caplog.text
 
 
-def test_a_lifter_of_the_shipped_kind_with_a_hop(lifter_onnx: Path) -> None:
+def test_a_lifter_of_the_shipped_kind_with_a_stride(lifter_onnx: Path) -> None:
     points = np.random.default_rng(0).uniform(0, 400, (20, 17, 3)).astype(np.float32)
     points[..., 2] = 0.9
 
@@ -97,8 +103,8 @@ def test_a_lifter_of_the_shipped_kind_with_a_hop(lifter_onnx: Path) -> None:
             pts = round(seq * 1e9 / 30)
             yield make_packet(context.stream, seq, pts=pts, persons=[person], tracks=frozenset({1}))
 
-    lift = {"use": Lift3D, "model": str(lifter_onnx), "lookahead": 1, "hop": 3, "trajectory": True, "threads": 1}
-    window = {"use": WindowStage, "frames": 96, "rate": 30}
+    lift = {"use": Lift3D, "model": str(lifter_onnx), "lookahead": 1, "stride": 3, "trajectory": True, "threads": 1}
+    window = {"use": WindowStage, "frames": 96}
     engine, out = build({"window": window, "lift": lift}, {"a": walk, "b": walk})
     engine.start()
     engine.wait()
@@ -108,13 +114,31 @@ def test_a_lifter_of_the_shipped_kind_with_a_hop(lifter_onnx: Path) -> None:
         assert all(pose and pose.root is not None and np.isfinite(pose.points).all() for pose in poses)
 
 
-def test_hop_is_for_networks_of_whole_windows(tmp_path: Path) -> None:
+def test_stride_is_for_networks_of_whole_windows(tmp_path: Path) -> None:
     file = tmp_path / "lifter.safetensors"
     checkpoint.write(zoo.create("tpnet", channels=16, trajectory_channels=16, filter_widths=(3, 3)), file, "tpnet")
-    with pytest.raises(UsageError, match="hop is for HDFormer networks"):
-        open_stage(Lift3D, {"model": "tpnet", "checkpoint": str(file), "hop": 2})
+    with pytest.raises(UsageError, match="stride is for HDFormer networks"):
+        open_stage(Lift3D, {"model": "tpnet", "checkpoint": str(file), "stride": 2})
     with pytest.raises(ValueError, match="less than or equal to 48"):
-        open_stage(Lift3D, {"model": "hdformer-streamkp", "hop": 49})
+        open_stage(Lift3D, {"model": "hdformer-streamkp", "stride": 49})
+
+
+def test_the_old_name_of_stride_works_and_says_the_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    assert Lift3D.Options.model_validate({"hop": 4}).stride == 4
+    assert "the option hop is now called stride" in caplog.text
+    with pytest.raises(ValueError, match="hop is the old name of stride: leave it out"):
+        Lift3D.Options.model_validate({"hop": 4, "stride": 2})
+
+
+@pytest.mark.parametrize(("height", "factor"), [(None, 1.0), (1.7, 1.0), (0.85, 0.5)])
+def test_bones_are_scaled_to_a_height(height: float | None, factor: float) -> None:
+    stage = open_stage(Lift3D, {"height_m": height})
+    assert isinstance(stage, Lift3D)
+    world = np.random.default_rng(0).normal(size=(33, 3)).astype(np.float32)
+    person = Person(1, "tracked", BOX, 0.9, world=Keypoints3D("blazepose33", world, 0))
+    stage.process([make_packet(persons=[person])])
+    assert person.keypoints_3d is not None
+    np.testing.assert_allclose(person.keypoints_3d.points, factor * world, rtol=1e-6)
 
 
 def test_a_file_that_does_not_exist_is_named() -> None:

@@ -53,6 +53,31 @@ def test_resamples_by_time() -> None:
     np.testing.assert_allclose(window_of(got[-1]).points[:, 0, 0], [0, 0.5, 1, 1.5, 2], atol=1e-4)
 
 
+def test_rows_are_numbered_so_that_a_reader_knows_which_are_new() -> None:
+    got = run_stage(WindowStage, {"frames": 4, "rate": 60}, [packet(i, float(i)) for i in range(4)])
+    windows = [window_of(p) for p in got]
+    assert [window.row for window in windows] == [0, 2, 4, 6]  # frames at 30 Hz: two rows each
+    assert [window.rate for window in windows] == [60] * 4
+    assert windows[1].rows_after(0) == 2
+    assert windows[1].rows_after(2) == 0
+    assert windows[2].rows_after(0) == 4
+    assert windows[3].rows_after(0) is None  # rows 1 and 2 are no longer in the window
+
+
+def test_a_window_that_starts_afresh_leaves_a_number_out() -> None:
+    got = run_stage(
+        WindowStage, {"frames": 8}, [packet(0, 1.0), packet(1, 2.0), packet(2, 3.0, width=320), packet(90, 4.0)]
+    )
+    windows = [window_of(p) for p in got]
+    assert [window.row for window in windows] == [0, 1, 3, 5]
+    assert [window.valid for window in windows] == [1, 2, 1, 1]
+    assert windows[1].rows_after(0) == 1
+    assert windows[2].rows_after(1) is None  # another image size
+    assert windows[3].rows_after(3) is None  # a silence
+    assert windows[2].rows_after(3) == 0
+    assert windows[0].rows_after(5) is None  # an older window than the one that was read
+
+
 def test_a_predicted_person_keeps_the_window_of_when_they_were_seen() -> None:
     got = run_stage(WindowStage, {"frames": 3}, [packet(0, 1.0), packet(1, 2.0, state="predicted"), packet(2, 3.0)])
     assert window_of(got[1]) is window_of(got[0])

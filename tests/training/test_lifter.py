@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from streamkp.errors import UsageError
 from streamkp.models.lift.tcn import TemporalSteps, read
+from streamkp.models.networks.tcn import TemporalNetwork
 from streamkp.training import invented, lifter
 from streamkp.training.losses import loss, negative_log_likelihood
 from streamkp.training.randomness import Random
@@ -106,3 +108,51 @@ def test_a_network_that_learns_gets_better(data: Path, tmp_path: Path, monkeypat
     log = run(data, tmp_path / "run", 60, "--rate", "0.005")
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_training_goes_on_where_compiled_steps_fail(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = _training(data)
+    start = [weight.clone() for weight in training.average]
+
+    def fail(*examples: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no compiler")
+
+    training._objective = fail
+    training.step(0, 0.01)
+    training.step(1, 0.01)
+    assert "no compiler" in capsys.readouterr().out
+    assert not any(torch.equal(weight, other) for weight, other in zip(training.average, start, strict=True))
+    assert np.isfinite(training.mean_loss(2))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_recording_is_used_if_it_does_what_a_step_does(
+    data: Path, right: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = _training(data)
+    training.step(0, 0.01)
+    start = [weight.detach().clone() for weight in training.network.parameters()]
+    replays = []
+
+    def record(update: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            replays.append(1)
+            if right:
+                update()
+
+        return replay
+
+    monkeypatch.setattr(lifter, "recorded", record)
+    training._examples.in_place = True
+    training.record()
+    assert all(torch.equal(weight, other) for weight, other in zip(training.network.parameters(), start, strict=True))
+    training.step(1, 0.01)
+    assert len(replays) == 1 + right
+    assert ("not used" in capsys.readouterr().out) is not right
+
+
+def _training(data: Path) -> lifter.Training:
+    device = torch.device("cpu")
+    clips = lifter._clips([str(data)], device)
+    source = lifter.Source(clips, 4, 16, Random(0, device), graph=False)
+    return lifter.Training(TemporalNetwork(16, 24), source, gpu=False, compiled=False)

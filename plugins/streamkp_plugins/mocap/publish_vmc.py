@@ -20,9 +20,10 @@ from pydantic import Field
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from streamkp.plugin import Packet, Person, Sink, StageOptions, UsageError
+from streamkp.plugin import Packet, Sink, StageOptions, UsageError
 from streamkp_plugins.mocap.avatar import Avatar, default_avatar, read_vrm
 from streamkp_plugins.mocap.body import ANKLE_HEIGHT, PARENTS
+from streamkp_plugins.mocap.performer import Performer
 from streamkp_plugins.mocap.rotations import matrix, quaternion
 
 Array = NDArray[np.float64]
@@ -66,19 +67,15 @@ class PublishVmc(Sink):
         self._address: Any = found[0][4]
         self._socket = socket.socket(found[0][0], socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._stream = self.options.stream
-        self._track: int | None = None
+        self._performer = Performer(self.options.stream)
         self._next = 0
         self._begin: int | None = None
         self._delays: deque[float] = deque(maxlen=10_000)  # ms from the capture of a frame to its last datagram
 
     def process(self, packet: Packet) -> None:
-        if self._stream not in (None, packet.stream):
-            return
-        person = self._choose(packet)
+        person = self._performer.choose(packet)
         if person is None:
             return
-        self._stream = packet.stream
         now = self.context.clock.monotonic()
         if now < self._next:
             return
@@ -95,26 +92,13 @@ class PublishVmc(Sink):
         self._delays.append((self.context.clock.now() - packet.captured_at) / 1e6)
 
     def stream_ended(self, stream: str) -> None:
-        if self.options.stream is None and stream == self._stream:
-            self._stream = self._track = None
+        self._performer.stream_ended(stream)
 
     def close(self) -> None:
         self._socket.close()
         if self._delays:
             half, most = np.percentile(self._delays, [50, 95])
             self.context.log.info("from capture to datagram: p50 %.0f ms, p95 %.0f ms", half, most)
-
-    def _choose(self, packet: Packet) -> Person | None:
-        """The person who was sent before, as long as the track lives; otherwise the largest."""
-        people = [person for person in packet.persons if "kinematics" in person.extra]
-        for person in people:
-            if person.track == self._track:
-                return person
-        if not people or (self._track is not None and self._track in packet.tracks):
-            return None
-        person = max(people, key=lambda p: float(p.box[2] * p.box[3]))
-        self._track = person.track
-        return person
 
 
 def local_poses(kinematics: dict[str, Any], avatar: Avatar, *, move: bool = True) -> dict[str, tuple[Array, Array]]:

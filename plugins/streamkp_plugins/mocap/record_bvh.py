@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial.transform import Rotation
 
-from streamkp.plugin import OutputError, Packet, Person, Sink, StageOptions
+from streamkp.plugin import OutputError, Packet, Sink, StageOptions, refuse_existing
 from streamkp_plugins.mocap.body import PARENTS, rest_offsets
+from streamkp_plugins.mocap.performer import Performer
 
 Array = NDArray[np.float64]
 ENDS = {
@@ -43,29 +44,30 @@ class RecordBvh(Sink):
     def claims(cls, options: Options) -> Sequence[str]:
         return [f"file {options.path}"]
 
+    @classmethod
+    def outputs(cls, options: Options, streams: Sequence[str]) -> Sequence[Path]:
+        return [options.path]
+
     def open(self) -> None:
         path = self.options.path
-        if path.exists() and not self.options.overwrite:
-            raise OutputError(f"{self.context.name}: {path} exists; set `overwrite: true`, or choose another name")
+        refuse_existing(self.context.name, path, self.options.overwrite)
         try:
             self._file: BinaryIO = path.open("wb")
         except OSError as error:
             raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
-        self._stream, self._track = self.options.stream, -1
+        self._performer = Performer(self.options.stream)
         self._frames = 0
         self._count_at = 0
         self._begin: int | None = None
 
     def process(self, packet: Packet) -> None:
-        if self._stream not in (None, packet.stream):
-            return
-        person = self._choose(packet)
+        person = self._performer.choose(packet)
         if person is None:
             return
         found = person.extra["kinematics"]
         try:
             if self._begin is None:
-                self._stream, self._begin = packet.stream, packet.pts
+                self._begin = packet.pts
                 self._header(rest_offsets(found["lengths"]))
             due = int((packet.pts - self._begin) * self.options.rate / 1e9 + 1e-6) + 1
             if due - self._frames > 60 * self.options.rate:  # the clock has jumped: no minutes of standing still
@@ -88,12 +90,6 @@ class RecordBvh(Sink):
             raise OutputError(f"{self.context.name}: cannot finish {self.options.path}: {error.strerror}") from None
         if not self._frames:
             self.context.log.warning("%s is empty: nobody with `kinematics` was seen", self.options.path)
-
-    def _choose(self, packet: Packet) -> Person | None:
-        people = [person for person in packet.persons if "kinematics" in person.extra]
-        if self._track not in packet.tracks and people and not any(p.track == self._track for p in people):
-            self._track = max(people, key=lambda p: float(p.box[2] * p.box[3])).track
-        return next((person for person in people if person.track == self._track), None)
 
     def _header(self, offsets: dict[str, Array]) -> None:
         text = "\n".join(["HIERARCHY", *self._joint("Hips", offsets, 0), "MOTION", "Frames: "])

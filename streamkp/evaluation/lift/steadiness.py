@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from streamkp import skeletons
 from streamkp.errors import UsageError
-from streamkp.evaluation.lift import lifter_windows
 from streamkp.evaluation.lift.datasets import Dataset, Sequence
-from streamkp.evaluation.lift.lifter import seen
-from streamkp.evaluation.lift.offline import Offline, Opened
+from streamkp.evaluation.lift.evaluate import Lift, seen
+from streamkp.evaluation.lift.live import live_poses
+from streamkp.models.lift.sequence import SequenceLifter
 from streamkp.motion import metrics
 from streamkp.motion.camera import Intrinsics
 from streamkp.motion.foot_contact import FEET
@@ -69,26 +69,26 @@ def rows(min_cutoff: float, beta: float) -> dict[str, Settings]:
     }
 
 
-def live_lift(opened: Opened, lookahead: int) -> Offline:
+def live_lift(lifter: SequenceLifter, lookahead: int) -> Lift:
     """The lifter as if live: windows that end `lookahead` frames after the pose; NaN for the last poses.
 
     Raises UsageError for a network that gives but one pose of a window, and is measured with all frames at hand.
     """
-    network = opened.windows
+    network = lifter.windows
     if network is None:
         raise UsageError("--lookahead measures HDFormer networks only: leave it out")
     if lookahead >= network.frames:
         raise UsageError(f"--lookahead must be below the {network.frames} frames of the window, not {lookahead}")
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
-        return lifter_windows.live(network, points, size, lens, [lookahead])[lookahead]
+        return live_poses(network, points, lens, [lookahead])[lookahead]
 
     return lift
 
 
 def evaluate(
     dataset: Dataset,
-    lift: Offline,
+    lift: Lift,
     skeleton: str,
     seed: int,
     table: Mapping[str, Settings],
@@ -97,7 +97,7 @@ def evaluate(
     """The figures of `FIGURES` for each row of `table`, and for the truth, of a lifter that reads 2D of `skeleton`.
 
     A figure that the data cannot tell is None; poses of NaN are ones that the lifter does not give. `seed` draws the
-    noise: that of the noisy column of `evaluation.lifter`. `advance` is called after each sequence.
+    noise: that of the noisy column of `evaluation.lift.evaluate`. `advance` is called after each sequence.
     """
     found: dict[str, list[_Sums]] = {name: [] for name in (*table, TRUTH)}
     for sequence, points in seen(dataset, skeleton, seed, "noisy"):

@@ -56,11 +56,6 @@ class CalibratedCamera:
         out: Floats = self.matrix @ np.column_stack([self.rotation, self.translation])
         return out
 
-    def to_camera(self, world: Floats) -> Floats:
-        """World points [..., 3] in the camera's axes."""
-        out: Floats = world @ self.rotation.T + self.translation
-        return out
-
     def project(self, world: Floats) -> Floats:
         """World points [..., 3] to pixels [..., 2], with the lens's distortion."""
         flat = np.ascontiguousarray(world, np.float64).reshape(-1, 1, 3)

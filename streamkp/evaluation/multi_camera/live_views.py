@@ -15,7 +15,7 @@ from streamkp.errors import SourceError
 from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import MapStage, Sink
-from streamkp.models.lift.lifters import open_lifter
+from streamkp.models.lift.lifters import WEIGHTLESS
 from streamkp.packet import Packet
 
 Floats = NDArray[np.floating[Any]]
@@ -116,7 +116,8 @@ def record(
     graph.add("keypoints", "keypoints-2d", model=pose, threads=threads).add("raw", _KeepRaw)
     graph.add("smooth", "smooth-one-euro")
     if model is not None:
-        graph.add("window", **_window(model, lookahead))
+        if model not in WEIGHTLESS:
+            graph.add("window")
         graph.add("lift", "lift-3d", model=model, lookahead=lookahead, threads=threads)
         if smooth_3d is not None:
             graph.add("steady", "smooth-3d", **smooth_3d)
@@ -131,12 +132,3 @@ def record(
     if not view.skeleton:
         raise SourceError(f"nobody was found in {video}")
     return view
-
-
-def _window(model: str, lookahead: int) -> dict[str, Any]:
-    """The window that a lifter wants."""
-    lifter = open_lifter(model, lookahead=lookahead)
-    try:
-        return {"frames": max(lifter.frames, 1), "rate": lifter.rate, "skeleton": lifter.skeleton}
-    finally:
-        lifter.close()

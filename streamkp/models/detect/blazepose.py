@@ -17,8 +17,8 @@ from scipy.special import expit
 from streamkp.hub.catalog import ModelSpec
 from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
-from streamkp.runtimes.torch import torch_device
+from streamkp.runtimes.base import Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.crop import crop
 from streamkp.vision.nms import weighted_nms
 
@@ -38,13 +38,17 @@ def recognise(file: ModelFile) -> ModelSpec | None:
 
 def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
     """See `streamkp.models.registry`. In torch the image is prepared on the device, too."""
-    if (device := torch_device(name, path, options.run, ("tflite",))) is not None:
-        from streamkp.models.detect.device import BlazePoseDetector as OnDevice
-        from streamkp.models.detect.device import DetectorOnDevice
-
-        return DetectorOnDevice(name, OnDevice(path, options.score), options.run, device)
     pixels = Pixels(rgb=True, mean=127.5, scale=127.5)
-    source = NetworkSource(name, file=path, outputs=(_BOXES, _SCORES), pixels=pixels)
+    source = NetworkSource(
+        name, file=path, outputs=(_BOXES, _SCORES), pixels=pixels, own_torch=path.suffix == ".tflite"
+    )
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
+        from streamkp.models.detect import device as on_device
+
+        family = on_device.BlazePoseDetector(path, options.score)
+        return on_device.DetectorOnDevice(name, family, options.run, device)
     return BlazePoseDetector(name, open_network(source, options.run), options.score)
 
 

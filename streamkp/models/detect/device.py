@@ -43,7 +43,7 @@ class _Best(nn.Module):
 
 
 class EfficientDet:
-    """Several people, small and quantised; see `streamkp.models.efficientdet`."""
+    """Several people, small and quantised; see `streamkp.models.detect.efficientdet`."""
 
     def __init__(self, path: Path, score: float) -> None:
         scores, codes = "StatefulPartitionedCall:1", "StatefulPartitionedCall:0"
@@ -72,7 +72,7 @@ class EfficientDet:
 
 
 class BlazePoseDetector:
-    """The main person of an image, with alignment points; see `streamkp.models.blazepose`."""
+    """The main person of an image, with alignment points; see `streamkp.models.detect.blazepose`."""
 
     def __init__(self, path: Path, score: float) -> None:
         network = TFLiteNetwork(path, outputs=("Identity_1", "Identity"))

@@ -15,8 +15,8 @@ import numpy as np
 from streamkp.hub.catalog import ModelSpec
 from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
-from streamkp.runtimes.torch import torch_device
+from streamkp.runtimes.base import Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.letterbox import boxes_to_source, letterbox_corner
 from streamkp.vision.nms import nms
 
@@ -43,14 +43,21 @@ def recognise(file: ModelFile) -> ModelSpec | None:
 
 def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
     """See `streamkp.models.registry`. In torch the image is prepared on the device, too."""
-    if (device := torch_device(name, path, options.run, ("tflite",))) is not None:
-        from streamkp.models.detect.device import DetectorOnDevice
-        from streamkp.models.detect.device import EfficientDet as OnDevice
-
-        return DetectorOnDevice(name, OnDevice(path, options.score), options.run, device)
     source = NetworkSource(
-        name, file=path, outputs=(_SCORES, _CODES), channels={_SCORES: PERSON}, pixels=Pixels(rgb=True)
+        name,
+        file=path,
+        outputs=(_SCORES, _CODES),
+        channels={_SCORES: PERSON},
+        pixels=Pixels(rgb=True),
+        own_torch=path.suffix == ".tflite",
     )
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
+        from streamkp.models.detect import device as on_device
+
+        family = on_device.EfficientDet(path, options.score)
+        return on_device.DetectorOnDevice(name, family, options.run, device)
     return EfficientDetDetector(name, open_network(source, options.run), options.score)
 
 

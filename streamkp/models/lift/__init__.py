@@ -1,1 +1,1 @@
-"""Lifters: 2D poses to 3D poses."""
+"""Lifters: 2D poses to 3D poses. `lifters` opens them for live streams, `sequence` for whole sequences."""

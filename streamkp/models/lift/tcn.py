@@ -18,15 +18,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from streamkp.errors import ModelError, UsageError
+from streamkp.models.networks.tcn_shape import DILATIONS, EPSILON, JOINTS, LOOKAHEADS, NUMBERS, TAPS
 from streamkp.motion import track_view
 
 Floats = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
-JOINTS, NUMBERS, TAPS = 17, 4, 3
-LOOKAHEADS = (0, 2, 5)  # rows that a pose may wait for: the heads of the network
-DILATIONS = (0, 1, 3, 9, 27, 0)
-EPSILON = 1e-6
 FRAMES = 1 + (TAPS - 1) * sum(DILATIONS) + track_view.ROWS - 1  # rows that a pose depends on
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamkp.models.lift.tcn import DILATIONS, EPSILON, JOINTS, LOOKAHEADS, NUMBERS, TAPS
+from streamkp.models.networks.tcn_shape import DILATIONS, EPSILON, JOINTS, LOOKAHEADS, NUMBERS, TAPS
 from streamkp.motion.track_view import FEATURES
 
 

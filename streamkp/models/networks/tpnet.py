@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamkp.models.networks.videopose3d import VideoPose3D, infer_temporal
+from streamkp.models.networks.videopose3d import OneFrame, VideoPose3D, infer_temporal
 
 EMBEDDING = 500
 
@@ -100,7 +100,7 @@ class TPNet(nn.Module):
         Args:
             poses: [B, T + receptive_field - 1, 17, 2] what the pose network sees.
             canonical: the same shape; what the trajectory network sees.
-                `streamkp.motion.tpnet.network_inputs` makes both.
+                `streamkp.models.lift.tpnet.network_inputs` makes both.
 
         Returns:
             pose [B, T, 17, 3] in camera axes relative to the root, trajectory [B, T, 1, 3] in camera space.
@@ -109,6 +109,20 @@ class TPNet(nn.Module):
         windows = canonical.flatten(2).unfold(1, self.receptive_field, 1).transpose(2, 3)
         root = self.model_traj(windows.flatten(0, 1), pose.flatten(2).flatten(0, 1))
         return pose, torch.unflatten(root, 0, pose.shape[:2]).unsqueeze(2)
+
+
+class OneFrameWithRoot(OneFrame):
+    """Screen and canonical coordinates [B, receptive field, 17, 2] -> pose [B, 17, 3], position of the root [B, 3]."""
+
+    inputs = 2
+
+    def __init__(self, pose: VideoPose3D, trajectory: TrajectoryNetwork) -> None:
+        super().__init__(pose, None)
+        self.root = trajectory
+
+    def forward(self, screen: Tensor, canonical: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        pose: Tensor = self.pose(screen)[:, 0]
+        return pose, self.root(canonical.flatten(2), pose.flatten(1))
 
 
 def infer_config(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,39 @@ class SemiVideoPose3D(nn.Module):
         return self.model_pos(x), self.model_traj(x)
 
 
+class OneFrame(nn.Module):
+    """One frame of its receptive field: [B, receptive field, 17, 2] -> pose [B, 17, 3].
+
+    With a trajectory network also the position of the root [B, 3].
+    """
+
+    inputs = 1
+
+    def __init__(self, pose: VideoPose3D, trajectory: VideoPose3D | None) -> None:
+        super().__init__()
+        self.pose = pose
+        self.trajectory = trajectory
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        pose: Tensor = self.pose(x)[:, 0]
+        return pose if self.trajectory is None else (pose, self.trajectory(x)[:, 0, 0])
+
+
+def strided_form(network: VideoPose3D) -> VideoPose3D:
+    """The same network in the form that computes one output per receptive field."""
+    joints, channels = network.expand_conv.in_channels // 2, network.expand_conv.out_channels
+    twin = VideoPose3D(
+        network.filter_widths,
+        joints,
+        joints_out=network.joints_out,
+        channels=channels,
+        causal=network.causal,
+        strided=True,
+    )
+    twin.load_state_dict(network.state_dict())
+    return twin
+
+
 def infer_temporal(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Any]:
     """Arguments of `VideoPose3D` that the shapes tell; {} when the weights are of something else."""
     stem, head = state.get(f"{prefix}expand_conv.weight"), state.get(f"{prefix}shrink.weight")

@@ -18,8 +18,8 @@ from streamkp.hub.catalog import ModelSpec
 from streamkp.models.registry import ModelFile, ModelOptions, PoseEstimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.base import Network, NetworkSource, Pixels, open_network
-from streamkp.runtimes.torch import torch_device
+from streamkp.runtimes.base import Array, Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.torch import require_torch
 from streamkp.vision.crop import crop, points_to_source, turn
 
 JOINTS = 33
@@ -42,11 +42,14 @@ def recognise(file: ModelFile) -> ModelSpec | None:
 def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PoseEstimator:
     """See `streamkp.models.registry`. In torch crops and refinement run on the device, too."""
     options.refuse_flip(name)
-    if (device := torch_device(name, path, options.run, ("tflite",))) is not None:
+    pixels = Pixels(rgb=True, scale=255.0)
+    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=pixels, own_torch=path.suffix == ".tflite")
+    runtime, device = choose(source, options.run)
+    if runtime == "torch":
+        require_torch(name)
         from streamkp.models.pose2d.blazepose_device import BlazePoseOnDevice
 
         return BlazePoseOnDevice(name, path, options.run, device)
-    source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=Pixels(rgb=True, scale=255.0))
     return BlazePoseEstimator(name, open_network(source, options.run))
 
 
@@ -75,10 +78,7 @@ class BlazePoseEstimator:
         """The pose in each region, in order."""
         if not crops:
             return []
-        pixels = np.empty((len(crops), self._size, self._size, 3), np.uint8)
-        for (image, region), out in zip(crops, pixels, strict=True):
-            crop(image, region, out)
-        outputs = self._network({self._input: pixels})
+        outputs = self._run(crops)
         regions = np.stack([region for _, region in crops])
         points = decode_landmarks(outputs[_LANDMARKS], outputs[_HEATMAPS], regions, self._size)
         world = decode_world(outputs[_WORLD], regions)
@@ -91,6 +91,23 @@ class BlazePoseEstimator:
             )
             for i in range(len(crops))
         ]
+
+    def _run(self, crops: Sequence[tuple[Image, Region]]) -> dict[str, Array]:
+        pixels = np.empty((len(crops), self._size, self._size, 3), np.uint8)
+        if len(crops) == 1:
+            crop(*crops[0], pixels[0])
+            return self._network({self._input: pixels})
+        pending = []
+        for i, (image, region) in enumerate(crops):  # the network works on one crop while the next one is cut
+            crop(image, region, pixels[i])
+            pending.append(self._network.submit({self._input: pixels[i : i + 1]}))
+        found = [each.result() for each in pending]
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+    @property
+    def batch_independent(self) -> bool:
+        """See `PoseEstimator`."""
+        return self._network.buckets == (1,)
 
     def close(self) -> None:
         """Let go of the network."""

@@ -10,7 +10,7 @@ from streamkp.errors import UsageError
 from streamkp.evaluation import npz
 from streamkp.evaluation.lift import datasets
 from streamkp.evaluation.lift.noise import MISSING_SCORE, disturb
-from streamkp.motion.camera import camera_to_world
+from tests.reference.cameras import camera_to_world
 
 
 def people(frames: int, seed: int = 0) -> np.ndarray:

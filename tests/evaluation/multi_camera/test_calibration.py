@@ -52,7 +52,7 @@ def test_pose2sim(assets):
 def test_projection_is_opencvs():
     (camera,) = ring(1)
     points = np.random.default_rng(0).uniform((-0.5, -0.5, 0.4), (0.5, 0.5, 1.4), (4, 3, 3))
-    seen = camera.to_camera(points).reshape(-1, 3)
+    seen = (points @ camera.rotation.T + camera.translation).reshape(-1, 3)
     expected = cv2.projectPoints(seen, np.zeros(3), np.zeros(3), camera.matrix, camera.distortion)[0]
     pixels = camera.project(points)
     assert np.allclose(pixels, expected.reshape(4, 3, 2))
@@ -104,7 +104,7 @@ def test_qualisys_pixels_count_from_the_corner_of_the_video(tmp_path):
     assert camera.size == (200, 80)
     assert camera.matrix.tolist() == [[1000, 0, 90], [0, 1000, 30], [0, 0, 1]]
     # at (1, 2, 3) m, looking down world -z with y up
-    assert camera.to_camera(np.array([1.0, 2.5, 1.0])).tolist() == [0, -0.5, 2]
+    assert (camera.rotation @ [1.0, 2.5, 1.0] + camera.translation).tolist() == [0, -0.5, 2]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 
 from streamkp.errors import ModelError, UsageError
 from streamkp.models.lift import tcn
-from streamkp.models.lift.tcn import LOOKAHEADS, TemporalSteps, Track
+from streamkp.models.lift.tcn import TemporalSteps, Track
 from streamkp.models.networks.tcn import TemporalNetwork
+from streamkp.models.networks.tcn_shape import LOOKAHEADS
 from streamkp.motion import track_view
 
 ROWS = 130

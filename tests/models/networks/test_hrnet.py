@@ -15,7 +15,8 @@ from streamkp.errors import ModelError
 from streamkp.models import zoo
 from streamkp.models.networks.hrnet import rename_keys
 from streamkp.models.pose2d import body15
-from streamkp.vision import affine, heatmap
+from streamkp.vision import heatmap
+from tests.reference.network_input import network_input
 
 NAMES = ["hrnet-body15", "hrnet-w32-coco17", "hrnet-w48-wholebody133", "hrnet-w18-hand21"]
 # DARK's Newton step magnifies the last digits of a heatmap where it is nearly flat, as noise is in places.
@@ -55,7 +56,7 @@ def test_mmpose_parity(folder: str, golden: Path, weights: Weights, assert_parit
     network = zoo.load(name, weights(folder))
     crop = io["crop_bgr"]
     size = crop.shape[1], crop.shape[0]
-    x = affine.network_input(np.stack([crop, crop[:, ::-1]]))
+    x = network_input(np.stack([crop, crop[:, ::-1]]))
     heatmaps = _run(network, x)
 
     _assert_heatmaps(heatmaps[:1], io, assert_parity)
@@ -79,7 +80,7 @@ def test_easycv_parity(folder: str, golden: Path, weights: Weights, assert_parit
     name, input_folder = EASYCV[folder]
     crop = np.load(golden / input_folder / "io.npz")["crop_bgr"]
     network = zoo.load(name, weights(folder))
-    heatmaps = _run(network, affine.network_input(crop[None]))
+    heatmaps = _run(network, network_input(crop[None]))
     _assert_heatmaps(heatmaps, np.load(golden / folder / "io.npz"), assert_parity)
 
 
@@ -87,7 +88,7 @@ def test_body15_from_the_image_to_the_image(golden: Path, weights: Weights, asse
     io = np.load(golden / "hrnet_w48_body15" / "io.npz")
     network = zoo.load("hrnet-body15", weights("hrnet_w48_body15"))
     crops, placement = body15.crop(io["image_bgr"], io["boxes_xywh"])
-    heatmaps = _run(network, affine.network_input(crops))
+    heatmaps = _run(network, network_input(crops))
     assert_parity(heatmaps, io["heatmaps"])
     points, scores = body15.decode(heatmaps)
     assert_parity(scores, io["scores"])

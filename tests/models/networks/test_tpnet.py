@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from streamkp.models import zoo
+from streamkp.models.lift.tpnet import network_inputs
 from streamkp.models.networks.tpnet import TPNet
-from streamkp.motion.camera import H36M_CAMERA
-from streamkp.motion.tpnet import network_inputs
+from tests.reference.cameras import H36M_CAMERA
 
 RUNS = {
     "rf27": (40, {}, {}),

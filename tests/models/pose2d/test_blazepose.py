@@ -96,6 +96,22 @@ def test_from_image_to_landmarks_agrees_with_mediapipe(
     assert _distance(pose.points, reference) < 0.01
 
 
+def test_torch_on_the_cpu_gives_the_same(
+    models: Path, detector: BlazePoseDetector, estimator: BlazePoseEstimator, walk: dict[int, Image]
+) -> None:
+    reference = REFERENCE[0]
+    image, region = walk[reference["frame"]], np.array(reference["region"], np.float32)
+    finder = open_detector(str(models / "pose_detection.tflite"), runtime="torch", device="cpu", score=0.5)
+    in_torch = open_estimator(str(models / "pose_landmark_full.tflite"), runtime="torch", device="cpu")
+    (ours,), (theirs,) = (opened.detect([image]) for opened in (finder, detector))
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1)
+    (pose,), (expected,) = (opened.estimate([(image, region)]) for opened in (in_torch, estimator))
+    np.testing.assert_allclose(pose.points[:, :2], expected.points[:, :2], atol=1)
+    np.testing.assert_allclose(pose.points[:, 2], expected.points[:, 2], atol=0.01)
+    finder.close()
+    in_torch.close()
+
+
 def test_an_empty_view_has_nobody(detector: BlazePoseDetector, walk: dict[int, Image]) -> None:
     (found,) = detector.detect([walk[0]])
     assert found.boxes.shape == (0, 4)

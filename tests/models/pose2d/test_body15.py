@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamkp.models.pose2d import body15
-from streamkp.vision import affine
+from tests.reference.network_input import network_input
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 
@@ -20,7 +20,7 @@ def test_body15_crops_are_the_reference(golden: Path) -> None:
     np.testing.assert_allclose(placement.boxes.reshape(-1, 2, 2), io["out_boxes"], rtol=1e-6)
     np.testing.assert_allclose(placement.scale, io["meta_s"][:, 0])
     np.testing.assert_array_equal(placement.offset, io["meta_o"])
-    x = affine.network_input(crops)
+    x = network_input(crops)
     np.testing.assert_allclose(x[:1], io["x"], atol=1e-6)
     np.testing.assert_allclose(x[1:], io["x_others_f16"], atol=2e-3)
 

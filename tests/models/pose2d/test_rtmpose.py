@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from streamkp.models.pose2d import rtmpose
 from streamkp.models.pose2d.topdown import AffineFraming
-from streamkp.vision import affine
+from tests.reference.network_input import network_input
 
 
 class Colours(nn.Module):
@@ -45,7 +45,7 @@ def test_joints_come_back_to_where_they_are(session: onnxruntime.InferenceSessio
     boxes = np.array([[40, 40, 70, 100], [30, 50, 80, 90]], np.float32)
     pixels, back = framing.cut([(image, framing.region(box)) for box in boxes])
     assert pixels.shape == (2, 256, 192, 3)
-    x = affine.network_input(pixels)
+    x = network_input(pixels)
     points, scores = rtmpose.decode(*session.run(["simcc_x", "simcc_y"], {"input": x}))
     assert points.shape == (2, 3, 2)
     assert (scores > 0).all()

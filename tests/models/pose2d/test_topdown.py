@@ -205,13 +205,19 @@ def test_what_is_refused(assets: Path, face_file: Path, weights: Weights, tmp_pa
     onnx = str(assets / "models" / "mediapipe" / "pose_landmark_full.tflite")
     for options, words in (
         ({"checkpoint": str(face_file)}, "goes with a torch network"),
-        ({"device": "cuda"}, "by OpenVINO on the CPU: leave out device"),
-        ({"runtime": "torch"}, "no form in torch: leave out runtime"),
         ({"runtime": "onnxruntime"}, "not an ONNX file"),
         ({"flip": True}, "not a heatmap network"),
     ):
         with pytest.raises(UsageError, match=words):
             open_estimator(onnx, threads=1, **options)  # type: ignore[arg-type]
+
+
+def test_what_an_onnx_file_cannot_do(tmp_path: Path) -> None:
+    file = str(write_pose(tmp_path / "pose.onnx", Colours()))
+    with pytest.raises(UsageError, match="no form in torch: leave out runtime"):
+        open_estimator(file, runtime="torch")
+    with pytest.raises(UsageError, match="openvino runs on the CPU"):
+        open_estimator(file, runtime="openvino", device="cuda")
 
 
 def zoo_face() -> dict[str, torch.Tensor]:

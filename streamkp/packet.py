@@ -8,13 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 Image = NDArray[np.uint8]  # H x W x 3, BGR, C-contiguous, never copied and never written to by a stage
+
+
+class DevicePicture(Protocol):
+    """An image in the memory of a GPU; `shape` is (height, width, 3)."""
+
+    shape: tuple[int, int, int]
+
+    def pixels(self) -> Image:
+        """The image on the host, fetched the first time; shared, not to be written."""
+
+
+AnyImage = Image | DevicePicture
+
+
+def pixels_of(picture: AnyImage) -> Image:
+    """A picture as an image on the host, fetched if it is on a GPU."""
+    return picture if isinstance(picture, np.ndarray) else picture.pixels()
+
 
 TrackState = Literal["new", "tracked", "predicted"]
 Space = Literal["camera", "world"]
@@ -142,6 +160,8 @@ class Packet:
 
     `seq` counts decoded frames and never goes back within a stream, not even over an epoch change; `epoch` goes up
     when the stream's clock breaks. `pts` is the source's own clock, `captured_at` is Unix time, both nanoseconds.
+    `image` is the frame on the host; `picture` is it as given to `image`, which may be in the memory of a GPU: its
+    pixels are fetched when `image` is first read, so that to know whether there is one, ask whether `picture` is None.
     `detections` is None where no detector looked at this frame. `tracks` is the set of all live track ids, including
     those not visible in this frame: what is not in it has ended, even if the packet that said so was dropped.
     """
@@ -151,7 +171,7 @@ class Packet:
     seq: int
     pts: int
     captured_at: int
-    image: Image | None
+    image: Image | None = field(repr=False)  # a property, see below
     width: int
     height: int
     detections: Detections | None = None
@@ -159,11 +179,13 @@ class Packet:
     tracks: frozenset[int] = frozenset()
     events: list[Mapping[str, Any]] = field(default_factory=list)
     expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
+    picture: AnyImage | None = field(init=False, repr=False, compare=False)
 
     def fork(self) -> Packet:
         """A second packet of the same frame for another branch of the graph; the image is shared, not copied."""
         return replace(
             self,
+            image=cast("Image | None", self.picture),
             persons=[replace(p, extra=dict(p.extra)) for p in self.persons],
             events=list(self.events),
         )
@@ -188,3 +210,15 @@ class Packet:
         for event in other.events:
             if event not in self.events:
                 self.events.append(event)
+
+
+def _image(packet: Packet) -> Image | None:
+    return None if packet.picture is None else pixels_of(packet.picture)
+
+
+def _set_image(packet: Packet, image: AnyImage | None) -> None:
+    packet.picture = image
+
+
+# Only now: in the class, the property would be the default of the field.
+Packet.image = property(_image, _set_image)  # type: ignore[misc,assignment,unused-ignore]

@@ -95,7 +95,7 @@ def streams(
             with some:
                 some.wait_for(lambda: bool(waiting), timeout=0.5)
                 # What the largest batch does not hold waits on, the oldest first.
-                batch = [waiting.pop(camera) for camera in list(waiting)[: estimator.network.buckets[-1]]]
+                batch = [waiting.pop(camera) for camera in list(waiting)[: estimator.network.most(len(waiting))]]
             now = time.perf_counter()
             spent["wait_for_frames"] += now - begin
             if not batch:
@@ -110,7 +110,7 @@ def streams(
                 begun.result()
                 begun = None
             if search:
-                begun = detector.begin(search[: detector.network.buckets[-1]])
+                begun = detector.begin(search[: detector.network.most(len(search))])
                 detected += len(begun.frames)
             began = time.perf_counter()
             spent["detection"] += began - now

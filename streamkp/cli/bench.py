@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from streamkp.errors import UsageError
 from streamkp.models import zoo
+from streamkp.runtimes.base import Precision
 
 bench_app = typer.Typer(
     help="Measure speed: of the engine, of a whole graph beside a peer, of lifters.",
@@ -275,20 +276,20 @@ def gpu(
         ) from None
     if min(*pixels, *numbers[0], *numbers[1]) < 1 or pixels[0] % 2 or pixels[1] % 2:
         raise UsageError("--batches and --streams are at least 1, the two numbers of --size even")
-    if unknown := set(parity.split(",")) - {"f32", "tf32", "f16", "bf16"}:
-        raise UsageError(f"--parity {sorted(unknown)[0]}: the precisions are f32, tf32, f16 and bf16")
+    if unknown := {precision, *parity.split(",")} - set(get_args(Precision)):
+        raise UsageError(f"{sorted(unknown)[0]} is no precision: they are {', '.join(get_args(Precision))}")
     options = bench.Options(
         models={name: store.path(name) for name in bench.MODELS},
         device=device,
         source=_clip(source),
         seconds=minutes * 60,
         batches=numbers[0],
-        precision=precision,
+        precision=cast(Precision, precision),
         stream_counts=numbers[1],
         size=pixels,
         compiled=compile_,
         tuned=tune,
-        parity=parity.split(","),
+        parity=cast(list[Precision], parity.split(",")),
         parts=part or (),
     )
     failed = False

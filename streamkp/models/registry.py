@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog, store
 from streamkp.hub.catalog import Model, ModelSpec
-from streamkp.packet import Detections, FloatArray, Image
+from streamkp.packet import AnyImage, Detections, DevicePicture, FloatArray, Image, Packet
 from streamkp.poses import Pose, Region
 from streamkp.runtimes.base import Device, Precision, RunOptions, Runtime, Threads
 
@@ -40,6 +40,24 @@ LIFTING = ("body-3d-keypoints",)
 
 _OPENVINO_FILES = (".onnx", ".tflite", ".xml")
 _WHAT = {DETECTION: "person detector", KEYPOINTS: "2D pose network", LIFTING: "lifter"}
+
+
+class OnDevice(Protocol):
+    """What a detector or estimator has too if it reads images in the memory of its device."""
+
+    def to_device(self, image: AnyImage) -> DevicePicture:
+        """The image where the network is; uploads what is not there yet."""
+
+
+def picture_for(model: object, packet: Packet) -> Image | None:
+    """The picture of a packet for a detector or an estimator: on the host, or for `OnDevice` on its device.
+
+    What had to be uploaded stays with the packet, for those who come after.
+    """
+    if packet.picture is None or not hasattr(model, "to_device"):
+        return packet.image
+    packet.picture = cast(OnDevice, model).to_device(packet.picture)
+    return cast(Image, packet.picture)  # such a model takes it where others take an image
 
 
 class PersonDetector(Protocol):

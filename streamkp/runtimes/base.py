@@ -9,7 +9,8 @@
 What runs it, where `runtime` and `device` are `auto`:
 
 * on a CPU OpenVINO: ONNX and TFLite files as they are, torch modules converted once (`runtimes.conversion`);
-* on CUDA torch for whatever has a torch module, ONNX Runtime for other ONNX files.
+* on CUDA torch for whatever has a torch module, ONNX Runtime for other ONNX files. `tensorrt` is ONNX Runtime too, with
+  NVIDIA's compiler, which takes minutes the first time and keeps what it makes.
 
 Measured on two Xeon cores: HRNet-W32 at 256 x 192 takes 148 ms a crop in OpenVINO and 186 in torch, HDFormer over 96
 frames with its mirrored twin 21 ms and 54. Therefore torch is not what `auto` means on a CPU.
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Device = Literal["auto", "cpu", "cuda"]
-Runtime = Literal["auto", "openvino", "torch", "onnxruntime"]
-Precision = Literal["f32", "bf16", "f16"]
+Runtime = Literal["auto", "openvino", "torch", "onnxruntime", "tensorrt"]
+Precision = Literal["f32", "tf32", "bf16", "f16"]
+Buckets = tuple[int, ...] | Literal["auto"] | None
 Threads = Annotated[int, Ge(1)] | Literal["auto"]
 
 _ALONE = 4  # threads of one small network beyond which more of them hardly help
@@ -54,17 +56,19 @@ class RunOptions:
         runtime: `auto` is described at the head of this module.
         threads: CPU threads; `auto` is the processors that this process may use. Those of torch are set for the
             whole process.
-        precision: arithmetic of the network. bf16 and f16 are faster on processors that have them.
-        buckets: numbers of samples for which a network with fixed shapes is made ready, ascending, the first being
-            1; None for any number at once, in one graph of free shape. A CPU gains nothing from larger batches of
-            large networks; small ones (lifters) and GPUs do.
+        precision: arithmetic of the network. bf16 and f16 are faster on processors that have them. tf32 is f32 whose
+            products a GPU makes of 11 significant bits; on a CPU it is f32.
+        buckets: numbers of samples for which a network with fixed shapes is made ready, ascending; OpenVINO needs 1
+            among them. None for any number at once, in one graph of free shape. `auto` is 1 in OpenVINO, any number in
+            torch on a CPU, and powers of two on CUDA: a CPU gains nothing from larger batches of large networks;
+            small ones (lifters) and GPUs do.
     """
 
     device: Device = "auto"
     runtime: Runtime = "auto"
     threads: Threads = "auto"
     precision: Precision = "f32"
-    buckets: tuple[int, ...] | None = (1,)
+    buckets: Buckets = "auto"
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -76,7 +80,9 @@ class RunOptions:
                 raise UsageError(f"{name} {value!r} is not known; it is one of {', '.join(known)}")
         if self.threads != "auto" and self.threads < 1:
             raise UsageError(f"threads must be at least 1, or auto, not {self.threads}")
-        if self.buckets is not None and (self.buckets[:1] != (1,) or list(self.buckets) != sorted(set(self.buckets))):
+        if isinstance(self.buckets, tuple) and (
+            not self.buckets or self.buckets[0] < 1 or list(self.buckets) != sorted(set(self.buckets))
+        ):
             raise UsageError(f"buckets must ascend from 1, not be {self.buckets}")
 
 
@@ -108,16 +114,18 @@ class TorchModule:
     Attributes:
         build: makes the module in eval mode with its weights; float32 tensors by position in the order of `inputs`,
             the batch first, to one tensor or a tuple of them. Raises `ModelError`.
-        inputs: shape of one sample by name.
+        inputs: shape of one sample by name. Of an image the channels may come first or last.
         outputs: names of the outputs, in order.
         fingerprint: text that changes whenever the weights or the code of the module do; key of what is converted
             from it. Called only where something is converted.
+        uint8: inputs that are uint8 and not float32.
     """
 
     build: Callable[[], nn.Module]
     inputs: Mapping[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     fingerprint: Callable[[], str]
+    uint8: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,8 @@ class NetworkSource:
         outputs: those that are read, others are cut away; None for all.
         channels: of these outputs only that index of the last dimension is left, which then has length 1.
         pixels: the network's only input is an image, given as uint8 (N, H, W, 3) BGR.
-        own_torch: the family opens a form in torch by itself where `choose` says torch, with images on the device.
+        own_torch: `file` is TFLite, and the family opens a form of it in torch by itself where `choose` says torch,
+            with images on the device.
     """
 
     name: str
@@ -146,6 +155,11 @@ class NetworkSource:
     def in_torch(self) -> bool:
         """Whether there is a form in torch."""
         return self.module is not None or self.own_torch
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the form in torch needs, by the names under which it is imported."""
+        return ("torch", "tflite") if self.own_torch else ("torch",)
 
 
 class Pending(Protocol):
@@ -165,14 +179,16 @@ class Network(Protocol):
         name: for messages.
         device: "cpu" or "cuda".
         inputs, outputs: by name, in order.
-        buckets: numbers of samples that it is made ready for, None for any. More are done in turns, or side by side.
     """
 
     name: str
     device: str
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
-    buckets: tuple[int, ...] | None
+
+    @property
+    def buckets(self) -> tuple[int, ...] | None:
+        """Numbers of samples that it is made ready for, None for any. More are done in turns, or side by side."""
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name for any number of samples, the first dimension of every array; they belong to the caller.
@@ -212,7 +228,7 @@ def open_network(source: NetworkSource, options: RunOptions) -> Network:
         return open_torch(source, options, device)
     from streamkp.runtimes.onnxruntime import OnnxNetwork
 
-    return OnnxNetwork(source, options, device)
+    return OnnxNetwork(source, options, device, tensorrt=runtime == "tensorrt")
 
 
 def choose(source: NetworkSource, options: RunOptions) -> tuple[Runtime, Literal["cpu", "cuda"]]:
@@ -223,8 +239,12 @@ def choose(source: NetworkSource, options: RunOptions) -> tuple[Runtime, Literal
         raise UsageError("runtime openvino runs on the CPU: for device cuda leave out runtime, or set torch")
     if runtime == "torch" and not source.in_torch:
         raise UsageError(f"{source.name} has no form in torch: leave out runtime")
-    if runtime == "onnxruntime" and not onnx:
-        raise UsageError(f"{source.name} is not an ONNX file, which runtime onnxruntime needs: leave out runtime")
+    if runtime in ("onnxruntime", "tensorrt") and not onnx:
+        raise UsageError(f"{source.name} is not an ONNX file, which runtime {runtime} needs: leave out runtime")
+    if runtime == "tensorrt":
+        if device == "cpu":
+            raise UsageError("runtime tensorrt runs on a GPU: for device cpu leave out runtime")
+        device = "cuda"
     if device == "cuda" and not source.in_torch and not onnx:
         raise UsageError(f"{source.name} can only be run by OpenVINO on the CPU: leave out device")
     if device != "cpu" and runtime != "openvino" and _on_cuda(source, runtime, onnx, required=device == "cuda"):
@@ -241,13 +261,16 @@ def _on_cuda(source: NetworkSource, runtime: Runtime, onnx: bool, *, required: b
     if not cuda_devices():
         why = "the CUDA driver finds no GPU"
     elif source.in_torch and runtime in ("auto", "torch"):
-        if find_spec("torch") is not None:
+        missing = [name for name in source.packages if find_spec(name) is None]
+        if not missing:
             return True
-        why = "torch is not installed: pip install 'streamkp[cuda]'"
+        why = f"{missing[0]} is not installed: pip install 'streamkp[cuda]'"
     elif onnx:
-        if find_spec("onnxruntime") is not None and _onnxruntime_has_cuda():
+        provider = "TensorrtExecutionProvider" if runtime == "tensorrt" else "CUDAExecutionProvider"
+        if find_spec("onnxruntime") is not None and provider in _onnxruntime_providers():
             return True
-        why = "onnxruntime with CUDA is not installed: pip install onnxruntime-gpu"
+        what = "TensorRT" if runtime == "tensorrt" else "CUDA"
+        why = f"onnxruntime with {what} is not installed: pip install 'streamkp[onnxruntime-gpu]'"
     else:
         return False
     if required:
@@ -255,10 +278,11 @@ def _on_cuda(source: NetworkSource, runtime: Runtime, onnx: bool, *, required: b
     return False
 
 
-def _onnxruntime_has_cuda() -> bool:
+def _onnxruntime_providers() -> list[str]:
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
 
 
 @cache

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from openvino import opset8 as ops
 from openvino.preprocess import PrePostProcessor
 
-from streamkp.errors import ModelError
+from streamkp.errors import ModelError, UsageError
 from streamkp.runtimes import conversion
 from streamkp.runtimes.base import (
     Array,
@@ -90,6 +90,7 @@ class OpenVinoNetwork:
     are slower: BlazePose's landmarks on two cores take 3.5 ms a crop in batches of four, 3.2 side by side.
 
     Raises:
+        UsageError: the first of the buckets is not 1.
         ModelError: the file has other outputs than `source.outputs`, or cannot take that batch.
     """
 
@@ -103,15 +104,18 @@ class OpenVinoNetwork:
             file = source.file
         graph = _reduced(source, read_graph(file), file)
         self.name = source.name
-        self.buckets = options.buckets
+        buckets = (1,) if options.buckets == "auto" else options.buckets
+        if buckets is not None and buckets[0] != 1:
+            raise UsageError(f"{source.name}: buckets must ascend from 1 in OpenVINO, not be {buckets}")
+        self.buckets = buckets
         self._workers = processors(options.threads)
         alone = threads_alone(options.threads)
         self._beside: dict[int, _Requests] = {}
-        for batch in options.buckets or ():
+        for batch in buckets or ():
             compiled = _compiled(_batched(graph, batch, source), self._workers, self._workers, options.precision)
             self._beside[batch] = _Requests(compiled, self._workers)
-        if options.buckets is None or alone > 1:
-            batch = -1 if options.buckets is None else 1
+        if buckets is None or alone > 1:
+            batch = -1 if buckets is None else 1
             self._alone = _Requests(_compiled(_batched(graph, batch, source), alone, 1, options.precision), 1)
         else:
             self._alone = self._beside[1]
@@ -239,7 +243,7 @@ def _compiled(graph: Any, threads: int, streams: int, precision: str) -> Any:
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": str(streams),
         "INFERENCE_NUM_THREADS": str(threads),
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "tf32" else precision,
         # Pinned threads of two networks, or of two processes, would queue on the same core.
         "ENABLE_CPU_PINNING": "NO",
     }

@@ -1,10 +1,11 @@
-"""Torch modules run by torch itself, on the CPU or a GPU. torch is imported only when a network is opened."""
+"""Opens torch modules; what runs them is `streamkp.runtimes.torch_network`. torch is imported only then."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,35 +13,37 @@ from numpy.typing import NDArray
 
 from streamkp.errors import ModelError
 from streamkp.runtimes.base import (
-    Array,
+    Device as Device,
+)
+from streamkp.runtimes.base import (
     NetworkSource,
-    Pixels,
-    Port,
     RunOptions,
     Threads,
     TorchModule,
     choose,
     open_network,
-    processors,
-    require_finite,
-)
-from streamkp.runtimes.base import (
-    Device as Device,
 )
 from streamkp.runtimes.base import (
     Runtime as Runtime,
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from streamkp.runtimes.torch_network import TorchNetwork
 
 Float32 = NDArray[np.float32]
 
 
-def open_torch(source: NetworkSource, options: RunOptions, device: str) -> TorchNetwork:
-    """The module of a source in torch on "cpu" or "cuda". Raises `ModelError` if torch is not installed."""
+def open_torch(source: NetworkSource, options: RunOptions, device: str, **settings: Any) -> TorchNetwork:
+    """The module of a source in torch on "cpu" or "cuda"; `settings` are those of `TorchNetwork`.
+
+    Raises `ModelError` as `TorchNetwork` does, or if torch is not installed.
+    """
     require_torch(source.name)
-    return TorchNetwork(source, options, device)
+    from streamkp.runtimes.torch_network import TorchNetwork
+
+    return TorchNetwork(source, options, device, **settings)
 
 
 def require_torch(name: str) -> None:
@@ -51,95 +54,6 @@ def require_torch(name: str) -> None:
         if error.name != "torch":
             raise
         raise ModelError(f"{name} runs in torch, which is not installed: pip install 'streamkp[torch]'") from None
-
-
-class TorchNetwork:
-    """A module in torch, a `streamkp.runtimes.base.Network`: up to the largest bucket of samples at once."""
-
-    def __init__(self, source: NetworkSource, options: RunOptions, device: str) -> None:
-        import torch
-
-        assert source.module is not None
-        if device == "cpu":
-            torch.set_num_threads(processors(options.threads))
-        self.name = source.name
-        self.device = device
-        self.buckets = options.buckets
-        self._largest = options.buckets[-1] if options.buckets and len(options.buckets) > 1 else None
-        self._dtype = {"f32": None, "bf16": torch.bfloat16, "f16": torch.float16}[options.precision]
-        self._network: nn.Module | None = source.module.build().requires_grad_(False).eval().to(device)
-        self._pixels = source.pixels
-        self._channels = source.channels
-        self._wanted = source.outputs or source.module.outputs
-        self._names = source.module.outputs
-        shapes = source.module.inputs.items()
-        self.inputs: Mapping[str, Port] = {name: _port(shape, source.pixels) for name, shape in shapes}
-        found = self._run([np.zeros((1, *port.shape[1:]), port.dtype) for port in self.inputs.values()])
-        self.outputs: Mapping[str, Port] = {
-            name: Port((-1, *values.shape[1:]), np.dtype(np.float32)) for name, values in found.items()
-        }
-
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """See `Network`."""
-        return self.submit(inputs).result()
-
-    def submit(self, inputs: Mapping[str, Array]) -> _Done:
-        """See `Network`. On a CPU the work is done before it returns."""
-        given = [inputs[name] for name in self.inputs]
-        samples = len(given[0])
-        step = self._largest or max(samples, 1)
-        parts = [self._run([values[i : i + step] for values in given]) for i in range(0, max(samples, 1), step)]
-        return _Done(self.name, {name: [part[name] for part in parts] for name in self._wanted})
-
-    def close(self) -> None:
-        """Let go of the network."""
-        self._network = None
-
-    def _run(self, given: Sequence[Any]) -> dict[str, Tensor]:
-        import torch
-
-        assert self._network is not None, "the network is closed"
-        with torch.inference_mode(), torch.autocast(self.device, self._dtype, enabled=self._dtype is not None):
-            tensors = [(x if torch.is_tensor(x) else torch.from_numpy(x)).to(self.device) for x in given]
-            if self._pixels is not None:
-                tensors = [normalised(tensors[0], self._pixels)]
-            outputs = self._network(*tensors)
-        named = dict(zip(self._names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
-        for name, index in self._channels.items():
-            named[name] = named[name][..., index : index + 1]
-        return {name: named[name].float() for name in self._wanted}
-
-
-class _Done:
-    """A `Pending`: tensors on their way to the host."""
-
-    def __init__(self, name: str, parts: Mapping[str, Sequence[Tensor]]) -> None:
-        self._name = name
-        self._parts = parts
-
-    def result(self) -> dict[str, Array]:
-        """See `Pending`."""
-        import torch
-
-        found = {name: torch.cat(list(parts)).cpu().numpy() for name, parts in self._parts.items()}
-        require_finite(self._name, found)
-        return found
-
-
-def normalised(images: Tensor, pixels: Pixels) -> Tensor:
-    """A network's input float32 (N, 3, H, W) from uint8 images (N, H, W, 3) BGR."""
-    import torch
-
-    channels = images.flip(-1) if pixels.rgb else images
-    mean, scale = (torch.tensor(v, dtype=torch.float32, device=images.device) for v in (pixels.mean, pixels.scale))
-    return ((channels.float() - mean) / scale).permute(0, 3, 1, 2).contiguous()
-
-
-def _port(shape: tuple[int, ...], pixels: Pixels | None) -> Port:
-    if pixels is None:
-        return Port((-1, *shape), np.dtype(np.float32))
-    channels, height, width = shape
-    return Port((-1, height, width, channels), np.dtype(np.uint8))
 
 
 class Run(Protocol):
@@ -183,8 +97,11 @@ def open_run(
         outputs=tuple(f"output{i}" for i in range(len(outputs) if isinstance(outputs, tuple) else 1)),
         fingerprint=lambda: _fingerprint(network),
     )
-    options = RunOptions(device, runtime, threads, buckets=(1, 2, 4, 8) if many_small else None)
-    opened = open_network(NetworkSource(type(network).__name__.strip("_").lower(), module=module), options)
+    source = NetworkSource(type(network).__name__.strip("_").lower(), module=module)
+    options = RunOptions(device, runtime, threads, buckets=None)
+    if many_small and choose(source, options)[0] == "openvino":
+        options = replace(options, buckets=(1, 2, 4, 8))
+    opened = open_network(source, options)
 
     def run(*inputs: Float32) -> tuple[Float32, ...]:
         return tuple(opened(dict(zip(module.inputs, inputs, strict=True))).values())

@@ -13,7 +13,7 @@ from streamkp import wire
 from streamkp.control import figures
 from streamkp.control.access import Access
 from streamkp.graph.stage import EngineView
-from streamkp.packet import Image
+from streamkp.packet import AnyImage, pixels_of
 from streamkp.sinks._web_hub import Client, Hub
 from streamkp.skeletons import SKELETONS
 
@@ -119,7 +119,8 @@ class WebApp:
         return web.Response(body=data, content_type="image/jpeg", headers={"X-Streamkp-Seq": str(seq)})
 
 
-def _jpeg(image: Image) -> bytes:
+def _jpeg(picture: AnyImage) -> bytes:
+    image = pixels_of(picture)
     height, width = image.shape[:2]
     if width > PREVIEW_WIDTH:
         size = PREVIEW_WIDTH, max(1, round(height * PREVIEW_WIDTH / width))

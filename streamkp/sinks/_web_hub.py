@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiohttp import WSMsgType, web
 
 from streamkp import wire
-from streamkp.packet import Image
+from streamkp.packet import AnyImage
 
 
 class Client:
@@ -70,7 +70,7 @@ class Hub:
     """
 
     def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
-        self.images: dict[str, tuple[int, Image]] = {}  # by stream: seq, image (shared with the graph: read only)
+        self.images: dict[str, tuple[int, AnyImage]] = {}  # by stream: seq, image (shared with the graph: read only)
         self.clients: tuple[Client, ...] = ()  # replaced as a whole, so that the graph reads it without a lock
         self._online: dict[str, None] = {}
         self._lock = threading.Lock()  # keeps a new client's list of streams in step with status messages

@@ -91,8 +91,8 @@ class PublishWebsocket(MessageSink):
 
     def process(self, packet: Packet) -> None:
         self._loop.check()
-        if packet.image is not None:
-            self._hub.images[packet.stream] = packet.seq, packet.image
+        if packet.picture is not None:
+            self._hub.images[packet.stream] = packet.seq, packet.picture
         self._hub.set_online(packet.stream, True)
         super().process(packet)
 

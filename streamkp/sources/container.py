@@ -19,8 +19,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from streamkp.errors import SourceError
-from streamkp.packet import Image
+from streamkp.packet import AnyImage, Image
 from streamkp.sources import heif
+from streamkp.sources.device_frames import DeviceFrames
 from streamkp.sources.orientation import TURNS, UPRIGHT, Orientation, Rotate, orientation, upright
 from streamkp.sources.timeline import NANO, BestEffort, Picture
 
@@ -58,8 +59,10 @@ class Reader:
         timeout: tuple[float, float] | None = None,
         rotate: Rotate = "auto",
         raw: Callable[[], BinaryIO] | None = None,
+        device: DeviceFrames | None = None,
     ) -> None:
-        """`raw` opens the bytes of the source, which a picture made of tiles needs."""
+        """`raw` opens the bytes of the source, which a picture made of tiles needs. `device` takes upright pictures
+        of square pixels, which are then in its memory."""
         self.label = label
         self.path: Path | None = None  # of a local file
         self.packets = 0  # of the video stream
@@ -70,7 +73,15 @@ class Reader:
         self._max_pixels = max_pixels
         self._rotate = rotate
         self._grid: heif.Grid | None = None
-        opened = av.open(target, "r", options=dict(options or {}), timeout=timeout, metadata_errors="replace")
+        self._device = device
+        opened = av.open(
+            target,
+            "r",
+            options=dict(options or {}),
+            timeout=timeout,
+            metadata_errors="replace",
+            hwaccel=None if device is None else device.accelerator(),
+        )
         assert isinstance(opened, InputContainer)
         self._container = opened
         self.format = self._container.format.name.split(",")[0]
@@ -182,7 +193,7 @@ class Reader:
                 pts = None
                 if time is not None and frame.time_base is not None and not self._bare:
                     pts = int(time * NANO * frame.time_base)
-                yield Picture(self._image(frame, convert, turn), pts, self.step)
+                yield Picture(self._picture(frame, convert, turn), pts, self.step)
 
     def _demuxed(self) -> Iterator[av.Packet[Stream]]:
         """All packets, and those that empty the decoders."""
@@ -197,6 +208,17 @@ class Reader:
             last.stream = self._video
             yield last
 
+    def _picture(self, frame: av.VideoFrame, convert: VideoReformatter, turn: Orientation) -> AnyImage:
+        if self._device is None:
+            return self._image(frame, convert, turn)
+        size = self._square(frame.width, frame.height)
+        if turn == UPRIGHT and size == (frame.width, frame.height):
+            self._check_size(*size)
+            return self._device.image(frame)
+        if frame.format.name != "cuda":
+            return self._image(frame, convert, turn)
+        return self._shown(self._device.image(frame).pixels(), size, turn)
+
     def _image(self, frame: av.VideoFrame, convert: VideoReformatter, turn: Orientation) -> Image:
         width, height = self._square(frame.width, frame.height)
         self._check_size(width, height)
@@ -208,8 +230,12 @@ class Reader:
             raise SourceError(
                 f"{self.label}: pictures of the pixel format {frame.format.name} are not supported ({error})"
             ) from None
-        if (width, height) != (frame.width, frame.height):
-            bgr = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+        return self._shown(np.asarray(bgr, np.uint8), (width, height), turn)
+
+    def _shown(self, bgr: Image, size: tuple[int, int], turn: Orientation) -> Image:
+        if size != (bgr.shape[1], bgr.shape[0]):
+            self._check_size(*size)
+            bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         return upright(np.ascontiguousarray(bgr, dtype=np.uint8), turn)
 
     def _square(self, width: int, height: int) -> tuple[int, int]:

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from streamkp.errors import ModelError, SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
-from streamkp.packet import Image, Packet
+from streamkp.packet import AnyImage, Packet, pixels_of
 from streamkp.sources import replay
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import MULTIPART, Reader
+from streamkp.sources.device_frames import Acceleration, DeviceFrames, device_frames
 from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.reconnect import NotLive, keep_connected
@@ -80,12 +81,18 @@ class Decode(Source):
             le=64,
             description="Decoder threads per stream; 0: one for live sources, up to four for files.",
         )
+        hwaccel: Acceleration = Field(
+            "auto",
+            description="Frames in the memory of the GPU: cuda decodes them there (NVDEC) or uploads them, none keeps "
+            "them on the host; auto is cuda where there are a GPU and torch.",
+        )
         max_pixels: int = Field(
             8192 * 8192, ge=1, description="Largest picture to accept, width x height; guards memory."
         )
 
     options: Options
     gives = ("image",)
+    _device: DeviceFrames | None = None
 
     @classmethod
     def is_live(cls, uri: str) -> bool:
@@ -108,6 +115,10 @@ class Decode(Source):
             return hub.location(hub.table.get_sample(uri.removeprefix("sample:")))
         except ModelError:  # opening it says so
             return None
+
+    def open(self) -> None:
+        # Once for all streams, so that what is missing is said once.
+        self._device = device_frames(self.options.hwaccel, self.context.log)
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
@@ -184,6 +195,7 @@ class Decode(Source):
             threads=self._threads(),
             max_pixels=self.options.max_pixels,
             rotate=self.options.rotate,
+            device=self._device,
         )
 
     def _threads(self) -> int:
@@ -199,6 +211,7 @@ class Decode(Source):
             threads=(self.options.threads or 1) if stream.live else self._threads(),
             max_pixels=self.options.max_pixels,
             rotate=self.options.rotate,
+            device=self._device,
         )
 
 
@@ -226,8 +239,8 @@ def _until_repeated(stream: StreamContext, pictures: Iterator[Picture], endings:
         stream.log.warning("%s ends the same way each time: it is a file, not a camera", stream.label)
 
 
-def _checksum(image: Image) -> int:
-    return zlib.crc32(image.tobytes())
+def _checksum(image: AnyImage) -> int:
+    return zlib.crc32(pixels_of(image).tobytes())
 
 
 def _camera(uri: str) -> int | None:

@@ -17,6 +17,7 @@ import av
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
 from streamkp.sources.container import Reader
+from streamkp.sources.device_frames import DeviceFrames
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.timeline import NANO, Picture
 
@@ -58,6 +59,7 @@ def open_network(
     threads: int,
     max_pixels: int,
     rotate: Rotate = "auto",
+    device: DeviceFrames | None = None,
 ) -> Reader:
     """Connect to `stream.uri`.
 
@@ -90,6 +92,7 @@ def open_network(
             options=options,
             timeout=(2 * read_timeout, read_timeout),
             rotate=rotate,
+            device=device,
             raw=(lambda: _downloaded(stream.uri, timeout)) if is_web(stream.uri) else None,
         )
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
@@ -108,6 +111,7 @@ def open_network(
             threads=threads,
             max_pixels=max_pixels,
             rotate=rotate,
+            device=device,
             raw=lambda: BytesIO(data.getvalue()),
         )
     except (OSError, av.FFmpegError):

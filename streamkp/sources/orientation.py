@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import av
 import cv2
@@ -38,8 +38,11 @@ _OTHER_SIDE_DATA = [number for number in range(64) if number != _MATRIX]
 def orientation(frame: av.VideoFrame) -> Orientation:
     """The quarter turn and mirroring that the file asks for (display matrix of MP4 and Matroska, EXIF of photos).
 
-    An angle in between is rounded to the nearest quarter turn, as players do.
+    An angle in between is rounded to the nearest quarter turn, as players do. Of a frame in the memory of a GPU only
+    the turn is seen, not the mirroring.
     """
+    if frame.format.name == "cuda":
+        return TURNS.get(cast(Rotate, round(-frame.rotation / 90) * 90 % 360), UPRIGHT)
     # Of a tiny copy: PyAV ties a frame whose side data is asked for into a cycle, and its pixels would wait for the
     # garbage collector, to which it is a small thing. In BGR: not every format can be written.
     tiny = _with_matrix_only(frame.reformat(width=16, height=16, format="bgr24"))

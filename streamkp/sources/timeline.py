@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 
 from streamkp.graph.stage import StreamContext
-from streamkp.packet import Image, Packet
+from streamkp.packet import AnyImage, Image, Packet, pixels_of
 
 NANO = 1_000_000_000
 NUDGE = 1_000  # least distance of two times (ns)
@@ -33,9 +33,9 @@ SAME_SHAPE = 0.02  # relative difference of two aspect ratios of one picture in 
 
 
 class Picture(NamedTuple):
-    """A decoded frame: BGR image, the source's own time in ns where it gave one, and ns until the next frame."""
+    """A decoded frame: its image, the source's own time in ns where it gave one, and ns until the next frame."""
 
-    image: Image
+    image: AnyImage
     pts: int | None
     step: int
 
@@ -116,13 +116,13 @@ class Timeline:
             seq=self._seq,
             pts=pts,
             captured_at=clock.now(),
-            image=image,
+            image=cast(Image, image),  # one on a GPU is fetched when somebody reads it
             width=width,
             height=height,
             expires_at=clock.monotonic() + self._stale_after if self._stream.live else None,
         )
 
-    def _sized(self, image: Image) -> Image:
+    def _sized(self, image: AnyImage) -> AnyImage:
         height, width = image.shape[:2]
         if self._size in (None, (width, height)):
             self._size = width, height
@@ -131,8 +131,7 @@ class Timeline:
         before_width, before_height = self._size
         alike = abs(width * before_height - before_width * height) <= SAME_SHAPE * before_width * height
         if alike and width <= before_width:
-            enlarged: Image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR), np.uint8)
-            return enlarged
+            return np.asarray(cv2.resize(pixels_of(image), self._size, interpolation=cv2.INTER_LINEAR), np.uint8)
         self._size = width, height
         self._epoch += 1
         return image

@@ -13,6 +13,7 @@ from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
 from streamkp.sources.complete import is_cut_off
 from streamkp.sources.container import Reader
+from streamkp.sources.device_frames import DeviceFrames
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.timeline import NANO, Timeline
 
@@ -102,7 +103,15 @@ def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | No
         )
 
 
-def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: int, rotate: Rotate = "auto") -> Reader:
+def open_file(
+    path: Path,
+    stream: StreamContext,
+    *,
+    threads: int,
+    max_pixels: int,
+    rotate: Rotate = "auto",
+    device: DeviceFrames | None = None,
+) -> Reader:
     """Open a local file.
 
     Raises:
@@ -119,6 +128,7 @@ def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: in
             max_pixels=max_pixels,
             options={"pattern_type": "none"},  # a % in the name of a picture does not stand for a number
             rotate=rotate,
+            device=device,
             raw=lambda: path.open("rb"),
         )
     except av.FFmpegError as error:

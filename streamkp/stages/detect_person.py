@@ -58,12 +58,15 @@ class DetectPerson(MapStage):
         self._told: set[str] = set()  # streams of which it was said that people are left out
 
     def process(self, packet: Packet) -> Packet:
-        if packet.image is None:
+        if packet.picture is None:
             return packet
         feedback = self.context.feedback_in
         asked = feedback is not None and bool(feedback.take(packet))
         if asked or self._frames_left[packet.stream] == 0:
-            found = detect_in_tiles(self._detector.detect, packet.image, self.options.tiles)
+            # Tiles are cut on the host.
+            image = packet.image if self.options.tiles > 1 else registry.picture_for(self._detector, packet)
+            assert image is not None
+            found = detect_in_tiles(self._detector.detect, image, self.options.tiles)
             packet.detections = self._best(packet, found)
             self._frames_left[packet.stream] = self.options.every
         self._frames_left[packet.stream] -= 1

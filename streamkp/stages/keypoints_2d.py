@@ -115,7 +115,8 @@ class Keypoints2DStage(BatchStage):
         self._told.discard(stream)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
-        frames = [self._proposed(packet, packet.image) for packet in batch if packet.image is not None]
+        pictures = [(packet, registry.picture_for(self._estimator, packet)) for packet in batch]
+        frames = [self._proposed(packet, picture) for packet, picture in pictures if picture is not None]
         crops = [crop for frame in frames for crop in frame.crops]
         self._estimate(crops)
         newcomers = [crop for crop in crops if crop.request.newcomer and crop.pose is not None]
@@ -126,7 +127,7 @@ class Keypoints2DStage(BatchStage):
         for frame in frames:
             self._follow(frame)
         for packet in batch:
-            if packet.image is None:
+            if packet.picture is None:
                 self._pass_on(packet)
         return batch
 

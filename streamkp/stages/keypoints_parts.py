@@ -108,9 +108,9 @@ class KeypointsParts(BatchStage):
         faces: list[_Face] = []
         for packet in batch:
             for person in packet.persons:
-                if packet.image is not None and person.state != "predicted":
-                    hands += self._hands_of(person, packet.image)
-                    faces += self._face_of(person, packet.image)
+                if person.state != "predicted" and (image := packet.image) is not None:
+                    hands += self._hands_of(person, image)
+                    faces += self._face_of(person, image)
         self._see_hands(hands)
         self._see_faces(faces)
         return batch

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamkp.packet import FloatArray, Image
+from streamkp.packet import AnyImage, FloatArray, Image
 
 Layout = Literal["bgr", "nv12", "i420"]
 
@@ -103,7 +103,15 @@ class Uploader:
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._stream: Any = None
+        if self.device.type == "cuda":
+            self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def device_image(self, picture: AnyImage) -> DeviceImage:
+        """A picture on this device: itself if it is there, else uploaded."""
+        if isinstance(picture, DeviceImage) and picture.data.device.type == self.device.type:
+            return picture
+        return self.bgr(picture.pixels() if isinstance(picture, DeviceImage) else np.asarray(picture))
 
     def bgr(self, image: Image) -> DeviceImage:
         """A uint8 (height, width, 3) BGR image, which stays available on the host."""
@@ -129,7 +137,7 @@ class Uploader:
             return pinned, None
         with torch.cuda.stream(self._stream):
             data = pinned.to(self.device, non_blocking=True)
-            ready = torch.cuda.Event()
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record()
         return data, ready
 
@@ -295,7 +303,7 @@ _AFFINE, _LETTERBOX = _affine, _letterbox
 
 
 def compile_kernels(on: bool = True) -> None:
-    """Fuse the cropping into one kernel each by torch.compile, at its first use; needs Triton. `on=False`: as before."""
+    """Fuse the cropping into one kernel each by torch.compile, at its first use, which needs Triton; or no longer."""
     global _AFFINE, _LETTERBOX
     _AFFINE = torch.compile(_affine, dynamic=True) if on else _affine
     _LETTERBOX = torch.compile(_letterbox, dynamic=True) if on else _letterbox

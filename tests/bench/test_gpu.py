@@ -38,7 +38,7 @@ def _run(device: str, models: dict[str, Path], parts: tuple[str, ...]) -> dict[s
     return {figures["part"]: figures for figures in gpu.run(options)}
 
 
-@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("device", [CUDA])
 def test_device_and_cpu_agree(device: str, models: dict[str, Path]) -> None:
     figures = _run(device, models, ("parity",))["parity"]
     assert figures["ok"], figures

@@ -130,6 +130,29 @@ def test_rtmpose(clip: Callable[[int], str], play: Any, assets: Path, tmp_path: 
         assert (np.diff(points[[0, 11, 15], 1]) > 0).all()  # head above hips above feet
 
 
+@pytest.mark.parametrize("name", ["demo", "rtsp-fleet"])
+def test_the_default_models_in_torch(
+    name: str, clip: Callable[[int], str], play: Any, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAM_PASSWORD", "unused")
+    files = [
+        f"stages.detect.model={assets / 'models' / 'efficientdet_lite0_uint8_320.tflite'}",
+        f"stages.keypoints.model={assets / 'models' / 'mediapipe' / 'pose_landmark_full.tflite'}",
+        "stages.lift.model=blazepose-world",
+    ]
+    path = clip(6)
+    options = ("runtime=torch", "device=cpu")
+    in_torch = [f"stages.{stage}.{option}" for stage in ("detect", "keypoints") for option in options]
+    wanted = everybody(play(name, path, *files))
+    got = everybody(play(name, path, *files, *in_torch))
+    assert len(got) == len(wanted) == 6
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert (ours["track"], ours["state"]) == (theirs["track"], theirs["state"])
+        points, others = (person["keypoints_2d"]["points"][:, :2] for person in (ours, theirs))
+        # The detector is quantised: it starts from a box that is a few pixels away.
+        assert np.linalg.norm(points - others, axis=1).mean() <= 5e-3 * theirs["box"][3]
+
+
 def test_hands_and_face(
     clip: Callable[[int], str],
     play: Any,

@@ -111,6 +111,7 @@ def test_a_module_is_converted_once_whoever_asks(home: Path) -> None:
 FILE = NetworkSource("a.onnx", file=Path("a.onnx"))
 TFLITE = NetworkSource("a.tflite", file=Path("a.tflite"))
 TORCH = NetworkSource("a", module=MODULE)
+OWN = NetworkSource("a.tflite", file=Path("a.tflite"), own_torch=True)
 BOTH = NetworkSource("b", file=Path("b.tflite"), module=MODULE)
 
 
@@ -126,6 +127,9 @@ BOTH = NetworkSource("b", file=Path("b.tflite"), module=MODULE)
         (BOTH, "cpu", "auto", 1, ("openvino", "cpu")),
         (TORCH, "auto", "openvino", 1, ("openvino", "cpu")),
         (TFLITE, "auto", "auto", 1, ("openvino", "cpu")),
+        (OWN, "auto", "auto", 1, ("torch", "cuda")),
+        (OWN, "auto", "auto", 0, ("openvino", "cpu")),
+        (OWN, "cpu", "torch", 0, ("torch", "cpu")),
     ],
 )
 def test_what_is_chosen(
@@ -146,6 +150,9 @@ def test_what_is_chosen(
         (TORCH, "cuda", "openvino", UsageError, "for device cuda leave out runtime, or set torch"),
         (FILE, "auto", "torch", UsageError, "has no form in torch"),
         (TORCH, "auto", "onnxruntime", UsageError, "not an ONNX file"),
+        (TFLITE, "auto", "tensorrt", UsageError, "not an ONNX file, which runtime tensorrt needs"),
+        (FILE, "cpu", "tensorrt", UsageError, "runtime tensorrt runs on a GPU"),
+        (FILE, "auto", "tensorrt", ModelError, "cannot run on device cuda: the CUDA driver finds no GPU"),
         (TFLITE, "cuda", "auto", UsageError, "only be run by OpenVINO on the CPU"),
         (TORCH, "cuda", "auto", ModelError, "cannot run on device cuda: the CUDA driver finds no GPU"),
         (FILE, "cuda", "auto", ModelError, "cannot run on device cuda: the CUDA driver finds no GPU"),

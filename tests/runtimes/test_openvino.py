@@ -120,7 +120,7 @@ def test_an_output_that_is_not_there_is_an_error(model: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "f8"}, "precision 'f8' is not known; it is one of f32, bf16, f16"),
+        ({"precision": "f8"}, "precision 'f8' is not known; it is one of f32, tf32, bf16, f16"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"buckets": (2, 4)}, "buckets must ascend from 1"),
     ],

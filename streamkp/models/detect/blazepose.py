@@ -37,7 +37,7 @@ def recognise(file: ModelFile) -> ModelSpec | None:
 
 
 def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PersonDetector:
-    """See `streamkp.models.registry`."""
+    """See `streamkp.models.registry`. In torch the image is prepared on the device, too."""
     pixels = Pixels(rgb=True, mean=127.5, scale=127.5)
     source = NetworkSource(
         name, file=path, outputs=(_BOXES, _SCORES), pixels=pixels, own_torch=path.suffix == ".tflite"
@@ -48,8 +48,7 @@ def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) ->
         from streamkp.models.detect import device as on_device
 
         family = on_device.BlazePoseDetector(path, options.score)
-        buckets = on_device.BUCKETS if device == "cuda" else (1,)  # larger ones gain nothing on a CPU
-        return on_device.DetectorOnDevice(name, family, device=device, precision=options.run.precision, buckets=buckets)
+        return on_device.DetectorOnDevice(name, family, options.run, device)
     return BlazePoseDetector(name, open_network(source, options.run), options.score)
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from streamkp.models.detect import blazepose, efficientdet
 from streamkp.models.networks.tflite import TFLiteNetwork
-from streamkp.packet import Detections, FloatArray, Image
-from streamkp.runtimes.cuda import Input, Pending, TorchNetwork
+from streamkp.packet import AnyImage, Detections, FloatArray
+from streamkp.runtimes.base import NetworkSource, RunOptions, TorchModule
+from streamkp.runtimes.torch_network import Launched, TorchNetwork
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, letterbox, region_matrices
 
-BUCKETS = (1, 2, 4, 8, 16, 32)
 _OVERLAP = 0.5
 _CANDIDATES = 256
 _NO_PERSON = -80.0  # a logit
@@ -83,8 +83,9 @@ class BlazePoseDetector:
     def fill(self, images: Sequence[DeviceImage], pixels: Tensor) -> FloatArray:
         """The whole frames in the middle of the network's input; returns the sides of the squares around them."""
         sides = np.array([max(image.shape[:2]) for image in images], np.float32)
-        squares = [(image.shape[1] / 2, image.shape[0] / 2, side, side, 0) for image, side in zip(images, sides, strict=True)]  # fmt: skip
-        matrices = region_matrices(np.array(squares, np.float32), self.size, self.size)
+        middles = np.array([image.shape[1::-1] for image in images], np.float32) / 2
+        squares = np.column_stack([middles, sides, sides, np.zeros_like(sides)])
+        matrices = region_matrices(squares, self.size, self.size)
         crop_affine(images, range(len(images)), matrices, pixels, black_outside=True)
         return sides
 
@@ -110,7 +111,7 @@ class Begun:
     family: EfficientDet | BlazePoseDetector
     frames: Sequence[DeviceImage]
     scales: FloatArray
-    pending: Pending
+    pending: Launched
 
     def result(self) -> list[Detections]:
         """The people of each frame, best first; waits. Raises `ModelError` if the network gave NaN."""
@@ -128,44 +129,36 @@ class DetectorOnDevice:
         self,
         name: str,
         family: EfficientDet | BlazePoseDetector,
-        *,
+        options: RunOptions | None = None,
         device: str = "cuda",
-        precision: str = "f16",
-        buckets: Sequence[int] = BUCKETS,
-        graphs: bool = True,
-        tuned: bool = True,
-        compiled: bool = False,
+        **settings: bool,
     ) -> None:
-        """Raises `ModelError` if `device` and `precision` cannot be had."""
+        """`settings` are those of `TorchNetwork`, whose errors are raised."""
         self.name, self._family = name, family
         self._uploader = Uploader(device)
-        self.network = TorchNetwork(
-            name,
-            family.module,
-            {"pixels": Input((family.size, family.size, 3), torch.uint8)},
-            family.module.outputs,
-            device=device,
-            precision=precision,
-            buckets=buckets,
-            graphs=graphs,
-            tuned=tuned,
-            compiled=compiled,
-        )
+        shape = {"pixels": (family.size, family.size, 3)}
+        module = TorchModule(lambda: family.module, shape, family.module.outputs, str, uint8=frozenset(shape))
+        self.network = TorchNetwork(NetworkSource(name, module=module), options or RunOptions(), device, **settings)
 
-    def detect(self, images: Sequence[Image | DeviceImage]) -> list[Detections]:
+    def to_device(self, image: AnyImage) -> DeviceImage:
+        """The image where the network is; uploads what is not there yet."""
+        return self._uploader.device_image(image)
+
+    def detect(self, images: Sequence[AnyImage]) -> list[Detections]:
         """The people of each image, best first."""
-        frames = [image if isinstance(image, DeviceImage) else self._uploader.bgr(image) for image in images]
+        frames = [self.to_device(image) for image in images]
         found: list[Detections] = []
         while len(found) < len(frames):
+            count = self.network.most(len(frames) - len(found))
             try:
-                found += self.begin(frames[len(found) : len(found) + self.network.buckets[-1]]).result()
+                found += self.begin(frames[len(found) : len(found) + count]).result()
             except torch.OutOfMemoryError:
-                self.network.shrink()
+                self.network.shrink(count)
         return found
 
     def begin(self, frames: Sequence[DeviceImage]) -> Begun:
         """Start on at most the largest batch of frames; the results are asked for later."""
-        pixels = self.network.inputs(len(frames))["pixels"]
+        pixels = self.network.buffers(len(frames))["pixels"]
         with self.network.stream(), torch.no_grad():
             scales = self._family.fill(frames, pixels)
         return Begun(self._family, frames, scales, self.network.launch(len(frames)))

@@ -264,7 +264,8 @@ def _linear(graph: TFLiteGraph, operator: Operator) -> nn.Module:
 
 def _arithmetic(graph: TFLiteGraph, operator: Operator) -> nn.Module:
     act = _activation(graph, operator)
-    function: Step = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul}[operator.kind]
+    functions: dict[str, Step] = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul}
+    function = functions[operator.kind]
     constants = [i for i in operator.inputs if graph.values[i].data is not None]
     if not constants:
         return _Function(lambda a, b: act(function(a, b)))
@@ -343,6 +344,13 @@ class _FromCorner(nn.Module):
             self.register_buffer(f"low_{axis}", low.clamp(max=old - 1), persistent=False)
             self.register_buffer(f"high_{axis}", (low + 1).clamp(max=old - 1), persistent=False)
             self.register_buffer(f"part_{axis}", at - low, persistent=False)
+
+    low_h: Tensor
+    high_h: Tensor
+    part_h: Tensor
+    low_w: Tensor
+    high_w: Tensor
+    part_w: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.lerp(x[:, :, self.low_h], x[:, :, self.high_h], self.part_h.to(x.dtype)[:, None])

@@ -40,17 +40,16 @@ def recognise(file: ModelFile) -> ModelSpec | None:
 
 
 def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) -> PoseEstimator:
-    """See `streamkp.models.registry`."""
+    """See `streamkp.models.registry`. In torch crops and refinement run on the device, too."""
     options.refuse_flip(name)
     pixels = Pixels(rgb=True, scale=255.0)
     source = NetworkSource(name, file=path, outputs=OUTPUTS, pixels=pixels, own_torch=path.suffix == ".tflite")
     runtime, device = choose(source, options.run)
     if runtime == "torch":
         require_torch(name)
-        from streamkp.models.pose2d.blazepose_device import BUCKETS, BlazePoseOnDevice
+        from streamkp.models.pose2d.blazepose_device import BlazePoseOnDevice
 
-        buckets = BUCKETS if device == "cuda" else (1,)  # larger ones gain nothing on a CPU
-        return BlazePoseOnDevice(name, path, device=device, precision=options.run.precision, buckets=buckets)
+        return BlazePoseOnDevice(name, path, options.run, device)
     return BlazePoseEstimator(name, open_network(source, options.run))
 
 

@@ -1,4 +1,4 @@
-"""BlazePose's landmarks in torch: crops, network and refinement on the device, for all people of all streams at once."""
+"""BlazePose's landmarks in torch: crops, network and refinement on the device, for all people of all streams."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from streamkp.models.networks.tflite import TFLiteNetwork
 from streamkp.models.pose2d import blazepose
-from streamkp.packet import Detections, FloatArray, Image
+from streamkp.packet import AnyImage, Detections, FloatArray
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.cuda import BUCKETS, Input, Pending, TorchNetwork
+from streamkp.runtimes.base import NetworkSource, RunOptions, TorchModule
+from streamkp.runtimes.torch_network import Launched, TorchNetwork
 from streamkp.vision.crop import points_to_source
 from streamkp.vision.device_image import DeviceImage, Uploader, crop_affine, region_matrices
 
@@ -75,7 +76,7 @@ class BegunPoses:
     """Poses on their way, of `regions` (N, 5)."""
 
     regions: FloatArray
-    pending: Pending
+    pending: Launched
 
     def result(self) -> list[Pose]:
         """The pose in each region; waits. Raises `ModelError` if the network gave NaN."""
@@ -88,34 +89,16 @@ class BlazePoseOnDevice:
     skeleton = "blazepose33"
 
     def __init__(
-        self,
-        name: str,
-        path: Path,
-        *,
-        device: str = "cuda",
-        precision: str = "f16",
-        buckets: Sequence[int] = BUCKETS,
-        graphs: bool = True,
-        tuned: bool = True,
-        compiled: bool = False,
+        self, name: str, path: Path, options: RunOptions | None = None, device: str = "cuda", **settings: bool
     ) -> None:
-        """Raises `ModelError` if the file is not this network, or `device` and `precision` cannot be had."""
+        """`settings` are those of `TorchNetwork`, whose errors are raised; `ModelError` if the file is another one."""
         self.name = name
-        module = Landmarks(path)
-        self.size = module.size
+        landmarks = Landmarks(path)
+        self.size = landmarks.size
         self._uploader = Uploader(device)
-        self.network = TorchNetwork(
-            name,
-            module,
-            {"pixels": Input((self.size, self.size, 3), torch.uint8)},
-            module.outputs,
-            device=device,
-            precision=precision,
-            buckets=buckets,
-            graphs=graphs,
-            tuned=tuned,
-            compiled=compiled,
-        )
+        shape = {"pixels": (self.size, self.size, 3)}
+        module = TorchModule(lambda: landmarks, shape, landmarks.outputs, str, uint8=frozenset(shape))
+        self.network = TorchNetwork(NetworkSource(name, module=module), options or RunOptions(), device, **settings)
 
     def region_from_box(self, box: FloatArray) -> Region:
         """The upright square around the box (4,): x, y, w, h; a second pass with `next_region` is more accurate."""
@@ -127,19 +110,24 @@ class BlazePoseOnDevice:
             return blazepose.region_from_box(detections.boxes[i])
         return blazepose.region_from_points(*detections.anchors[i, :2])
 
-    def estimate(self, crops: Sequence[tuple[Image | DeviceImage, Region]]) -> list[Pose]:
+    def to_device(self, image: AnyImage) -> DeviceImage:
+        """The image where the network is; uploads what is not there yet."""
+        return self._uploader.device_image(image)
+
+    def estimate(self, crops: Sequence[tuple[AnyImage, Region]]) -> list[Pose]:
         """The pose in each region, in order. A joint's score is its visibility."""
         uploaded: dict[int, DeviceImage] = {}
         for image, _ in crops:
             if id(image) not in uploaded:
-                uploaded[id(image)] = image if isinstance(image, DeviceImage) else self._uploader.bgr(image)
+                uploaded[id(image)] = self.to_device(image)
         there = [(uploaded[id(image)], region) for image, region in crops]
         poses: list[Pose] = []
         while len(poses) < len(there):
+            count = self.network.most(len(there) - len(poses))
             try:
-                poses += self.begin(there[len(poses) : len(poses) + self.network.buckets[-1]]).result()
+                poses += self.begin(there[len(poses) : len(poses) + count]).result()
             except torch.OutOfMemoryError:
-                self.network.shrink()
+                self.network.shrink(count)
         return poses
 
     def begin(self, crops: Sequence[tuple[DeviceImage, Region]]) -> BegunPoses:
@@ -147,7 +135,7 @@ class BlazePoseOnDevice:
         images = list({id(image): image for image, _ in crops}.values())
         index = {id(image): i for i, image in enumerate(images)}
         regions = np.stack([region for _, region in crops]).astype(np.float32)
-        pixels = self.network.inputs(len(crops))["pixels"]
+        pixels = self.network.buffers(len(crops))["pixels"]
         matrices = region_matrices(regions, self.size, self.size)
         with self.network.stream(), torch.no_grad():
             crop_affine(images, [index[id(image)] for image, _ in crops], matrices, pixels)

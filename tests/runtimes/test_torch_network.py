@@ -1,6 +1,7 @@
 """Batches of fixed sizes: the same code on the CPU, where it runs always, and on CUDA, where there is one."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from streamkp.errors import ModelError
-from streamkp.runtimes.cuda import Input, TorchNetwork
+from streamkp.runtimes.base import NetworkSource, RunOptions, TorchModule
+from streamkp.runtimes.torch_network import TorchNetwork
 
 CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
-INPUTS = {"image": Input((8, 8, 3), torch.uint8), "shift": Input((1,))}
+INPUTS = {"image": (8, 8, 3), "shift": (1,)}
 
 
 class Small(nn.Module):
@@ -42,9 +44,10 @@ def _wanted(given: dict[str, np.ndarray]) -> list[np.ndarray]:
         return [y.numpy() for y in Small()(*(torch.from_numpy(x) for x in given.values()))]
 
 
-def _open(device: str, most: int = 1 << 30, **options: object) -> TorchNetwork:
-    options = {"buckets": (1, 2, 4), **options}
-    return TorchNetwork("small", Small(most), INPUTS, ("map", "peak"), device=device, **options)  # type: ignore[arg-type]
+def _open(device: str, most: int = 1 << 30, buckets: Any = (1, 2, 4), precision: Any = "f32") -> TorchNetwork:
+    module = TorchModule(lambda: Small(most), INPUTS, ("map", "peak"), str, uint8=frozenset({"image"}))
+    options = RunOptions(precision=precision, buckets=buckets)
+    return TorchNetwork(NetworkSource("small", module=module), options, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -59,6 +62,21 @@ def test_any_number_of_samples_comes_out_in_order(device: str, samples: int) -> 
     assert network.buckets == (1, 2, 4)
 
 
+def test_a_cpu_takes_any_number_at_once() -> None:
+    network = _open("cpu", buckets="auto")
+    for samples in (3, 1, 70):
+        given = _given(samples)
+        np.testing.assert_allclose(network(given)["map"], _wanted(given)[0], atol=1e-5)
+        assert network.most(samples) == samples
+    assert network.buckets is None
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_powers_of_two_are_made_ready_on_cuda() -> None:
+    assert _open("cuda", buckets="auto").buckets == (1, 2, 4, 8, 16, 32, 64)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_no_samples_give_no_rows(device: str) -> None:
     got = _open(device)(_given(0))
@@ -71,7 +89,7 @@ def test_results_not_yet_asked_for_outlive_the_next_batch(device: str) -> None:
     pending = []
     for n in (2, 2, 1):
         given = _given(n)
-        targets = network.inputs(n)
+        targets = network.buffers(n)
         with network.stream():
             for name, target in targets.items():
                 target[:n].copy_(torch.from_numpy(given[name]))
@@ -99,12 +117,14 @@ def test_a_batch_that_does_not_fit_at_the_start_is_left_out(device: str, caplog:
     np.testing.assert_allclose(network(given)["peak"], _wanted(given)[1], atol=1e-5)
 
 
-def test_out_of_memory_later_halves_the_batch_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    network = _open("cpu", buckets=(8,))
+@pytest.mark.parametrize("buckets", [(8,), (1, 2, 4, 8), "auto"])
+def test_out_of_memory_later_halves_the_batch_and_goes_on(buckets: Any, caplog: pytest.LogCaptureFixture) -> None:
+    network = _open("cpu", buckets=buckets)
     network._module.most = 3  # type: ignore[attr-defined]
     given = _given(8)
     np.testing.assert_allclose(network(given)["map"], _wanted(given)[0], atol=1e-5)
-    assert network.buckets == (2,)
+    assert network.buckets is not None
+    assert network.buckets[-1] == 2
     assert "out of memory" in caplog.text
 
 
@@ -124,8 +144,25 @@ def test_what_is_not_finite_is_an_error(device: str) -> None:
 def test_a_closed_network_says_so() -> None:
     network = _open("cpu")
     network.close()
-    with pytest.raises((ModelError, ValueError)):
+    with pytest.raises(ModelError, match="closed"):
         network(_given(1))
+
+
+class Waiting(nn.Module):
+    """Reads a value back from the device, which no graph can hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + float(x.sum())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_module_that_cannot_be_recorded_runs_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    module = TorchModule(Waiting, {"x": (2,)}, ("y",), str)
+    network = TorchNetwork(NetworkSource("waiting", module=module), RunOptions(buckets=(1, 2)), "cuda")
+    got = network({"x": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)})["y"]
+    np.testing.assert_allclose(got, [[11, 12], [13, 14]])
+    assert "cannot be a CUDA graph" in caplog.text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")

@@ -12,7 +12,7 @@ from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.packet import WindowRequest
 from streamkp.sources.decode import Decode
 from streamkp.stages.window import WindowStage
-from streamkp.testing import Collect
+from streamkp.testing import Collect, Collected
 
 OLD = Path(__file__).parents[1] / "data" / "graphs_of_0_0"
 
@@ -35,10 +35,11 @@ class Reads(MapStage):
 
 
 def fitted(window: dict[str, object], *readers: dict[str, object]) -> StageSpec:
-    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("window", WindowStage, **window)
+    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("keypoints", "keypoints-2d")
+    graph.add("window", WindowStage, **window)
     for i, options in enumerate(readers):
         graph.add(f"read{i}", Reads, **options)
-    spec = graph.add("out", Collect).validate()
+    spec = graph.add("out", Collect, into=Collected()).validate()
     return next(stage for stage in spec.stages if stage.name == "window")
 
 
@@ -85,11 +86,11 @@ def test_two_readers() -> None:
 def test_a_lifter_without_a_window_stage_above() -> None:
     graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("keypoints", "keypoints-2d")
     with pytest.raises(GraphError, match=r"stages.lift: needs window, which no stage above it gives; put window above"):
-        graph.add("lift", "lift-3d", model="hdformer-streamkp").add("out", Collect).validate()
+        graph.add("lift", "lift-3d", model="hdformer-streamkp").add("out", Collect, into=Collected()).validate()
 
 
 def test_a_plugin_may_make_the_windows() -> None:
-    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("read", Reads).add("out", Collect)
+    graph = Graph().stream("a", "a.mp4").add("decode", Decode).add("read", Reads).add("out", Collect, into=Collected())
     assert graph.validate().stages
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from streamkp.motion.tpnet import network_inputs
 
 from streamkp.models import zoo
+from streamkp.models.lift.tpnet import network_inputs
 from streamkp.models.networks.tpnet import TPNet
 from tests.reference.cameras import H36M_CAMERA
 

@@ -79,8 +79,8 @@ def throughput(count: int) -> tuple[float, float]:
 
 def engine_share(graph: str, source: str) -> float:
     """The part (0..1) of the process's CPU time that a real graph spends in the engine rather than in its stages."""
-    plan = Graph.from_yaml(graph).only_streams({"bench": source}).without_sinks().add("sink", Forget)
-    engine = Engine(plan.validate(), profile=True)
+    loaded = Graph.from_yaml(graph).only_streams({"bench": source}).without_sinks().add("sink", Forget)
+    engine = Engine(loaded.validate(), profile=True)
     engine.start()
     before = time.process_time_ns()
     engine.wait()

@@ -46,8 +46,8 @@ def load(graph: str, overrides: Sequence[str] = ()) -> Graph:
     """
     spec = validated(graph, overrides)
     ports = [f"stages.{stage.name}.port=0" for stage in spec.stages if stage.use == "publish-websocket"]
-    plan = Graph.from_yaml(graph, overrides=[*overrides, *ports], env=_AnyVariable()).only_streams({})
+    loaded = Graph.from_yaml(graph, overrides=[*overrides, *ports], env=_AnyVariable()).only_streams({})
     for stage in spec.stages:
         if stage.use in OUTSIDE:
-            plan.remove(stage.name)
-    return plan
+            loaded.remove(stage.name)
+    return loaded

@@ -22,13 +22,13 @@ bench_app = typer.Typer(
 _CONVOLUTIONS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 GraphName = Annotated[str, typer.Option("--graph", help="A graph file or the name of a ready-made graph.")]
-Clip = Annotated[str, typer.Option("--source", help="A video file, or sample:NAME.")]
+VideoSource = Annotated[str, typer.Option("--source", help="A video file, or sample:NAME.")]
 
 
 @bench_app.command()
 def engine(
     graph: GraphName = "demo",
-    source: Clip = "sample:walk",
+    source: VideoSource = "sample:walk",
     packets: Annotated[int, typer.Option(help="Packets through the do-nothing graph.")] = 50_000,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +48,7 @@ def engine(
 @bench_app.command()
 def video(
     graph: GraphName = "demo",
-    source: Clip = "sample:walk",
+    source: VideoSource = "sample:walk",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     streams: Annotated[int, typer.Option(min=1, help="Play the clip this many times at once.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions, alternating with the peer.")] = 3,
@@ -82,7 +82,7 @@ def video(
 @bench_app.command()
 def fleet(
     graph: GraphName = "rtsp-fleet",
-    source: Clip = "sample:walk",
+    source: VideoSource = "sample:walk",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     rate: Annotated[float | None, typer.Option(min=1, help="Frames a second of each stream; the clip's own.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,

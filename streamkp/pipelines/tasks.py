@@ -20,7 +20,7 @@ from streamkp.models.lift.lifters import WEIGHTLESS
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet
 from streamkp.pipelines import drawing, results
-from streamkp.pipelines.footage import FRAME_RATE, Clip, clip_of
+from streamkp.pipelines.footage import FRAME_RATE, MediaInput, media_input
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.pipelines.results import Finder, Persons, Result
 from streamkp.pipelines.session import Progress, Session, inherited
@@ -233,7 +233,7 @@ class Pipeline:
             if output_video is not None:
                 raise UsageError("a list of inputs has no single output video: call once for each")
             return [self(each, fps=fps, progress=progress) for each in given]
-        clip = clip_of(given, fps)
+        clip = media_input(given, fps)
         video = None if output_video is None else Path(output_video)
         if video is not None:
             drawing.check(clip, video)
@@ -276,7 +276,7 @@ class Pipeline:
                 inherited.append(self._lifter)
                 self._lifter = None
 
-    def _packets(self, clip: Clip, progress: Progress | None) -> list[Packet]:
+    def _packets(self, clip: MediaInput, progress: Progress | None) -> list[Packet]:
         if self._lifter_options is not None and self._lifter is None:  # before the work on the clip, not after it
             self._lifter = TrackLifter(self.model, self._lifter_options, self._camera)
         packets = []
@@ -287,7 +287,7 @@ class Pipeline:
             self._lifter.lift(packets, results.seconds(packets))
         return packets
 
-    def _result(self, packets: list[Packet], clip: Clip) -> Result:
+    def _result(self, packets: list[Packet], clip: MediaInput) -> Result:
         main = results.main_tracks(packets)
         skeleton = self._skeleton(packets, main)
         count = len(skeletons.get(skeleton))
@@ -330,7 +330,7 @@ class Pipeline:
         return seen.pop() if seen else _catalogued(self.model) or "coco17"
 
 
-def _still(packets: Sequence[Packet], clip: Clip) -> bool:
+def _still(packets: Sequence[Packet], clip: MediaInput) -> bool:
     return clip.still and len(packets) == 1
 
 

@@ -38,7 +38,7 @@ Look = Callable[[bool], bool]
 """Called with every packet, and whether it is of the video; True ends the reading."""
 
 
-class Reader:
+class VideoReader:
     """The pictures of the video stream that a player would show, as they are meant to be seen.
 
     They are turned and mirrored as the file says (or `rotate`, degrees clockwise), and stretched to square pixels.
@@ -75,7 +75,7 @@ class Reader:
         self._container = opened
         self.format = self._container.format.name.split(",")[0]
         self.measured = self.format in MEASURED
-        # The demuxers of single pictures; `Clip.still` says what that means for results.
+        # The demuxers of single pictures; `MediaInput.still` says what that means for results.
         picture = self.format == "mov" and self._container.metadata.get("major_brand", "").strip() in heif.BRANDS
         self.still = picture or self.format.endswith(("image2", "image2pipe", "_pipe"))
         self.animation = self.format in ANIMATIONS

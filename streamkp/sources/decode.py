@@ -17,7 +17,7 @@ from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import Image, Packet
 from streamkp.sources import replay
 from streamkp.sources.camera import camera_session
-from streamkp.sources.container import MULTIPART, Reader
+from streamkp.sources.container import MULTIPART, VideoReader
 from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.reconnect import NotLive, keep_connected
@@ -159,13 +159,13 @@ class Decode(Source):
             return _until_repeated(stream, pictures, endings)
         return pictures
 
-    def _found_live(self, stream: StreamContext, reader: Reader) -> None:
+    def _found_live(self, stream: StreamContext, reader: VideoReader) -> None:
         """A web address has turned out to have no end."""
 
-    def _found_file(self, stream: StreamContext, reader: Reader) -> None:
+    def _found_file(self, stream: StreamContext, reader: VideoReader) -> None:
         """Something with an end has been opened."""
 
-    def _play(self, stream: StreamContext, timeline: Timeline, reader: Reader | None = None) -> Iterator[Packet]:
+    def _play(self, stream: StreamContext, timeline: Timeline, reader: VideoReader | None = None) -> Iterator[Packet]:
         while not stream.stopping:
             reader = reader or self._open_file(stream)
             self._found_file(stream, reader)
@@ -175,7 +175,7 @@ class Decode(Source):
                 return
             timeline.restart()
 
-    def _open_file(self, stream: StreamContext) -> Reader:
+    def _open_file(self, stream: StreamContext) -> VideoReader:
         if is_web(stream.uri):
             return self._open_network(stream)
         return open_file(
@@ -191,7 +191,7 @@ class Decode(Source):
         # third less time per frame in both. Two threads on two cores are slower than three.
         return self.options.threads or min(4, 1 + (os.cpu_count() or 1))
 
-    def _open_network(self, stream: StreamContext) -> Reader:
+    def _open_network(self, stream: StreamContext) -> VideoReader:
         return open_network(
             stream,
             transport=self.options.rtsp_transport,

@@ -16,7 +16,7 @@ import av
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.timeline import NANO, Picture
 
@@ -41,7 +41,7 @@ class Ended(SourceError):
 
 
 def is_web(uri: str) -> bool:
-    """Whether an address may name a file as well as something live: what the server sends tells (`Reader.finite`)."""
+    """Whether an address may be of a file or of something live; the server's answer decides (`VideoReader.finite`)."""
     return uri.partition("://")[0].lower() in ("http", "https")
 
 
@@ -58,7 +58,7 @@ def open_network(
     threads: int,
     max_pixels: int,
     rotate: Rotate = "auto",
-) -> Reader:
+) -> VideoReader:
     """Connect to `stream.uri`.
 
     Raises:
@@ -82,7 +82,7 @@ def open_network(
     else:
         options |= {"rw_timeout": micros}
     try:
-        return Reader(
+        return VideoReader(
             f"{scheme}://{rest}",
             stream.label,
             threads=threads,
@@ -102,7 +102,7 @@ def open_network(
     # FFmpeg wants to jump about in some files, and the server does not let it.
     try:
         data = _downloaded(stream.uri, timeout)
-        return Reader(
+        return VideoReader(
             data,
             stream.label,
             threads=threads,
@@ -114,7 +114,7 @@ def open_network(
         raise SourceError(f"{stream.label}: what the server sends is not supported; download it first") from None
 
 
-def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[Picture]:
+def session(stream: StreamContext, reader: VideoReader, timeout: float) -> Iterator[Picture]:
     """The pictures of one connection.
 
     Raises:

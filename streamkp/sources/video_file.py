@@ -12,7 +12,7 @@ from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
 from streamkp.sources.complete import is_cut_off
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.timeline import NANO, Timeline
 
@@ -37,7 +37,7 @@ def check_path(path: Path, label: str) -> None:
         raise SourceError(f"cannot read {label}: {error.strerror}") from None
 
 
-def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime: bool = False) -> Iterator[Packet]:
+def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, realtime: bool = False) -> Iterator[Packet]:
     """All packets of one file, once.
 
     Raises:
@@ -69,7 +69,7 @@ def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime:
             stream.wait(reader.step / NANO)  # the last picture, too, lasts for its time
 
 
-def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | None) -> None:
+def _judge(stream: StreamContext, reader: VideoReader, frames: int, failure: str | None) -> None:
     """At the end of the file: was that all of it?"""
     label = stream.label
     if stream.stopping:
@@ -102,7 +102,9 @@ def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | No
         )
 
 
-def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: int, rotate: Rotate = "auto") -> Reader:
+def open_file(
+    path: Path, stream: StreamContext, *, threads: int, max_pixels: int, rotate: Rotate = "auto"
+) -> VideoReader:
     """Open a local file.
 
     Raises:
@@ -112,7 +114,7 @@ def open_file(path: Path, stream: StreamContext, *, threads: int, max_pixels: in
     # "file:" keeps a colon in the name from being taken for a protocol.
     target = f"file:{os.path.abspath(path)}"
     try:
-        reader = Reader(
+        reader = VideoReader(
             target,
             stream.label,
             threads=threads,

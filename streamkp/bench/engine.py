@@ -1,4 +1,4 @@
-"""What the engine itself costs: packets per second through stages that do nothing, and its share of a real graph."""
+"""Cost of the engine itself: packets per second through empty stages, and its share of a real graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Blank(Source):
 
 
 class Forget(Sink):
-    """Takes packets and forgets them."""
+    """Discards packets."""
 
     def process(self, packet: Packet) -> None:
         """Do nothing."""

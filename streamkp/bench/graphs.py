@@ -12,7 +12,7 @@ OUTSIDE = ("publish-mqtt", "record", "render")
 
 
 class _AnyVariable(Mapping[str, str]):
-    """Every variable is set: no address that one of them stands in is opened."""
+    """An environment that has every variable; streams that use one are removed before anything is opened."""
 
     def __getitem__(self, name: str) -> str:
         return "benchmark"

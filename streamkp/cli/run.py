@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from streamkp.cli.display import Display, summary
-from streamkp.cli.memory import return_pictures
+from streamkp.cli.memory import return_large_blocks
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -73,7 +73,7 @@ def run(
         raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
     engine = Engine(spec)
     console = Console(stderr=True, quiet=quiet)
-    return_pictures()
+    return_large_blocks()
     with _control(engine, console):
         engine.start()
         stopped = _watch(engine, console, grace)

@@ -29,7 +29,7 @@ Pictures = Callable[[], Iterator[Picture]]
 class MediaInput:
     """One input: an address, or pictures that may be gone through more than once.
 
-    `still` says that it is one image rather than a film of any length; of an address that is known once it has been
+    `still` says that it is one image rather than a video of any length; of an address that is known once it has been
     opened, whatever its name.
     """
 
@@ -43,9 +43,9 @@ def media_input(given: Any, fps: float = FRAME_RATE) -> MediaInput:
     """Recognise an input.
 
     Args:
-        given: a path or address; an image as `vision.color.as_bgr` takes it; a film, uint8 (T, H, W, 3); or an opened
+        given: a path or address; an image as `vision.color.as_bgr` takes it; a video, uint8 (T, H, W, 3); or an opened
             `cv2.VideoCapture`, read from where it stands to its end.
-        fps: frames per second of a film given as an array.
+        fps: frames per second of a video given as an array.
 
     Raises:
         UsageError: it is none of these, or a camera, which has no end.
@@ -60,14 +60,14 @@ def media_input(given: Any, fps: float = FRAME_RATE) -> MediaInput:
         return MediaInput("capture", _captured(given))
     if isinstance(given, np.ndarray) and given.ndim == 4:
         if not len(given):
-            raise UsageError(f"the film has no frames: its shape is {given.shape}")
+            raise UsageError(f"the video has no frames: its shape is {given.shape}")
         step = round(NANO / fps)
         return MediaInput("pictures", lambda: (Picture(as_bgr(image), None, step) for image in given))
     if isinstance(given, np.ndarray):
         image = as_bgr(given)
         return MediaInput("picture", lambda: iter([Picture(image, None, round(NANO / FRAME_RATE))]), still=True)
     raise UsageError(
-        "give a path, an address, an image (height, width, 3), a film (frames, height, width, 3), a cv2.VideoCapture, "
+        "give a path, an address, an image (height, width, 3), a video (frames, height, width, 3), a cv2.VideoCapture, "
         f"or a list of these, not {type(given).__name__}"
     )
 

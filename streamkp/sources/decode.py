@@ -71,7 +71,7 @@ class Decode(Source):
         )
         rotate: Rotate = Field(
             "auto",
-            description="Degrees clockwise by which pictures are turned, for cameras that hang upside down or "
+            description="Degrees clockwise by which frames are turned, for cameras that are mounted upside down or "
             "sideways; auto: as the file says.",
         )
         threads: int = Field(
@@ -81,7 +81,7 @@ class Decode(Source):
             description="Decoder threads per stream; 0: one for live sources, up to four for files.",
         )
         max_pixels: int = Field(
-            8192 * 8192, ge=1, description="Largest picture to accept, width x height; guards memory."
+            8192 * 8192, ge=1, description="Largest frame to accept, width x height in pixels; guards memory."
         )
 
     options: Options

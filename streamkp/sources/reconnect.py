@@ -1,4 +1,4 @@
-"""Keeps a live source alive: when it is lost, try again, each time a little later."""
+"""Reconnects to a live source when it is lost, with growing pauses."""
 
 from __future__ import annotations
 

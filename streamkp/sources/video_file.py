@@ -70,7 +70,7 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
 
 
 def _judge(stream: StreamContext, reader: VideoReader, frames: int, failure: str | None) -> None:
-    """At the end of the file: was that all of it?"""
+    """At the end of a file: find out whether frames are missing."""
     label = stream.label
     if stream.stopping:
         return

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from streamkp.bench import raw_frames
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.statistics import percentiles_ms
 from streamkp.packet import FloatArray
@@ -38,6 +39,7 @@ def run(
     runs: int,
     peer: str | None,
     peer_python: Path | None,
+    decode_for_peer: bool = False,
 ) -> dict[str, Any]:
     """All figures of one comparison, as `--json` prints them.
 
@@ -47,11 +49,15 @@ def run(
         streams: how many times the clip is played at once (the peer: in as many processes).
         runs: repetitions at full speed, alternating with the peer.
         peer, peer_python: what to compare with, and the interpreter that has it.
+        decode_for_peer: hand the peer the pixels that streamkp sees, decoded in a process of their own, instead of
+            letting it decode; for one stream.
     """
     if peer is not None and peer not in PEERS:
         raise UsageError(f"--vs {peer}: known peers: {', '.join(PEERS)}")
     if peer is not None and (peer_python is None or not peer_python.exists()):
         raise UsageError(HOW_TO_PEER)
+    if decode_for_peer and streams > 1:
+        raise UsageError("--decode-for-peer works with one stream")
     with tempfile.TemporaryDirectory() as folder:
         mine, theirs = Path(folder, "mine.npz"), Path(folder, "theirs.npy")
         ours: list[dict[str, Any]] = []
@@ -59,7 +65,7 @@ def run(
         for _ in range(runs):
             ours.append(_ours(graph, source, overrides, streams, realtime=False, points=mine))
             if peer_python is not None and peer is not None:
-                peers.append(_peer(peer_python, source, streams, theirs))
+                peers.append(_peer(peer_python, source, streams, theirs, decode_for_peer))
         paced = _ours(graph, source, overrides, streams, realtime=True, points=None)
         result: dict[str, Any] = {
             "source": Path(source).name,
@@ -131,9 +137,17 @@ def _ours(
     return _last_line(subprocess.run(command, capture_output=True, text=True, check=False), "streamkp")
 
 
-def _peer(python: Path, source: str, streams: int, points: Path) -> dict[str, Any]:
+def _peer(python: Path, source: str, streams: int, points: Path, decode: bool) -> dict[str, Any]:
     script = Path(__file__).with_name("peer_mediapipe.py")
     command = [str(python), str(script), source, str(streams), str(points)]
+    if decode:
+        width, height = raw_frames.size(source)
+        decoder = [sys.executable, "-m", "streamkp.bench.raw_frames", source]
+        with subprocess.Popen(decoder, stdout=subprocess.PIPE) as frames:
+            done = subprocess.run(
+                [*command, str(width), str(height)], stdin=frames.stdout, capture_output=True, text=True, check=False
+            )
+        return _last_line(done, str(python))
     return _last_line(subprocess.run(command, capture_output=True, text=True, check=False), str(python))
 
 

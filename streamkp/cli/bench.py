@@ -54,6 +54,9 @@ def video(
     runs: Annotated[int, typer.Option(min=1, help="Repetitions, alternating with the peer.")] = 3,
     vs: Annotated[str | None, typer.Option(help="Compare with: mediapipe.")] = None,
     peer_python: Annotated[Path | None, typer.Option(help="The interpreter that has the peer installed.")] = None,
+    decode_for_peer: Annotated[
+        bool, typer.Option("--decode-for-peer", help="Hand the peer the pixels that streamkp sees (one stream).")
+    ] = False,
     profile: Annotated[bool, typer.Option(help="Print where the time goes.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -70,6 +73,7 @@ def video(
         runs=runs,
         peer=vs,
         peer_python=peer_python,
+        decode_for_peer=decode_for_peer,
     )
     if profile:
         from streamkp.bench import graphs, parts

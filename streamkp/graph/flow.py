@@ -36,12 +36,26 @@ def unmet(stages: Sequence[StageSpec]) -> Iterator[tuple[StageSpec, str]]:
         available[stage.name] = None if known is None or gives is None else known | frozenset(gives)
 
 
-def idle(stages: Sequence[StageSpec]) -> Iterator[tuple[StageSpec, str]]:
-    """Each stage whose work reaches nobody, and why; such a graph runs, but hardly as it was meant."""
-    read = {name for stage in stages for name in stage.inputs}
-    for stage in stages:
-        if stage.cls.kind != "sink" and stage.name not in read:
-            yield stage, "no stage reads what it gives: it works for nobody"
+def idle(stages: Sequence[StageSpec]) -> list[StageSpec]:
+    """The stages whose results nobody reads, directly or through others that nobody reads; they need not run.
+
+    A stage that does not declare `gives` is never one of them: it may do more than add to packets.
+    """
+    found: list[StageSpec] = []
+    left = list(stages)
+    while True:
+        read = {name for stage in left for name in stage.inputs}
+        unread = [
+            s for s in left if s.cls.kind not in ("source", "sink") and s.cls.gives is not None and s.name not in read
+        ]
+        if not unread:
+            return found
+        found += unread
+        left = [stage for stage in left if stage not in unread]
+
+
+def _only_adds(stage: StageSpec) -> bool:
+    return stage.cls.kind not in ("source", "sink") and stage.cls.gives is not None
 
 
 def _missing(stage: StageSpec, what: str) -> str:

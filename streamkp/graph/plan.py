@@ -6,9 +6,10 @@ they are handed to the engine by the name of the stage that wants them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from streamkp.graph import flow
 from streamkp.graph.channel import Policy
 from streamkp.graph.feedback import DELAY
 from streamkp.graph.spec import GraphSpec, StageSpec
@@ -58,7 +59,9 @@ class Plan:
 
     @classmethod
     def of(cls, graph: GraphSpec) -> Plan:
-        """The plan of a graph."""
+        """The plan of a graph, without the stages whose results nobody reads."""
+        idle = flow.idle(graph.stages)
+        graph = replace(graph, stages=tuple(stage for stage in graph.stages if stage not in idle))
         channels = tuple(_channel(graph, stage) for stage in graph.stages if stage.inputs)
         feedback = (
             FeedbackPlan(sender, receiver, _between(graph, receiver, sender)) for sender, receiver in graph.feedback()

@@ -132,7 +132,7 @@ class GraphSpec:
 
     def notes(self) -> list[str]:
         """What is odd about the graph, though it can run."""
-        return [f"stages.{stage.name}: {what}" for stage, what in flow.idle(self.stages)]
+        return [f"stages.{stage.name}: nobody reads its results, so it is not run" for stage in flow.idle(self.stages)]
 
     def feedback(self) -> list[tuple[str, str]]:
         """The edges against the flow, as (from, to): each sender to the nearest stage above that takes it."""

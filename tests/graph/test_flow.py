@@ -81,7 +81,7 @@ def test_what_works_for_nobody_is_noted() -> None:
     graph = (
         Graph().add("decode").add("keypoints", "keypoints-2d").add("window").add("record", path="o", from_="keypoints")
     )
-    assert graph.validate().notes() == ["stages.window: no stage reads what it gives: it works for nobody"]
+    assert graph.validate().notes() == ["stages.window: nobody reads its results, so it is not run"]
 
 
 @pytest.mark.parametrize("name", ready_made())

@@ -13,6 +13,7 @@ import pytest
 from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph, ready_made
 from streamkp.graph.plan import ChannelPlan, FeedbackPlan, Plan
+from streamkp.graph.spec import validate
 
 STAGES = Path(__file__).with_name("stages.py")
 BRANCHES = """\
@@ -70,3 +71,16 @@ def test_another_process_executes_a_plan_with_plugins_of_a_file() -> None:
 def test_an_engine_takes_a_plan_or_a_graph() -> None:
     spec = Graph.from_text(BRANCHES, base=STAGES.parent).validate()
     assert ThreadEngine(spec).plan == ThreadEngine(Plan.of(spec)).plan
+
+
+def test_what_nobody_reads_is_not_run(tmp_path: Path) -> None:
+    stages = {
+        "decode": {"use": "decode"},
+        "keypoints": {"use": "keypoints-2d"},
+        "window": {"use": "window"},
+        "lift": {"use": "lift-3d"},
+        "record": {"use": "record", "path": str(tmp_path / "out.jsonl"), "from": "keypoints"},
+    }
+    graph = validate({"stages": stages})
+    assert [stage.name for stage in Plan.of(graph).graph.stages] == ["decode", "keypoints", "record"]
+    assert [note.partition(":")[0] for note in graph.notes()] == ["stages.lift", "stages.window"]

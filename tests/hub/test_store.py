@@ -47,7 +47,7 @@ title = "t"
 task = "body-2d-keypoints"
 licence = "Apache-2.0"
 author = "a"
-runtime = "openvino"
+family = "families.tiny"
 files = [{{ name = "body.tflite", package = "tiny", member = "tiny/models/body.tflite", sha256 = "{sha(BODY)}" }}]
 
 [[model]]
@@ -56,7 +56,7 @@ title = "t"
 task = "face-2d-keypoints"
 licence = "Apache-2.0"
 author = "a"
-runtime = "openvino"
+family = "families.tiny"
 files = [{{ name = "face.tflite", package = "tiny", member = "tiny/models/face.tflite", sha256 = "{sha(FACE)}" }}]
 
 [[model]]
@@ -65,7 +65,7 @@ title = "t"
 task = "body-3d-keypoints"
 licence = "CC-BY-NC-4.0"
 author = "a"
-runtime = "torch"
+family = "families.tiny"
 aliases = ["damo/far"]
 files = [
     {{ name = "far.pth", url = "https://host.example/x/far.pth", sha256_prefix = "{sha(FAR)[:8]}" }},
@@ -78,7 +78,7 @@ title = "t"
 task = "person-detection"
 licence = "Apache-2.0"
 author = "a"
-runtime = "openvino"
+family = "families.tiny"
 files = [{{ name = "end2end.onnx", url = "https://host.example/z.zip", unzip = "end2end.onnx" }}]
 
 [[model]]
@@ -87,7 +87,7 @@ title = "t"
 task = "body-3d-keypoints"
 licence = "Apache-2.0"
 author = "a"
-runtime = "openvino"
+family = "families.tiny"
 files = [{{ name = "catalog.toml", bundled = "zoo.py" }}]
 
 [[sample]]

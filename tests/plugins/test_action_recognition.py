@@ -61,7 +61,7 @@ def windowed(parts: list[list[Packet]]) -> list[Packet]:
     for i, packet in enumerate(out):
         rows = np.clip(np.arange(i - 95, i + 1), 0, None)
         times = rows.astype(np.int64)
-        packet.persons[0].window = PoseWindow("coco17", points[rows], times, times, min(96, i + 1), 640, 480)
+        packet.persons[0].window = PoseWindow("coco17", points[rows], times, times, min(96, i + 1), 640, 480, i)
     return out
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from streamkp.models import zoo
-from streamkp.models.networks.hdformer import HDFormer, adjacency, bone_vectors
-from streamkp.motion import hdformer, sliding_window
+from streamkp.models.lift.hdformer import published
+from streamkp.models.networks.hdformer import PARENTS, HDFormer, adjacency, bone_vectors
+from streamkp.motion import sliding_window
 from tests.reference.cameras import H36M_CAMERA
 
 
@@ -42,7 +43,7 @@ def test_parity_of_the_backbone(network, io, assert_parity):
     assert_parity(network.backbone(io["x"]), io["backbone_fv"].numpy())
     handle.remove()
     # The reference's second output: the bones of the last block, which nothing reads.
-    assert_parity(bone_vectors(last_block[0])[:1], io["backbone_fe_first"].numpy())
+    assert_parity(bone_vectors(last_block[0], torch.tensor(PARENTS[1:]))[:1], io["backbone_fe_first"].numpy())
 
 
 @torch.no_grad()
@@ -73,12 +74,12 @@ def test_adjacency(golden):
 @torch.no_grad()
 def test_whole_sequences(network, golden, assert_parity, name, frames, step):
     reference = np.load(golden / "hdformer" / "prepost.npz")
-    tiles = sliding_window.plan_spans(frames, hdformer.FRAMES, step)
-    windows = sliding_window.cut(reference["seq_2d"][:frames], tiles, hdformer.FRAMES)
-    inputs = hdformer.network_inputs(windows, H36M_CAMERA, reference["mean_2d"], reference["std_2d"])
+    spans = sliding_window.plan_spans(frames, published.FRAMES, step)
+    windows = sliding_window.cut(reference["seq_2d"][:frames], spans, published.FRAMES)
+    inputs = published.network_inputs(windows, H36M_CAMERA, reference["mean_2d"], reference["std_2d"])
     mean, std = (torch.from_numpy(reference[key]).float().T[None, :, None] for key in ("mean_3d", "std_3d"))
     outputs = [network(torch.from_numpy(x), mean, std).numpy() for x in inputs]
-    poses = sliding_window.join(hdformer.network_outputs(*outputs), tiles)
+    poses = sliding_window.join(published.network_outputs(*outputs), spans)
     assert len(poses) == frames
     # The reference drops the frames after its last full window.
     kept = reference[name][0]

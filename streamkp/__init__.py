@@ -18,6 +18,7 @@ from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError,
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.live import stream
+from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Engine",
     "Graph",
+    "Intrinsics",
     "Keypoints2D",
     "Keypoints3D",
     "ModelError",

@@ -74,12 +74,12 @@ def stream(*uris: str | os.PathLike[str] | int, graph: str | Path | Graph = "dem
         >>> async for result in streamkp.stream("squat.mp4"):      # doctest: +SKIP
         ...     print(result.seq, [person.track for person in result.persons])
     """
-    plan = graph.copy() if isinstance(graph, Graph) else Graph.from_yaml(graph)
+    own = graph.copy() if isinstance(graph, Graph) else Graph.from_yaml(graph)
     if uris:
-        plan.only_streams({f"stream{n}": _address(uri) for n, uri in enumerate(uris)})
-    elif not plan.has_streams():
+        own.only_streams({f"stream{n}": _address(uri) for n, uri in enumerate(uris)})
+    elif not own.has_streams():
         raise UsageError("no source: name one (a file, 0 for a webcam, rtsp://...), or give a graph with streams")
-    return ResultStream(plan.without_sinks())
+    return ResultStream(own.without_sinks())
 
 
 class ResultStream:
@@ -91,8 +91,8 @@ class ResultStream:
     process in which it was started, and holds no thread of that loop's executor.
     """
 
-    def __init__(self, plan: Graph) -> None:
-        self._run = _Run(plan)
+    def __init__(self, graph: Graph) -> None:
+        self._run = _GraphRun(graph)
 
     def __aiter__(self) -> Self:
         return self
@@ -123,16 +123,16 @@ class ResultStream:
         await self.aclose()
 
 
-_held: set[_Run] = set()  # runs whose threads have not ended, also those whose caller has left without a word
+_held: set[_GraphRun] = set()  # runs whose threads have not ended, also those whose caller has left without a word
 
 
-class _Run:
+class _GraphRun:
     """One run of a graph for one event loop. All but `stop`, `leave` and `_wake` belong to that loop's thread."""
 
-    def __init__(self, plan: Graph) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._channel: Channel[Packet] = Channel(DEPTH, self._policy)
-        plan.add("hand-over", HandOver)
-        self._engine = ThreadEngine(plan.validate(), bound={"hand-over": Caller(self._channel, self._wake)})
+        graph.add("hand-over", HandOver)
+        self._engine = ThreadEngine(graph.validate(), bound={"hand-over": Caller(self._channel, self._wake)})
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._something = asyncio.Event()

@@ -189,7 +189,7 @@ _WHOLEBODY133 = Skeleton(
 )
 
 # --- 106 face points ----------------------------------------------------------------------------------------
-# The person's right eye and brow come first: they are on the left of the picture.
+# The person's right eye and brow come first: they are on the left of the image.
 
 _FACE106_JOINTS = (
     *(f"contour-{i}" for i in range(33)),

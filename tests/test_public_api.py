@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PUBLIC = {
     "streamkp": """
-        Engine Graph Keypoints2D Keypoints3D ModelError OutputError Packet Person SourceError StreamkpError UsageError
-        __version__ pipeline stream
+        Engine Graph Intrinsics Keypoints2D Keypoints3D ModelError OutputError Packet Person SourceError StreamkpError
+        UsageError __version__ pipeline stream
     """,
     "streamkp.plugin": """
         SKELETONS BatchStage Clock Detections Keypoints2D Keypoints3D LoopThread MapStage Message MessageSink ModelError
@@ -88,7 +88,7 @@ def _statements(text: str) -> str:
     return "\n".join(found)
 
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""What the engine itself costs: packets per second through stages that do nothing, and its share of a real graph."""
+"""Cost of the engine itself: packets per second through empty stages, and its share of a real graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Blank(Source):
 
 
 class Forget(Sink):
-    """Takes packets and forgets them."""
+    """Discards packets."""
 
     def process(self, packet: Packet) -> None:
         """Do nothing."""
@@ -79,8 +79,8 @@ def throughput(count: int) -> tuple[float, float]:
 
 def engine_share(graph: str, source: str) -> float:
     """The part (0..1) of the process's CPU time that a real graph spends in the engine rather than in its stages."""
-    plan = Graph.from_yaml(graph).only_streams({"bench": source}).without_sinks().add("sink", Forget)
-    engine = Engine(plan.validate(), profile=True)
+    loaded = Graph.from_yaml(graph).only_streams({"bench": source}).without_sinks().add("sink", Forget)
+    engine = Engine(loaded.validate(), profile=True)
     engine.start()
     before = time.process_time_ns()
     engine.wait()

@@ -86,8 +86,8 @@ def run(
     arrivals = _Arrivals()
     with tempfile.TemporaryDirectory() as folder:
         source = clip if rate is None else retimed(clip, Path(folder, "clip.mkv"), rate)
-        plan = graphs.load(graph, overrides).add("arrivals", _counting(arrivals))
-        engine = Engine(plan.validate(), keep_alive=True)
+        loaded = graphs.load(graph, overrides).add("arrivals", _counting(arrivals))
+        engine = Engine(loaded.validate(), keep_alive=True)
         fleet = _Fleet(engine, source)
         engine.start()
         try:

@@ -12,7 +12,7 @@ OUTSIDE = ("publish-mqtt", "record", "render")
 
 
 class _AnyVariable(Mapping[str, str]):
-    """Every variable is set: no address that one of them stands in is opened."""
+    """An environment that has every variable; streams that use one are removed before anything is opened."""
 
     def __getitem__(self, name: str) -> str:
         return "benchmark"
@@ -46,8 +46,8 @@ def load(graph: str, overrides: Sequence[str] = ()) -> Graph:
     """
     spec = validated(graph, overrides)
     ports = [f"stages.{stage.name}.port=0" for stage in spec.stages if stage.use == "publish-websocket"]
-    plan = Graph.from_yaml(graph, overrides=[*overrides, *ports], env=_AnyVariable()).only_streams({})
+    loaded = Graph.from_yaml(graph, overrides=[*overrides, *ports], env=_AnyVariable()).only_streams({})
     for stage in spec.stages:
         if stage.use in OUTSIDE:
-            plan.remove(stage.name)
-    return plan
+            loaded.remove(stage.name)
+    return loaded

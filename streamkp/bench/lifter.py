@@ -1,4 +1,4 @@
-"""What one more frame costs a convolution network: step by step, and by evaluating the window again.
+"""Time of a new frame for convolution lifters: incremental, and by evaluating the window again.
 
 Speed does not depend on the weights: they are random, with a seed.
 """

@@ -48,10 +48,10 @@ class Notes:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Run the job; its keys are the arguments of `video._ours`."""
     notes = Notes()
-    plan = graphs.load(job["graph"], job["overrides"])
+    graph = graphs.load(job["graph"], job["overrides"])
     for n in range(job["streams"]):
-        plan.stream(f"bench{n}", job["source"], realtime=job["realtime"])
-    engine = ThreadEngine(plan.add("tally", Tally).validate(), bound={"tally": notes})
+        graph.stream(f"bench{n}", job["source"], realtime=job["realtime"])
+    engine = ThreadEngine(graph.add("tally", Tally).validate(), bound={"tally": notes})
     engine.start()
     started, cpu = time.perf_counter(), time.process_time()
     engine.wait()

@@ -1,4 +1,4 @@
-"""Where the time of a graph goes: each part alone on frames of the clip, as CPU milliseconds a frame."""
+"""CPU time of the parts of a graph, each alone on frames of the clip, in milliseconds per frame."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,6 @@ LIMBS: Final = {
 }
 JOINTS: Final = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 RECORDINGS: Final = (".jsonl", ".jsonl.gz")
-
-
-class Filter(Protocol):
-    """Changes the points of one person, frame by frame."""
-
-    def __call__(self, skeleton: str, points: NDArray[Any], pts: int, size: float) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

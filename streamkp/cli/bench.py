@@ -23,17 +23,17 @@ bench_app = typer.Typer(
 _CONVOLUTIONS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 GraphName = Annotated[str, typer.Option("--graph", help="A graph file or the name of a ready-made graph.")]
-Clip = Annotated[str, typer.Option("--source", help="A video file, or sample:NAME.")]
+VideoSource = Annotated[str, typer.Option("--source", help="A video file, or sample:NAME.")]
 
 
 @bench_app.command()
 def engine(
     graph: GraphName = "demo",
-    source: Clip = "sample:walk",
-    packets: Annotated[int, typer.Option(help="Packets through the do-nothing graph.")] = 50_000,
+    source: VideoSource = "sample:walk",
+    packets: Annotated[int, typer.Option(help="Packets through the graph of empty stages.")] = 50_000,
     as_json: Json = False,
 ) -> None:
-    """What the engine itself costs: six stages that do nothing, and its share of CPU time in a real graph."""
+    """Cost of the engine itself: packets per second of six empty stages, and its share of a real graph's CPU time."""
     from streamkp.bench.engine import run
 
     figures = run(graph, source, packets)
@@ -49,7 +49,7 @@ def engine(
 @bench_app.command()
 def video(
     graph: GraphName = "demo",
-    source: Clip = "sample:walk",
+    source: VideoSource = "sample:walk",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     streams: Annotated[int, typer.Option(min=1, help="Play the clip this many times at once.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions, alternating with the peer.")] = 3,
@@ -87,7 +87,7 @@ def video(
 @bench_app.command()
 def fleet(
     graph: GraphName = "rtsp-fleet",
-    source: Clip = "sample:walk",
+    source: VideoSource = "sample:walk",
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     rate: Annotated[float | None, typer.Option(min=1, help="Frames a second of each stream; the clip's own.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10.0,
@@ -96,7 +96,7 @@ def fleet(
     most: Annotated[int, typer.Option(min=1, help="Stop at this many streams.")] = 256,
     as_json: Json = False,
 ) -> None:
-    """How many live cameras this machine carries, and what gives out first; streams are added until it does."""
+    """How many live cameras this machine carries, and what limits it: streams are added until frames come late."""
     from streamkp.bench import fleet as bench
     from streamkp.sources.decode import local_file
 
@@ -254,7 +254,7 @@ def gpu(
     precision: Annotated[str, typer.Option(help="Arithmetic of most parts: f32, tf32, f16 or bf16.")] = "f16",
     batches: Annotated[str, typer.Option(help="Batch sizes to measure.")] = "1,2,4,8,16,32,64,128,256",
     streams: Annotated[str, typer.Option(help="Numbers of cameras to try.")] = "1,8,16,32,48,64,96,128,192",
-    size: Annotated[str, typer.Option(help="Pictures of the cameras.")] = "1280x720",
+    size: Annotated[str, typer.Option(help="Width x height of the cameras' frames.")] = "1280x720",
     part: Annotated[list[str] | None, typer.Option(help="Only this part (repeatable).")] = None,
     parity: Annotated[str, typer.Option(help="Precisions to compare with f32 on the CPU.")] = "f32,f16",
     tune: Annotated[bool, typer.Option("--tune", help="Let cuDNN try all its kernels, which takes minutes.")] = False,

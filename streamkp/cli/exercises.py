@@ -31,7 +31,7 @@ def list_exercises(
 
 @exercises_app.command()
 def check(file: Annotated[Path, typer.Argument(help="A YAML file of one exercise.")]) -> None:
-    """Validate an exercise and say everything that is wrong with it."""
+    """Validate an exercise and report every error in it."""
     from streamkp_plugins.rep_counter.spec import load
 
     exercise = load(file)

@@ -10,7 +10,7 @@ from streamkp.graph.graph import Graph
 from streamkp.graph.show import as_mermaid, as_text
 from streamkp.graph.spec import GraphSpec
 
-graph_app = typer.Typer(help="Look at a graph file.", no_args_is_help=True, rich_markup_mode=None)
+graph_app = typer.Typer(help="Check or show a graph file.", no_args_is_help=True, rich_markup_mode=None)
 
 GraphFile = Annotated[str, typer.Argument(help="A graph file, or the name of a ready-made graph.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")]
@@ -21,7 +21,7 @@ NoPlugins = Annotated[
 
 @graph_app.command()
 def check(graph: GraphFile, overrides: Overrides = None, no_plugins: NoPlugins = False) -> None:
-    """Validate a graph file and say everything that is wrong with it.
+    """Validate a graph file and report every error in it.
 
     Plugins that it names are imported to check their options; --no-plugins leaves them alone.
     """

@@ -30,7 +30,7 @@ DECIMALS = 4  # tenths of a millimetre, and far less than a pixel
 
 def infer(
     task: Annotated[str, typer.Argument(help="body-3d-keypoints, body-2d-keypoints, human-wholebody-keypoint, ...")],
-    files: Annotated[list[str], typer.Argument(help="Films, images or addresses.")],
+    files: Annotated[list[str], typer.Argument(help="Videos, images or addresses.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for NAME.json of each file.")] = Path("results"),
     model: Annotated[str | None, typer.Option(help="Catalog name, ModelScope's or MMPose's name, or a file.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Weights for the network that --model names.")] = None,

@@ -8,18 +8,18 @@ import os
 
 # From glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
-PICTURE = 1 << 20  # bytes: less than a decoded picture or a network's input, more than what comes in thousands
+LARGE = 1 << 20  # bytes: less than a decoded frame or a network's input, more than what comes in thousands
 
 
-def return_pictures() -> None:
-    """Give blocks as large as pictures back to the system when they are freed.
+def return_large_blocks() -> None:
+    """Give blocks as large as video frames back to the system when they are freed.
 
-    glibc does so at first. Once a picture was freed it keeps blocks of that size in heaps, one for every few threads;
-    they fragment, and a run of hours grows by hundreds of megabytes that nobody uses. This concerns the whole
+    glibc does so at first. Once such a block was freed it keeps blocks of that size in heaps, one for every few
+    threads; they fragment, and a run of hours grows by hundreds of megabytes that nobody uses. This concerns the whole
     process, so it is for the command line. Who has tuned malloc by its environment variables is left alone, and with
     other C libraries nothing happens.
     """
     if "MALLOC_MMAP_THRESHOLD_" in os.environ or "GLIBC_TUNABLES" in os.environ:
         return
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, PICTURE)
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, LARGE)

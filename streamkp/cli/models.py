@@ -58,7 +58,7 @@ def list_models(as_json: Json = False) -> None:
 
 @models_app.command("show")
 def show_model(name: Annotated[str, typer.Argument(help="Catalog name or alias.")]) -> None:
-    """Everything that is known about one model."""
+    """Details of one model: task, skeleton, input, licence, files, accuracy."""
     cache = store.default()
     model = cache.table.get(name)
     rows = {
@@ -96,7 +96,7 @@ def pull_models(names: Names, source: From = None) -> None:
 
 @models_app.command("path")
 def model_path(name: Annotated[str, typer.Argument(help="Catalog name or alias.")]) -> None:
-    """Print where the weights of a model lie, fetching them if need be."""
+    """Print the path of a model's weights, fetching them if they are not in the cache."""
     typer.echo(store.path(name))
 
 

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from streamkp.cli.display import Display, summary
-from streamkp.cli.memory import return_pictures
+from streamkp.cli.memory import return_large_blocks
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -61,19 +61,19 @@ def run(
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
-    plan = Graph.from_yaml(graph, overrides=changes)
+    loaded = Graph.from_yaml(graph, overrides=changes)
     if source:
-        plan.only_streams(_stream_names(source))
+        loaded.only_streams(_stream_names(source))
     if record is not None:
-        plan.add(_free_name(plan, "record"), "record", path=str(record))
+        loaded.add(_free_name(loaded, "record"), "record", path=str(record))
     if render is not None:
-        plan.add(_free_name(plan, "render"), "render", path=str(render))
-    spec = _settled(plan, overwrite, no_page, changes)
+        loaded.add(_free_name(loaded, "render"), "render", path=str(render))
+    spec = _settled(loaded, overwrite, no_page, changes)
     if not spec.streams:
         raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
     engine = Engine(spec)
     console = Console(stderr=True, quiet=quiet)
-    return_pictures()
+    return_large_blocks()
     with _control(engine, console):
         engine.start()
         stopped = _watch(engine, console, grace)
@@ -84,9 +84,9 @@ def run(
         raise typer.Exit(128 + stopped)
 
 
-def _settled(plan: Graph, overwrite: bool, no_page: bool, overrides: list[str]) -> GraphSpec:
+def _settled(graph: Graph, overwrite: bool, no_page: bool, overrides: list[str]) -> GraphSpec:
     """The graph as it runs: what may be replaced, and which port the page takes, also depend on the command."""
-    spec = plan.validate()
+    spec = graph.validate()
     source = cast("type[Source]", spec.source.cls)
     finite = bool(spec.streams) and not any(
         source.is_live(stream.uri.get_secret_value()) if stream.live is None else stream.live
@@ -95,15 +95,15 @@ def _settled(plan: Graph, overwrite: bool, no_page: bool, overrides: list[str]) 
     for stage in spec.stages:
         options = type(stage.options).model_fields
         if no_page and stage.cls.serves_control:
-            plan.without(stage.name)
+            graph.without(stage.name)
         elif (
             finite and "next_port" in options and not any(o.startswith(f"stages.{stage.name}.port=") for o in overrides)
         ):
             # Somebody who has files worked on waits for the results, not for the page.
-            plan.set_option(stage.name, "next_port", True)
+            graph.set_option(stage.name, "next_port", True)
         if overwrite and "overwrite" in options:
-            plan.set_option(stage.name, "overwrite", True)
-    return plan.validate()
+            graph.set_option(stage.name, "overwrite", True)
+    return graph.validate()
 
 
 def _control(engine: Engine, console: Console) -> AbstractContextManager[object]:
@@ -195,8 +195,8 @@ def _host(uri: str) -> str:
         return "stream"
 
 
-def _free_name(plan: Graph, name: str) -> str:
-    taken = plan.stage_names()
+def _free_name(graph: Graph, name: str) -> str:
+    taken = graph.stage_names()
     return name if name not in taken else f"{name}-cli"
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from streamkp.cli.models import From, Json, Names, as_dict, console, on_disk, pull
 from streamkp.hub import store
 
-samples_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sample clips to try things on.")
+samples_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sample clips: list, fetch.")
 
 
 @samples_app.command("list")
@@ -39,5 +39,5 @@ def pull_samples(names: Names, source: From = None) -> None:
 
 @samples_app.command("path")
 def sample_path(name: Annotated[str, typer.Argument(help="Name of the clip.")]) -> None:
-    """Print where a sample clip lies, fetching it if need be."""
+    """Print the path of a sample clip, fetching it if it is not in the cache."""
     typer.echo(store.sample(name))

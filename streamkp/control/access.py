@@ -1,4 +1,4 @@
-"""Who may ask an HTTP server of ours: tokens, host names and origins."""
+"""Access to the HTTP servers: tokens, host names and origins."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_binding(name: str, host: str, token: str | None, insecure: bool) -> No
 
 @dataclass(frozen=True)
 class Access:
-    """Decides on each request before its handler runs.
+    """Checks each request before its handler runs.
 
     Without a token, the Host header must be an IP address, `localhost` or one of `hosts`: a page of another site
     cannot reach the server by pointing a name of its own at this machine (DNS rebinding), since that name is then

@@ -25,7 +25,7 @@ RECORDINGS = (".jsonl", ".jsonl.gz", ".json.gz")
 
 
 @dataclass(frozen=True)
-class Clip:
+class AnnotatedRecording:
     """One line of a truth file; `exercise` is None where nobody exercises."""
 
     file: str
@@ -37,7 +37,7 @@ class Clip:
 class Counted:
     """What was counted in one clip: whole repetitions by exercise, and partial ones."""
 
-    clip: Clip
+    clip: AnnotatedRecording
     reps: dict[str, int] = field(default_factory=dict)
     partial: int = 0
 
@@ -52,7 +52,7 @@ class Counted:
         return self.count - self.clip.count
 
 
-def read_truth(path: Path, name_of: Callable[[str], str | None]) -> list[Clip]:
+def read_truth(path: Path, name_of: Callable[[str], str | None]) -> list[AnnotatedRecording]:
     """The clips of a truth file: a JSON list of `{file, exercise, count}`; an exercise of null is none.
 
     `name_of` gives the counter's name for one of the file's, or None.
@@ -74,7 +74,7 @@ def read_truth(path: Path, name_of: Callable[[str], str | None]) -> list[Clip]:
             raise UsageError(f'{path}: entry {number} has no "file"')
         count, exercise = row.get("count"), row.get("exercise")
         if exercise is None:
-            clips.append(Clip(row["file"], None, 0))
+            clips.append(AnnotatedRecording(row["file"], None, 0))
             continue
         if type(count) is not int or count < 0:
             raise UsageError(
@@ -85,11 +85,11 @@ def read_truth(path: Path, name_of: Callable[[str], str | None]) -> list[Clip]:
             raise UsageError(
                 f"{path}: entry {number}: there is no exercise {exercise!r}; see `streamkp exercises list`"
             )
-        clips.append(Clip(row["file"], name, count))
+        clips.append(AnnotatedRecording(row["file"], name, count))
     return clips
 
 
-def count(path: Path, clip: Clip, exercise: str, person: str) -> Counted:
+def count(path: Path, clip: AnnotatedRecording, exercise: str, person: str) -> Counted:
     """Count the repetitions in one recording or clip, live: frame by frame without looking ahead.
 
     Raises:
@@ -149,7 +149,7 @@ def _of_clip(path: Path, options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def evaluate(
     data: Path,
-    clips: Iterable[Clip],
+    clips: Iterable[AnnotatedRecording],
     exercise: str = "given",
     person: str = "main",
     progress: Callable[[], None] = lambda: None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from streamkp.errors import UsageError
-from streamkp.graph.load import Reader, read_file
+from streamkp.graph.load import GraphFileReader, read_file
 from streamkp.graph.spec import GraphError, GraphSpec, Problem, validate
 from streamkp.graph.stage import Stage
 from streamkp.uris import mask_address
@@ -22,7 +22,7 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self._reader = Reader("graph", os.environ)
+        self._reader = GraphFileReader("graph", os.environ)
         self._data: dict[str, Any] = {"version": 1, "streams": {}, "stages": {}}
         self._base: Path | None = None
         self._file: Path | None = None
@@ -59,7 +59,7 @@ class Graph:
     ) -> Self:
         """As `from_yaml`, from text; `origin` stands for the file's name and `base` for its folder."""
         graph = cls()
-        graph._reader = Reader(origin, os.environ if env is None else env)
+        graph._reader = GraphFileReader(origin, os.environ if env is None else env)
         graph._data = graph._reader.read(text)
         graph._base = base
         for override in overrides:

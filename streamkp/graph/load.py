@@ -38,7 +38,7 @@ def read_file(path: Path, shown: str) -> str:
     return text
 
 
-class Reader:
+class GraphFileReader:
     """Turns the text of one graph file into plain data, remembering where everything stood.
 
     Args:

@@ -169,12 +169,6 @@ def torch_models() -> list[Model]:
     return list(distinct.values())
 
 
-def network_name(row: Model) -> str:
-    """The name that stands for the torch network of a row: the first row with the same network and arguments."""
-    same = (row.network, row.arguments)
-    return next(other.name for other in torch_models() if (other.network, other.arguments) == same)
-
-
 def open_detector(
     model: str,
     *,

@@ -36,7 +36,7 @@ class FootContact:
     """Which feet of one person stand, and where the root must be for them to stay where they are.
 
     From one pose to the next the root moves so that the feet that stand, on average, do not. It returns slowly to
-    the root of the lifter: a walk does not drift away from the picture.
+    the root of the lifter: a walk does not drift away from the image.
 
     The speed of a foot is that across the line of sight: along it, an error of 1 % in the size of a pose moves a
     person by 1 % of the distance.

@@ -12,7 +12,7 @@ from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import MapStage, StageContext
 from streamkp.packet import Packet
-from streamkp.pipelines.footage import Clip, Footage
+from streamkp.pipelines.footage import Footage, MediaInput
 from streamkp.sinks.render import Render
 
 
@@ -24,7 +24,7 @@ class _Recall(MapStage):
         return packet
 
 
-def check(clip: Clip, path: Path) -> None:
+def check(clip: MediaInput, path: Path) -> None:
     """Raise `UsageError` where a video cannot be written to `path`, before the work that it should show."""
     source = Footage.file_of(clip.uri) if clip.pictures is None else None
     if source is not None:
@@ -36,7 +36,7 @@ def check(clip: Clip, path: Path) -> None:
     Render(Render.Options(path=path, overwrite=True), StageContext("output_video")).open()
 
 
-def draw(clip: Clip, packets: list[Packet], path: Path, view: Mapping[str, Any]) -> None:
+def draw(clip: MediaInput, packets: list[Packet], path: Path, view: Mapping[str, Any]) -> None:
     """Write a video of the clip with what `packets` (one for each frame) hold; `view` are options of `render`.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.decode import Decode
 from streamkp.sources.network import is_web
 from streamkp.sources.timeline import NANO, Picture, Timeline
@@ -26,10 +26,10 @@ Pictures = Callable[[], Iterator[Picture]]
 
 
 @dataclass
-class Clip:
+class MediaInput:
     """One input: an address, or pictures that may be gone through more than once.
 
-    `still` says that it is one image rather than a film of any length; of an address that is known once it has been
+    `still` says that it is one image rather than a video of any length; of an address that is known once it has been
     opened, whatever its name.
     """
 
@@ -39,13 +39,13 @@ class Clip:
     incomplete: str | None = None  # why what was read is not all of it
 
 
-def clip_of(given: Any, fps: float = FRAME_RATE) -> Clip:
+def media_input(given: Any, fps: float = FRAME_RATE) -> MediaInput:
     """Recognise an input.
 
     Args:
-        given: a path or address; an image as `vision.color.as_bgr` takes it; a film, uint8 (T, H, W, 3); or an opened
+        given: a path or address; an image as `vision.color.as_bgr` takes it; a video, uint8 (T, H, W, 3); or an opened
             `cv2.VideoCapture`, read from where it stands to its end.
-        fps: frames per second of a film given as an array.
+        fps: frames per second of a video given as an array.
 
     Raises:
         UsageError: it is none of these, or a camera, which has no end.
@@ -55,19 +55,19 @@ def clip_of(given: Any, fps: float = FRAME_RATE) -> Clip:
         uri = os.fspath(given)
         if Decode.is_live(uri) and not is_web(uri):  # a server has to be asked
             raise _endless(mask(uri))
-        return Clip(uri)
+        return MediaInput(uri)
     if isinstance(given, cv2.VideoCapture):
-        return Clip("capture", _captured(given))
+        return MediaInput("capture", _captured(given))
     if isinstance(given, np.ndarray) and given.ndim == 4:
         if not len(given):
-            raise UsageError(f"the film has no frames: its shape is {given.shape}")
+            raise UsageError(f"the video has no frames: its shape is {given.shape}")
         step = round(NANO / fps)
-        return Clip("pictures", lambda: (Picture(as_bgr(image), None, step) for image in given))
+        return MediaInput("pictures", lambda: (Picture(as_bgr(image), None, step) for image in given))
     if isinstance(given, np.ndarray):
         image = as_bgr(given)
-        return Clip("picture", lambda: iter([Picture(image, None, round(NANO / FRAME_RATE))]), still=True)
+        return MediaInput("picture", lambda: iter([Picture(image, None, round(NANO / FRAME_RATE))]), still=True)
     raise UsageError(
-        "give a path, an address, an image (height, width, 3), a film (frames, height, width, 3), a cv2.VideoCapture, "
+        "give a path, an address, an image (height, width, 3), a video (frames, height, width, 3), a cv2.VideoCapture, "
         f"or a list of these, not {type(given).__name__}"
     )
 
@@ -105,11 +105,11 @@ def _captured(capture: cv2.VideoCapture) -> Pictures:
 
 
 class Footage(Decode):
-    """`decode`, which also plays the clips that the engine binds to it: `Clip` by stream id."""
+    """`decode`, which also plays the clips that the engine binds to it: `MediaInput` by stream id."""
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
-        clip: Clip = self.context.bound[stream.stream]
+        clip: MediaInput = self.context.bound[stream.stream]
         if clip.pictures is None:
             return super().frames(stream)
         return self._pictures(stream, clip.pictures)
@@ -123,9 +123,9 @@ class Footage(Decode):
         if not timeline.frames:
             raise SourceError("the cv2.VideoCapture gave no frame: it is at its end, or what it reads is damaged")
 
-    def _found_live(self, stream: StreamContext, reader: Reader) -> None:
+    def _found_live(self, stream: StreamContext, reader: VideoReader) -> None:
         reader.close()
         raise _endless(stream.label)
 
-    def _found_file(self, stream: StreamContext, reader: Reader) -> None:
+    def _found_file(self, stream: StreamContext, reader: VideoReader) -> None:
         self.context.bound[stream.stream].still = reader.still or reader.animation

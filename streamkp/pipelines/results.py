@@ -57,7 +57,7 @@ def hands(person: Person) -> Iterator[Found]:
 
 
 def lone_hand(person: Person) -> Iterator[Found]:
-    """As `hands`, where the whole picture is taken for one hand."""
+    """As `hands`, where the whole image is taken for one hand."""
     if person.keypoints_2d is not None and person.state != "predicted":
         points = person.keypoints_2d.points
         yield Found(person.track, {"keypoints": points, "boxes": _bounds(points)})
@@ -72,7 +72,7 @@ def faces(person: Person) -> Iterator[Found]:
 
 
 def main_tracks(packets: Sequence[Packet]) -> frozenset[int]:
-    """The track that covers the most of the picture over all frames in which it is seen; one for each epoch.
+    """The track that covers the most of the image over all frames in which it is seen; one for each epoch.
 
     No track goes on from one epoch to the next, though the person may well be the same. Empty without people.
     """
@@ -126,7 +126,7 @@ def of_tracks(
 def prominent(packets: Sequence[Packet]) -> tuple[list[Packet], NDArray[np.int64]]:
     """Packets with nobody in them but the most prominent person, and the track (T,) of each; -1 where nobody is seen.
 
-    Of those who are seen in a frame, that is who covers the most of the picture over all frames: the main person
+    Of those who are seen in a frame, that is who covers the most of the image over all frames: the main person
     wherever that person is seen, and the next one elsewhere, so that the choice does not flicker.
     """
     covered: defaultdict[int, float] = defaultdict(float)

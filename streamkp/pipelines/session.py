@@ -17,7 +17,7 @@ from streamkp.graph.graph import Graph
 from streamkp.graph.spec import StreamSpec
 from streamkp.live import DEPTH, Caller, HandOver, stop_at_exit
 from streamkp.packet import Packet
-from streamkp.pipelines.footage import Clip, Footage
+from streamkp.pipelines.footage import Footage, MediaInput
 
 log = logging.getLogger("streamkp.pipeline")
 Progress = Callable[[int, int | None], None]  # frames done, frames in all where that is known
@@ -38,7 +38,7 @@ class Session:
 
     def __init__(self, stages: Callable[[Graph], Graph]) -> None:
         self._stages = stages
-        self._clips: dict[str, Clip] = {}
+        self._clips: dict[str, MediaInput] = {}
         self._names = (f"clip{n}" for n in itertools.count())
         self._engine: ThreadEngine | None = None
         self._channel: Channel[Packet]
@@ -49,7 +49,7 @@ class Session:
         self._engine = None
         self._clips = {}
 
-    def run(self, clip: Clip, progress: Progress | None = None) -> Iterator[Packet]:
+    def run(self, clip: MediaInput, progress: Progress | None = None) -> Iterator[Packet]:
         """The packets of a clip, in order, every frame.
 
         Where it cannot be read to its end, `clip.incomplete` says why, and what was read before is yielded.

@@ -1,4 +1,4 @@
-"""`streamkp.pipeline`: one call from a file, address or picture to keypoints, by the stages of the graphs."""
+"""`streamkp.pipeline`: one call from a file, address or image to keypoints, by the stages of the graphs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamkp.models.lift.lifters import WEIGHTLESS
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Packet
 from streamkp.pipelines import drawing, results
-from streamkp.pipelines.footage import FRAME_RATE, Clip, clip_of
+from streamkp.pipelines.footage import FRAME_RATE, MediaInput, media_input
 from streamkp.pipelines.lifting import TrackLifter
 from streamkp.pipelines.results import Finder, Persons, Result
 from streamkp.pipelines.session import Progress, Session, inherited
@@ -79,14 +79,14 @@ def pipeline(
         model: catalog name, ModelScope's or MMPose's name for it, or a checkpoint file; by default the task's own.
         checkpoint: file with weights for the network that `model` names.
         pose2d: 2D network of the body: what a 3D network lifts, and what points to hands and faces.
-        detector: finds the people; None takes the whole picture for one person (or hand).
+        detector: finds the people; None takes the whole image for one person (or hand).
         detect_every: frames from one detection to the next.
         score: least score of a person, 0..1; None for the default of `detect-person`.
         max_persons: people found and followed at most; None for the defaults of the stages, or 64 with `tiles`. A
             warning is logged where it leaves somebody out.
-        tiles: look for people in `tiles` x `tiles` overlapping parts of the picture as well, for crowds and people who
+        tiles: look for people in `tiles` x `tiles` overlapping parts of the image as well, for crowds and people who
             are far away; 2 makes detection five times as expensive.
-        persons: "main", the one who covers most of the picture over all frames; "prominent", in every frame the one
+        persons: "main", the one who covers most of the image over all frames; "prominent", in every frame the one
             of those seen in it who does, so that a row is empty only where nobody is seen; or "all".
         smooth: One-Euro filter over the 2D keypoints of the body.
         camera: intrinsics in pixels, for 3D networks that need them; otherwise a view of 53 degrees is assumed.
@@ -196,13 +196,13 @@ class Pipeline:
         fps: float = FRAME_RATE,
         progress: Progress | None = None,
     ) -> Any:
-        """Find the keypoints in a film or image.
+        """Find the keypoints in a video or image.
 
         Args:
-            given: a path or http(s) address of a film or image; an image (height, width, 3) BGR, grey or BGRA; a film
+            given: a path or http(s) address of a video or image; an image (height, width, 3) BGR, grey or BGRA; a video
                 (frames, height, width, 3) with `fps`; a `cv2.VideoCapture`; or a list of these, for a list of results.
-            output_video: .mp4, .mov or .mkv file for the film with the results drawn in; an existing one is replaced.
-            fps: frames per second of a film given as an array.
+            output_video: .mp4, .mov or .mkv file for the video with the results drawn in; an existing one is replaced.
+            fps: frames per second of a video given as an array.
             progress: called with the frames done, and those in all or None, after every frame.
 
         Returns:
@@ -215,11 +215,11 @@ class Pipeline:
             * `hand-2d-keypoints`: `keypoints` (N, 21, 3), the third being the score, and `boxes`.
             * `face-2d-keypoints`: `keypoints` (N, 106, 2), `poses` (N, 3) pitch, roll, yaw in radians, and `boxes`.
 
-            For a film these are lists of T such arrays where all persons are asked for, and arrays (T, ...) where it
+            For a video these are lists of T such arrays where all persons are asked for, and arrays (T, ...) where it
             is the main or most prominent one (hands and faces: lists either way). Rows of frames in which this person
             is not seen are NaN; `valid`, bool (T,), says which rows are there. With "prominent" `tracks` (T,) says
             whose row it is, -1 for nobody's.
-            Besides: `timestamps`, T of hh:mm:ss.mmm (films and 3D); `incomplete`, the reason why a film could not be
+            Besides: `timestamps`, T of hh:mm:ss.mmm (videos and 3D); `incomplete`, the reason why a video could not be
             read to its end, where that is so; `tracks`, the ids that link the persons of one
             frame to those of the next (all persons); `skeleton`, the joint layout; `output_video` where asked for.
 
@@ -233,7 +233,7 @@ class Pipeline:
             if output_video is not None:
                 raise UsageError("a list of inputs has no single output video: call once for each")
             return [self(each, fps=fps, progress=progress) for each in given]
-        clip = clip_of(given, fps)
+        clip = media_input(given, fps)
         video = None if output_video is None else Path(output_video)
         if video is not None:
             drawing.check(clip, video)
@@ -276,18 +276,18 @@ class Pipeline:
                 inherited.append(self._lifter)
                 self._lifter = None
 
-    def _packets(self, clip: Clip, progress: Progress | None) -> list[Packet]:
+    def _packets(self, clip: MediaInput, progress: Progress | None) -> list[Packet]:
         if self._lifter_options is not None and self._lifter is None:  # before the work on the clip, not after it
             self._lifter = TrackLifter(self.model, self._lifter_options, self._camera)
         packets = []
         for packet in self._session.run(clip, progress):
-            packet.image = None  # a film does not fit into memory
+            packet.image = None  # a video does not fit into memory
             packets.append(packet)
         if self._lifter is not None:
             self._lifter.lift(packets, results.seconds(packets))
         return packets
 
-    def _result(self, packets: list[Packet], clip: Clip) -> Result:
+    def _result(self, packets: list[Packet], clip: MediaInput) -> Result:
         main = results.main_tracks(packets)
         skeleton = self._skeleton(packets, main)
         count = len(skeletons.get(skeleton))
@@ -330,7 +330,7 @@ class Pipeline:
         return seen.pop() if seen else _catalogued(self.model) or "coco17"
 
 
-def _still(packets: Sequence[Packet], clip: Clip) -> bool:
+def _still(packets: Sequence[Packet], clip: MediaInput) -> bool:
     return clip.still and len(packets) == 1
 
 

@@ -148,14 +148,16 @@ class OpenVinoNetwork:
         sizes = [samples] if self.buckets is None else chunks(samples, tuple(prepared), self._workers)
         for size in sizes if samples else ():
             part = slice(start, start + size)
-            run = _Run([a[part] for a in arrays], [None if out is None else out[part] for out in outputs.values()])
+            run = _BatchRequest(
+                [a[part] for a in arrays], [None if out is None else out[part] for out in outputs.values()]
+            )
             (self._alone if self.buckets is None else prepared[size]).start(run)
             runs.append(run)
             start += size
         return _Job(self.name, outputs, runs)
 
 
-class _Run:
+class _BatchRequest:
     """One batch in a request: views of the caller's arrays that the request reads and writes in place."""
 
     __slots__ = ("error", "inputs", "outputs", "request")
@@ -196,10 +198,10 @@ class _Requests:
         self.inputs = {port.any_name: _port(port) for port in compiled.inputs}
         self.outputs = {port.any_name: _port(port) for port in compiled.outputs}
         self._requests = [compiled.create_infer_request() for _ in range(count)]
-        self._runs: list[_Run | None] = [None] * count
+        self._runs: list[_BatchRequest | None] = [None] * count
         self._next = 0
 
-    def start(self, run: _Run) -> None:
+    def start(self, run: _BatchRequest) -> None:
         at = self._next
         self._next = (at + 1) % len(self._requests)
         if (last := self._runs[at]) is not None:
@@ -218,7 +220,7 @@ class _Requests:
 class _Job:
     """A `Pending`: the runs of one call."""
 
-    def __init__(self, name: str, outputs: Mapping[str, Array | None], runs: list[_Run]) -> None:
+    def __init__(self, name: str, outputs: Mapping[str, Array | None], runs: list[_BatchRequest]) -> None:
         self._name = name
         self._outputs = outputs
         self._runs = runs

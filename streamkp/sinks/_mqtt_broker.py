@@ -1,4 +1,4 @@
-"""An MQTT broker inside this process, on this machine only, to try things with nothing installed."""
+"""An MQTT broker inside this process, on the loopback address, for trials without a broker of one's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP side of `publish-websocket`: who may ask, and what is answered."""
+"""The HTTP routes of `publish-websocket`."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _QUIET.setLevel(logging.ERROR)  # what it warns of, `MqttStream` says in our wor
 
 @dataclass(frozen=True, repr=False)
 class _Address:
-    """A broker, with the credentials that nobody prints."""
+    """The address and credentials of a broker; the credentials appear in no text."""
 
     host: str
     port: int

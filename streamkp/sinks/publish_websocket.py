@@ -1,4 +1,4 @@
-"""`publish-websocket`: every frame to every browser and program that asks, and a page to look at.
+"""`publish-websocket`: publishes every frame over WebSocket, and serves a page that shows them.
 
 * `/` the page
 * `/ws?stream=ID&format=F` the WebSocket: F is msgpack (default) or json; without `stream`, all streams. The messages

@@ -37,7 +37,7 @@ SUFFIXES = (*FRAGMENTED, ".mkv")
 
 
 class Render(Sink):
-    """Writes a video of what was found."""
+    """Writes a video with the results drawn in."""
 
     class Options(StageOptions):
         path: Path = Field(description="File to write; `{stream}` in it is replaced by the stream's id.")

@@ -29,17 +29,17 @@ USUAL_RATE = Fraction(25)  # frames per second where a source does not say, or s
 # Formats whose header says how long they are (FFmpeg guesses from the size of others), and in which an incomplete
 # packet can only be the last one.
 MEASURED = {"mov", "matroska", "avi", "flv", "asf"}
-TEXT_ART = "tty"  # FFmpeg would gladly film a .txt file scrolling by
+TEXT_ART = "tty"  # FFmpeg decodes .txt files as videos of scrolling text
 MULTIPART = "mpjpeg"  # pictures over HTTP without an end
 ANIMATIONS = {"gif", "apng", "webp_anim"}  # of any number of frames, one included
-NOT_FILMS = Disposition.attached_pic | Disposition.timed_thumbnails  # the cover of a song, previews of chapters
+NOT_VIDEOS = Disposition.attached_pic | Disposition.timed_thumbnails  # the cover of a song, previews of chapters
 SQUEEZED = Fraction(1, 10), Fraction(10)  # pixel aspects out of these bounds are nonsense
 
 Look = Callable[[bool], bool]
 """Called with every packet, and whether it is of the video; True ends the reading."""
 
 
-class Reader:
+class VideoReader:
     """The pictures of the video stream that a player would show, as they are meant to be seen.
 
     They are turned and mirrored as the file says (or `rotate`, degrees clockwise), and stretched to square pixels.
@@ -86,7 +86,7 @@ class Reader:
         self._container = opened
         self.format = self._container.format.name.split(",")[0]
         self.measured = self.format in MEASURED
-        # The demuxers of single pictures; `Clip.still` says what that means for results.
+        # The demuxers of single pictures; `MediaInput.still` says what that means for results.
         picture = self.format == "mov" and self._container.metadata.get("major_brand", "").strip() in heif.BRANDS
         self.still = picture or self.format.endswith(("image2", "image2pipe", "_pipe"))
         self.animation = self.format in ANIMATIONS
@@ -273,9 +273,9 @@ class Reader:
         if self._container.format.name == TEXT_ART:
             raise SourceError(f"{self.label} is a text file, not a video; name a video or image file")
         streams = self._container.streams.video
-        films = [stream for stream in streams if not stream.disposition & NOT_FILMS]
-        known = [stream for stream in films if stream.codec_context is not None]
-        if films and not known:
+        videos = [stream for stream in streams if not stream.disposition & NOT_VIDEOS]
+        known = [stream for stream in videos if stream.codec_context is not None]
+        if videos and not known:
             raise SourceError(f"{self.label}: its video codec is not supported by the installed PyAV; convert it first")
         if picture and (len(known) > 1 or known[0].disposition & Disposition.dependent):
             return self._primary(known, raw)
@@ -316,7 +316,7 @@ class Reader:
 
 
 def _prominence(stream: VideoStream) -> tuple[bool, bool, int, int, int]:
-    """What a player goes by: a film before a single picture, the default flag, size, number of frames, order."""
+    """Sort key of the stream that a player shows: videos first, then default flag, size, number of frames, order."""
     codec = stream.codec_context
     return (
         stream.frames != 1,

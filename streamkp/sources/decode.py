@@ -17,7 +17,7 @@ from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import AnyImage, Packet, pixels_of
 from streamkp.sources import replay
 from streamkp.sources.camera import camera_session
-from streamkp.sources.container import MULTIPART, Reader
+from streamkp.sources.container import MULTIPART, VideoReader
 from streamkp.sources.device_frames import Acceleration, DeviceFrames, device_frames
 from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
 from streamkp.sources.orientation import Rotate
@@ -72,7 +72,7 @@ class Decode(Source):
         )
         rotate: Rotate = Field(
             "auto",
-            description="Degrees clockwise by which pictures are turned, for cameras that hang upside down or "
+            description="Degrees clockwise by which frames are turned, for cameras that are mounted upside down or "
             "sideways; auto: as the file says.",
         )
         threads: int = Field(
@@ -87,7 +87,7 @@ class Decode(Source):
             "them on the host; auto is cuda where there are a GPU and torch.",
         )
         max_pixels: int = Field(
-            8192 * 8192, ge=1, description="Largest picture to accept, width x height; guards memory."
+            8192 * 8192, ge=1, description="Largest frame to accept, width x height in pixels; guards memory."
         )
 
     options: Options
@@ -170,13 +170,13 @@ class Decode(Source):
             return _until_repeated(stream, pictures, endings)
         return pictures
 
-    def _found_live(self, stream: StreamContext, reader: Reader) -> None:
+    def _found_live(self, stream: StreamContext, reader: VideoReader) -> None:
         """A web address has turned out to have no end."""
 
-    def _found_file(self, stream: StreamContext, reader: Reader) -> None:
+    def _found_file(self, stream: StreamContext, reader: VideoReader) -> None:
         """Something with an end has been opened."""
 
-    def _play(self, stream: StreamContext, timeline: Timeline, reader: Reader | None = None) -> Iterator[Packet]:
+    def _play(self, stream: StreamContext, timeline: Timeline, reader: VideoReader | None = None) -> Iterator[Packet]:
         while not stream.stopping:
             reader = reader or self._open_file(stream)
             self._found_file(stream, reader)
@@ -186,7 +186,7 @@ class Decode(Source):
                 return
             timeline.restart()
 
-    def _open_file(self, stream: StreamContext) -> Reader:
+    def _open_file(self, stream: StreamContext) -> VideoReader:
         if is_web(stream.uri):
             return self._open_network(stream)
         return open_file(
@@ -203,7 +203,7 @@ class Decode(Source):
         # third less time per frame in both. Two threads on two cores are slower than three.
         return self.options.threads or min(4, 1 + (os.cpu_count() or 1))
 
-    def _open_network(self, stream: StreamContext) -> Reader:
+    def _open_network(self, stream: StreamContext) -> VideoReader:
         return open_network(
             stream,
             transport=self.options.rtsp_transport,

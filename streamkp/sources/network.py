@@ -16,7 +16,7 @@ import av
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.device_frames import DeviceFrames
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.timeline import NANO, Picture
@@ -42,7 +42,7 @@ class Ended(SourceError):
 
 
 def is_web(uri: str) -> bool:
-    """Whether an address may name a file as well as something live: what the server sends tells (`Reader.finite`)."""
+    """Whether an address may be of a file or of something live; the server's answer decides (`VideoReader.finite`)."""
     return uri.partition("://")[0].lower() in ("http", "https")
 
 
@@ -60,7 +60,7 @@ def open_network(
     max_pixels: int,
     rotate: Rotate = "auto",
     device: DeviceFrames | None = None,
-) -> Reader:
+) -> VideoReader:
     """Connect to `stream.uri`.
 
     Raises:
@@ -84,7 +84,7 @@ def open_network(
     else:
         options |= {"rw_timeout": micros}
     try:
-        return Reader(
+        return VideoReader(
             f"{scheme}://{rest}",
             stream.label,
             threads=threads,
@@ -105,7 +105,7 @@ def open_network(
     # FFmpeg wants to jump about in some files, and the server does not let it.
     try:
         data = _downloaded(stream.uri, timeout)
-        return Reader(
+        return VideoReader(
             data,
             stream.label,
             threads=threads,
@@ -118,7 +118,7 @@ def open_network(
         raise SourceError(f"{stream.label}: what the server sends is not supported; download it first") from None
 
 
-def session(stream: StreamContext, reader: Reader, timeout: float) -> Iterator[Picture]:
+def session(stream: StreamContext, reader: VideoReader, timeout: float) -> Iterator[Picture]:
     """The pictures of one connection.
 
     Raises:

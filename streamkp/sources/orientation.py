@@ -1,4 +1,4 @@
-"""Frames come upright, whichever way the camera was held."""
+"""Turns frames upright, by the orientation that the file gives."""
 
 from __future__ import annotations
 

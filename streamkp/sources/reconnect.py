@@ -1,4 +1,4 @@
-"""Keeps a live source alive: when it is lost, try again, each time a little later."""
+"""Reconnects to a live source when it is lost, with growing pauses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.network import AccessRefused
 from streamkp.sources.timeline import NANO, Picture, Timeline
 
@@ -20,7 +20,7 @@ JITTER = 0.2  # share by which a pause may be longer, so that cameras behind one
 class NotLive(Exception):
     """What was connected to turned out to have an end."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: VideoReader) -> None:
         super().__init__()
         self.reader = reader
 

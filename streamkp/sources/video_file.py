@@ -12,7 +12,7 @@ from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
 from streamkp.sources.complete import is_cut_off
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.device_frames import DeviceFrames
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.timeline import NANO, Timeline
@@ -38,7 +38,7 @@ def check_path(path: Path, label: str) -> None:
         raise SourceError(f"cannot read {label}: {error.strerror}") from None
 
 
-def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime: bool = False) -> Iterator[Packet]:
+def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, realtime: bool = False) -> Iterator[Packet]:
     """All packets of one file, once.
 
     Raises:
@@ -70,8 +70,8 @@ def play(stream: StreamContext, timeline: Timeline, reader: Reader, *, realtime:
             stream.wait(reader.step / NANO)  # the last picture, too, lasts for its time
 
 
-def _judge(stream: StreamContext, reader: Reader, frames: int, failure: str | None) -> None:
-    """At the end of the file: was that all of it?"""
+def _judge(stream: StreamContext, reader: VideoReader, frames: int, failure: str | None) -> None:
+    """At the end of a file: find out whether frames are missing."""
     label = stream.label
     if stream.stopping:
         return
@@ -111,7 +111,7 @@ def open_file(
     max_pixels: int,
     rotate: Rotate = "auto",
     device: DeviceFrames | None = None,
-) -> Reader:
+) -> VideoReader:
     """Open a local file.
 
     Raises:
@@ -121,7 +121,7 @@ def open_file(
     # "file:" keeps a colon in the name from being taken for a protocol.
     target = f"file:{os.path.abspath(path)}"
     try:
-        reader = Reader(
+        reader = VideoReader(
             target,
             stream.label,
             threads=threads,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from streamkp.graph.stage import MapStage, StageOptions
 from streamkp.motion.one_euro import OneEuro
 from streamkp.motion.side_swaps import SwapFilter
 from streamkp.packet import Keypoints2D, Packet
-
-log = logging.getLogger("streamkp.smooth-one-euro")
 
 
 class SmoothOneEuro(MapStage):
@@ -27,6 +25,8 @@ class SmoothOneEuro(MapStage):
     gives = ()
 
     class Options(StageOptions):
+        renamed: ClassVar[Mapping[str, str]] = {"sides": "swap_filter"}
+
         min_cutoff: float = Field(0.05, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
         beta: float = Field(
             0.064, ge=0, description="Cut-off gained per unit of speed, in Hz; higher follows motion more closely."
@@ -36,16 +36,6 @@ class SmoothOneEuro(MapStage):
         swap_filter: bool = Field(
             True, description="Undo exchanges of a body's left and right that last for less than a second."
         )
-
-        @model_validator(mode="before")
-        @classmethod
-        def _renamed(cls, given: Any) -> Any:
-            if not isinstance(given, dict) or "sides" not in given:
-                return given
-            if "swap_filter" in given:
-                raise ValueError("sides is the old name of swap_filter: give swap_filter alone")
-            log.warning("smooth-one-euro: sides is called swap_filter now; the next release takes no other name")
-            return {"swap_filter" if key == "sides" else key: value for key, value in given.items()}
 
     options: Options
 

@@ -109,7 +109,7 @@ def _blur(heatmaps: Floats, kernel: int) -> Floats:
     if n == 0:
         return heatmaps
     border = kernel // 2
-    # One tall picture with zeros between the maps: one call for all of them.
+    # One tall image with zeros between the maps: one call for all of them.
     tall = np.zeros((n * k, height + 2 * border, width + 2 * border), np.float32)
     tall[:, border : border + height, border : border + width] = heatmaps.reshape(n * k, height, width)
     blurred = cv2.GaussianBlur(tall.reshape(-1, tall.shape[-1]), (kernel, kernel), 0).reshape(tall.shape)

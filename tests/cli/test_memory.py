@@ -13,7 +13,7 @@ PROGRAM = """
 import ctypes, numpy, sys
 from streamkp.cli import memory
 if sys.argv[1] == "tuned":
-    memory.return_pictures()
+    memory.return_large_blocks()
 
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
@@ -55,4 +55,4 @@ def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    memory.return_pictures()
+    memory.return_large_blocks()

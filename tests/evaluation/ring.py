@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamkp.evaluation.multi_camera.calibration import CalibratedCamera
-from streamkp.evaluation.multi_camera.live_views import Track, View
+from streamkp.evaluation.multi_camera.live_views import TrackRecording, ViewRecording
 
 SIZE = (1080, 1920)
 RATE = 60.0
@@ -48,15 +48,15 @@ def ring(count: int, *, distortion: tuple[float, ...] = (-0.05, 0.12, 0.001, -0.
     return cameras
 
 
-def watch(camera: CalibratedCamera, *people: np.ndarray, noise: float = 0.0, seed: int = 0) -> View:
+def watch(camera: CalibratedCamera, *people: np.ndarray, noise: float = 0.0, seed: int = 0) -> ViewRecording:
     """What a camera sees of people, world poses [T, 17, 3] each, with pixel noise of that deviation."""
     random = np.random.default_rng(seed)
-    view = View("h36m17", SIZE, [round(t * 1e9 / RATE) for t in range(len(people[0]) + camera.frame_offset)])
+    view = ViewRecording("h36m17", SIZE, [round(t * 1e9 / RATE) for t in range(len(people[0]) + camera.frame_offset)])
     for n, poses in enumerate(people):
         pixels = camera.project(poses) + random.normal(scale=noise, size=(*poses.shape[:2], 2))
         points = np.concatenate([pixels, np.full_like(pixels[..., :1], 0.9)], -1)
         raw = {t + camera.frame_offset: frame for t, frame in enumerate(points)}
         space = poses @ camera.rotation.T + camera.translation
         seen = {t + camera.frame_offset: frame - frame[0] for t, frame in enumerate(space)}
-        view.tracks[0, n + 1] = Track(raw, dict(raw), dict(seen), dict(seen))
+        view.tracks[0, n + 1] = TrackRecording(raw, dict(raw), dict(seen), dict(seen))
     return view

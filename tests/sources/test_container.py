@@ -4,13 +4,13 @@ import gc
 
 import av
 
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from tests.sources.videos import MakeClip
 
 
 def test_frames_are_free_as_soon_as_they_are_done_with(make_clip: MakeClip) -> None:
     """Not when the garbage collector comes: to it a frame is a small object, and gigabytes of them wait unnoticed."""
-    with Reader(str(make_clip()), "clip", threads=1, max_pixels=10**6) as reader:
+    with VideoReader(str(make_clip()), "clip", threads=1, max_pixels=10**6) as reader:
         gc.collect()
         gc.disable()
         try:

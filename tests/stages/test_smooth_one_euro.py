@@ -91,6 +91,6 @@ def test_without_the_swap_filter_the_network_is_believed(options: dict[str, bool
 
 def test_the_old_name_of_the_swap_filter_is_taken_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert SmoothOneEuro.Options.model_validate({"sides": True}).swap_filter is True
-    assert "sides is called swap_filter now" in caplog.text
-    with pytest.raises(ValueError, match="give swap_filter alone"):
+    assert "the option sides is now called swap_filter" in caplog.text
+    with pytest.raises(ValueError, match="sides is the old name of swap_filter"):
         SmoothOneEuro.Options.model_validate({"sides": True, "swap_filter": True})

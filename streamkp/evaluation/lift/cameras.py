@@ -24,7 +24,7 @@ NEAREST = 0.8  # metres before the camera that a joint must keep
 
 
 @dataclass(frozen=True)
-class View:
+class PlacedCamera:
     """A camera in a world with y up: unit quaternion (w, x, y, z), camera to world, and position in metres."""
 
     size: tuple[int, int]
@@ -38,7 +38,7 @@ class View:
         return camera.project(seen, self.lens.focal, self.lens.centre), seen
 
 
-def draw(world: Floats, random: np.random.Generator) -> View:
+def draw(world: Floats, random: np.random.Generator) -> PlacedCamera:
     """A camera that has nearly the whole motion [T, J, 3] (metres, y up) in its image.
 
     Lens, distance, height, direction, aim and roll are drawn; a camera that is too near steps back.
@@ -54,7 +54,7 @@ def draw(world: Floats, random: np.random.Generator) -> View:
     while True:
         position = middle + distance * away
         position[1] = height
-        view = View(size, lens, _orientation(middle - position, across, up, roll), position)
+        view = PlacedCamera(size, lens, _orientation(middle - position, across, up, roll), position)
         pixels, seen = view.see(world)
         inside = ((pixels >= 0) & (pixels < size)).all(-1)
         if seen[..., 2].min() > NEAREST and inside.mean() > 0.98:

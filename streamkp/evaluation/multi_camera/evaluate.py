@@ -19,7 +19,7 @@ from streamkp import skeletons
 from streamkp.errors import UsageError
 from streamkp.evaluation.multi_camera import reference as references
 from streamkp.evaluation.multi_camera.calibration import CalibratedCamera
-from streamkp.evaluation.multi_camera.live_views import SKELETON, View, record
+from streamkp.evaluation.multi_camera.live_views import SKELETON, ViewRecording, record
 from streamkp.evaluation.multi_camera.reference import CUTOFF, Reference, in_world_time, nearest, zero_lag
 from streamkp.motion import metrics
 
@@ -97,7 +97,9 @@ def evaluate(
     return settings | compare(cameras, views, truth, model if smooth_3d is None or model != BASELINE else STEADIED)
 
 
-def compare(cameras: Sequence[CalibratedCamera], views: Sequence[View], truth: Reference, model: str) -> dict[str, Any]:
+def compare(
+    cameras: Sequence[CalibratedCamera], views: Sequence[ViewRecording], truth: Reference, model: str
+) -> dict[str, Any]:
     """`views` and `reference` of `evaluate`, from what the live graph has given.
 
     Raises UsageError when a view does not show the person of the reference.
@@ -156,7 +158,7 @@ def _names(name: str, stem: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", stem, re.IGNORECASE) is not None
 
 
-def check(cameras: Sequence[CalibratedCamera], paths: Sequence[Path], views: Sequence[View]) -> None:
+def check(cameras: Sequence[CalibratedCamera], paths: Sequence[Path], views: Sequence[ViewRecording]) -> None:
     """Raise a UsageError if the videos do not fit each other and their cameras."""
     for camera, path, view in zip(cameras, paths, views, strict=True):
         if len(view.pts) < 2:
@@ -197,7 +199,7 @@ def upwards(poses: Floats) -> Floats:
 
 
 def _view_figures(
-    camera: CalibratedCamera, view: View, truth: Reference, stands: NDArray[np.bool_], model: str
+    camera: CalibratedCamera, view: ViewRecording, truth: Reference, stands: NDArray[np.bool_], model: str
 ) -> dict[str, Any]:
     frames = len(truth.poses)
     smooth = in_world_time(camera, view, "smooth", frames)

@@ -28,7 +28,7 @@ _RAW = "raw"
 
 
 @dataclass(slots=True)
-class Track:
+class TrackRecording:
     """One person of a view, by frame: 2D [K, 3] (pixels, score), 3D [17, 3] of `SKELETON` (metres, camera axes).
 
     `raw` is what the network saw, `smooth` what the lifter read; `world` is the 2D network's own 3D, `lifted` the
@@ -42,13 +42,13 @@ class Track:
 
 
 @dataclass(slots=True)
-class View:
+class ViewRecording:
     """One video: its tracks by epoch and number, and `pts` (ns) of each frame."""
 
     skeleton: str = ""
     size: tuple[int, int] = (0, 0)
     pts: list[int] = field(default_factory=list)
-    tracks: dict[tuple[int, int], Track] = field(default_factory=dict)
+    tracks: dict[tuple[int, int], TrackRecording] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -67,14 +67,14 @@ class _KeepRaw(MapStage):
 
 
 class _Gather(Sink):
-    """Keeps what is compared, and no image, in the `View` that is bound to it."""
+    """Keeps what is compared, and no image, in the `ViewRecording` that is bound to it."""
 
     def process(self, packet: Packet) -> None:
-        view: View = self.context.bound
+        view: ViewRecording = self.context.bound
         view.size = packet.width, packet.height
         view.pts.append(packet.pts)
         for person in packet.persons:
-            track = view.tracks.setdefault((packet.epoch, person.track), Track())
+            track = view.tracks.setdefault((packet.epoch, person.track), TrackRecording())
             if (raw := person.extra.get(_RAW)) is not None and person.keypoints_2d is not None:
                 view.skeleton = raw.skeleton
                 track.raw[packet.seq] = raw.points
@@ -93,7 +93,7 @@ def record(
     lookahead: int = 0,
     smooth_3d: Mapping[str, Any] | None = None,
     threads: int = 2,
-) -> View:
+) -> ViewRecording:
     """Run a video through the live graph, every frame of it as a camera would have given it.
 
     Views are run one by one: batches that mix streams change the last digits of a network, and with them the regions
@@ -110,7 +110,7 @@ def record(
     Raises:
         StreamkpError: the video cannot be read or shows nobody, or a model cannot be opened.
     """
-    view = View()
+    view = ViewRecording()
     graph = Graph().stream("view", str(video))
     graph.add("decode").add("detect", "detect-person", model=DETECTOR, every=DETECT_EVERY, threads=threads)
     graph.add("keypoints", "keypoints-2d", model=pose, threads=threads).add("raw", _KeepRaw)

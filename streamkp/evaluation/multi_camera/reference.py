@@ -21,7 +21,7 @@ from streamkp import skeletons
 from streamkp.errors import UsageError
 from streamkp.evaluation import npz
 from streamkp.evaluation.multi_camera.calibration import CalibratedCamera
-from streamkp.evaluation.multi_camera.live_views import SKELETON, View
+from streamkp.evaluation.multi_camera.live_views import SKELETON, ViewRecording
 from streamkp.vision.triangulate import reprojection_errors, triangulate_robust
 
 Floats = NDArray[np.floating[Any]]
@@ -63,7 +63,7 @@ def read(path: Path) -> Reference:
     return Reference(path.name, poses)
 
 
-def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[View], pose: str) -> Reference:
+def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[ViewRecording], pose: str) -> Reference:
     """Triangulate the person whose views agree best. `pose` says which network made the 2D.
 
     Raises UsageError with fewer than two views, when nobody is seen by all of them at the same time, or when they never
@@ -89,7 +89,7 @@ def from_views(cameras: Sequence[CalibratedCamera], views: Sequence[View], pose:
     return Reference(f"{len(views)} views of {pose}, triangulated", poses, float(np.nanmedian(errors)))
 
 
-def in_world_time(camera: CalibratedCamera, view: View, what: str, frames: int) -> list[Floats]:
+def in_world_time(camera: CalibratedCamera, view: ViewRecording, what: str, frames: int) -> list[Floats]:
     """`raw`, `smooth`, `world` or `lifted` of each track as an array [frames, K, 3]; NaN where there is nothing."""
     joints = len(skeletons.get(view.skeleton if what in ("raw", "smooth") else SKELETON))
     out = []

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamkp import skeletons
 from streamkp.hub.catalog import ModelSpec
 from streamkp.models import zoo
-from streamkp.models.pose2d.heatmap import HeatmapReader
+from streamkp.models.pose2d.heatmap import HeatmapDecoder
 from streamkp.models.pose2d.topdown import IMAGENET, Back, Crop, Crops, TopDownEstimator
 from streamkp.models.registry import ModelFile, ModelOptions
 from streamkp.packet import FloatArray
@@ -39,7 +39,7 @@ def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) ->
     """See `streamkp.models.registry`."""
     source = zoo.source(name, spec, path, {"image": (3, INPUT, INPUT)}, ("heatmaps",), pixels=IMAGENET)
     mirror = skeletons.get(SKELETON).mirror if options.flip else None
-    reader = HeatmapReader(open_network(source, options.run), decode, mirror)
+    reader = HeatmapDecoder(open_network(source, options.run), decode, mirror)
     return TopDownEstimator(name, SKELETON, Body15Framing(), reader)
 
 

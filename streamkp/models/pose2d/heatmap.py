@@ -38,7 +38,7 @@ def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) ->
     source = zoo.source(name, spec, path, {"image": (3, height, width)}, ("heatmaps",), pixels=IMAGENET)
     network = open_network(source, options.run)
     mirror = skeletons.get(spec.skeleton).mirror if options.flip else None
-    reader = HeatmapReader(network, decoder(spec), mirror)
+    reader = HeatmapDecoder(network, decoder(spec), mirror)
     return TopDownEstimator(name, spec.skeleton, AffineFraming((width, height)), reader)
 
 
@@ -54,7 +54,7 @@ def decoder(spec: ModelSpec) -> Decode:
     raise ModelError(f"decode is one of quarter, dark, not {how!r}")
 
 
-class HeatmapReader:
+class HeatmapDecoder:
     """A heatmap network; with `mirror` (`Skeleton.mirror`) it looks at each crop and its mirror image."""
 
     def __init__(self, network: Network, decode: Decode, mirror: tuple[int, ...] | None = None) -> None:
@@ -63,7 +63,7 @@ class HeatmapReader:
         self._mirror = mirror
 
     def read(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See `streamkp.models.pose2d.topdown.Reader`."""
+        """See `streamkp.models.pose2d.topdown.JointDecoder`."""
         images = crops if self._mirror is None else np.concatenate([crops, crops[:, :, ::-1]])
         (maps,) = self._network({"image": images}).values()
         if self._mirror is not None:

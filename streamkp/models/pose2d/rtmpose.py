@@ -47,10 +47,10 @@ def open_model(name: str, spec: ModelSpec, path: Path, options: ModelOptions) ->
     network = open_network(NetworkSource(name, file=path, outputs=outputs, pixels=IMAGENET), options.run)
     ((_, port),) = network.inputs.items()
     _, height, width, _ = port.shape
-    return TopDownEstimator(name, spec.skeleton, AffineFraming((width, height)), SimccReader(network, width))
+    return TopDownEstimator(name, spec.skeleton, AffineFraming((width, height)), SimccDecoder(network, width))
 
 
-class SimccReader:
+class SimccDecoder:
     """A SimCC network for crops of a width in pixels; its outputs are the distributions over x and over y."""
 
     def __init__(self, network: Network, width: int) -> None:
@@ -60,12 +60,12 @@ class SimccReader:
         self._split = network.outputs[self._x].shape[2] / width
 
     def read(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See `Reader`."""
+        """See `JointDecoder`."""
         found = self._network({self._input: crops})
         return decode(found[self._x], found[self._y], self._split)
 
     def close(self) -> None:
-        """See `Reader`."""
+        """See `JointDecoder`."""
         self._network.close()
 
 

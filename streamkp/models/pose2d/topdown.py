@@ -1,7 +1,7 @@
 """Top-down 2D keypoints: what networks that see one person's crop have in common.
 
-A `Framing` says which part of the image a network sees, a `Reader` what it reads there; the estimator is the two of
-them together. The families (`heatmap`, `rtmpose`, `body15`) make them.
+A `Framing` says which part of the image a network sees, a `JointDecoder` where the joints are in it; the estimator is
+the two of them together. The families (`heatmap`, `rtmpose`, `body15`) make them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Framing(Protocol):
         """The crops, and how points in them go back to their images. Raises ValueError where one is not finite."""
 
 
-class Reader(Protocol):
-    """Reads joints in crops."""
+class JointDecoder(Protocol):
+    """Runs the network on crops and decodes its outputs."""
 
     def read(self, crops: Crops) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Points (N, K, 2) in crop pixels, scores (N, K). Raises `ModelError` if the network gives NaN."""
@@ -76,7 +76,7 @@ class AffineFraming:
 class TopDownEstimator:
     """Joints of one skeleton by one network. The score of a joint is the network's own, kept within 0..1."""
 
-    def __init__(self, name: str, skeleton: str, framing: Framing, reader: Reader) -> None:
+    def __init__(self, name: str, skeleton: str, framing: Framing, reader: JointDecoder) -> None:
         self.name = name
         self.skeleton = skeleton
         self._framing = framing

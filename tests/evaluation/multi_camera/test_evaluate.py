@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from streamkp.cli.main import app
 from streamkp.errors import UsageError
 from streamkp.evaluation.multi_camera.evaluate import FIGURES, check, compare, figures, match_videos, standing, upwards
-from streamkp.evaluation.multi_camera.live_views import View
+from streamkp.evaluation.multi_camera.live_views import ViewRecording
 from streamkp.evaluation.multi_camera.reference import Reference
 from tests.evaluation.ring import RATE, ring, shifting, watch
 
@@ -146,9 +146,12 @@ def test_a_view_without_the_person():
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        (View("h36m17", (1080, 1920), [0]), r"b.mp4 has a single frame"),
-        (View("h36m17", (540, 960), [0, 16_666_667]), r"b.mp4 is 540 x 960, but camera cam1 was .* 1080 x 1920"),
-        (View("h36m17", (1080, 1920), [0, 40_000_000]), r"b.mp4 has 25 frames a second, a.mp4 60"),
+        (ViewRecording("h36m17", (1080, 1920), [0]), r"b.mp4 has a single frame"),
+        (
+            ViewRecording("h36m17", (540, 960), [0, 16_666_667]),
+            r"b.mp4 is 540 x 960, but camera cam1 was .* 1080 x 1920",
+        ),
+        (ViewRecording("h36m17", (1080, 1920), [0, 40_000_000]), r"b.mp4 has 25 frames a second, a.mp4 60"),
     ],
 )
 def test_videos_that_do_not_fit(view, message):

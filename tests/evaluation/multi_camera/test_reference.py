@@ -8,7 +8,7 @@ import pytest
 from streamkp.errors import UsageError
 from streamkp.evaluation.multi_camera import reference
 from streamkp.evaluation.multi_camera.calibration import CalibratedCamera
-from streamkp.evaluation.multi_camera.live_views import Track
+from streamkp.evaluation.multi_camera.live_views import TrackRecording
 from tests.evaluation.ring import RATE, ring, shifting, watch
 
 FRAMES = 90
@@ -166,5 +166,5 @@ def test_views_of_something_else():
 def test_a_track_that_was_only_predicted():
     cameras = ring(3)
     views = [watch(c, POSES) for c in cameras]
-    views[1].tracks[0, 7] = Track()
+    views[1].tracks[0, 7] = TrackRecording()
     assert error(reference.from_views(cameras, views, "x")) < 0.005

@@ -75,9 +75,7 @@ def evaluate_live(
     return {what: dict(rows) for what, rows in report.items()}
 
 
-def live_poses(
-    lifter: SequenceLifter, lookaheads: Sequence[int]
-) -> Callable[[Floats, Intrinsics], dict[int, Lifted]]:
+def live_poses(lifter: SequenceLifter, lookaheads: Sequence[int]) -> Callable[[Floats, Intrinsics], dict[int, Lifted]]:
     """What gives the live poses (T, 17, 3) of a sequence (T, 17, 3) by look-ahead k, from nothing later than k frames.
 
     What lies before the sequence repeats its first frame, as in a live window. The last k poses, which would need

@@ -26,7 +26,7 @@ from streamkp.models.registry import ModelFile
 from streamkp.motion import track_view
 from streamkp.motion.camera import Intrinsics, canonical_coordinates
 from streamkp.motion.mirror import flip_average, mirror
-from streamkp.motion.root import locate_all
+from streamkp.motion.root import locate_all, split_root
 from streamkp.packet import WindowRequest
 
 Floats = NDArray[np.floating[Any]]
@@ -67,9 +67,9 @@ def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory:
 
 
 def open_sequence(name: str, row: Model, path: Path, options: LifterOptions) -> TemporalSequence:
-    """See `streamkp.models.lift.base`."""
+    """See `streamkp.models.lift.base`. Whole sequences are averaged with the mirrored person unless `flip` is false."""
     _check(name, options)
-    return TemporalSequence(TemporalSteps(read(path)), flip=bool(options.flip))
+    return TemporalSequence(TemporalSteps(read(path)), flip=options.flip)
 
 
 def _check(name: str, options: LifterOptions) -> None:
@@ -266,39 +266,52 @@ class TemporalLive:
 
 
 class TemporalSequence:
-    """A `SequenceNetwork` that computes all rows of a sequence in a few products."""
+    """A `SequenceNetwork` that computes all rows of a sequence in a few products.
+
+    Poses of a whole sequence are means of what the network gives forwards and backwards in time, so that they know
+    what comes later; it was trained on motion played either way. Live poses are what `TemporalLive` gives.
+    """
 
     rate = track_view.RATE
     windows: WindowNetwork | None = None
 
-    def __init__(self, steps: TemporalSteps, *, flip: bool) -> None:
+    def __init__(self, steps: TemporalSteps, *, flip: bool | None = None) -> None:
+        """`flip`: average with the mirrored person; None: whole sequences, but not live."""
         self._steps, self._flip = steps, flip
 
     def poses(self, points: Floats, size: tuple[int, int], camera: Intrinsics) -> Floats:
         """See `SequenceNetwork`."""
-        return self.live(points, camera, [0])[0].poses
+        rows, flip = _canonical(np.asarray(points, np.float64), camera), self._flip is not False
+        forwards, backwards = self._over(rows, flip)[0][:, 0], self._over(rows[::-1], flip)[0][::-1, 0]
+        return (split_root(forwards)[0] + split_root(backwards)[0]) / 2
 
     def live(self, points: Floats, camera: Intrinsics, lookaheads: Sequence[int]) -> dict[int, Lifted]:
-        """See `SequenceNetwork`."""
+        """See `RowNetwork`."""
         if unable := sorted(set(lookaheads) - set(LOOKAHEADS)):
             able = ", ".join(map(str, LOOKAHEADS))
             raise UsageError(f"this lifter cannot use {unable[0]} later frames: a look-ahead must be one of {able}")
-        rows = _canonical(np.asarray(points, np.float64), camera)
+        poses, sigma = self._over(_canonical(np.asarray(points, np.float64), camera), bool(self._flip))
+        return {
+            k: Lifted(_later(poses[:, head], k), None, _later(sigma[:, head], k))
+            for k, head in ((k, LOOKAHEADS.index(k)) for k in lookaheads)
+        }
+
+    def _over(self, rows: Floats, flip: bool) -> tuple[Floats, Floats]:
+        """Poses [T, heads, 17, 3] and standard deviations [T, heads, 17] of each row."""
         poses, sigma = self._steps.over(rows[..., :2], rows[..., 2])
-        if self._flip:
+        if flip:
             rows = mirror(rows, _H36M17)
             others, spread = self._steps.over(rows[..., :2], rows[..., 2])
             poses = flip_average(poses, others, _H36M17)
             sigma = (sigma + spread[..., _MIRROR]) / 2
-        out = {}
-        for k in lookaheads:
-            found = []
-            for values in (poses, sigma):
-                late = np.full_like(values[:, 0], np.nan)
-                late[: max(len(late) - k, 0)] = values[k:, LOOKAHEADS.index(k)]
-                found.append(late)
-            out[k] = Lifted(found[0], None, found[1])
-        return out
+        return poses, sigma
+
+
+def _later(values: Floats, rows: int) -> Floats:
+    """[T, ...] moved so that what came `rows` rows after a row is its own; the last are NaN."""
+    out = np.full_like(values, np.nan)
+    out[: max(len(out) - rows, 0)] = values[rows:]
+    return out
 
 
 def _canonical(rows: Floats, camera: Intrinsics) -> Floats:

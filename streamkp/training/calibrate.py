@@ -1,4 +1,4 @@
-"""A trained lifter as the file that is shipped: `python -m streamkp.training.calibrate lifter.safetensors OUT --on VAL`.
+"""A trained lifter as the file to ship: `python -m streamkp.training.calibrate lifter.safetensors OUT --on VAL`.
 
 The standard deviations are multiplied by one factor, so that on the people of VAL the share of the coordinates of a
 normal distribution, 68 %, is less than one of them off: the network learns them on motion capture that it also learns

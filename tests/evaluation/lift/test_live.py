@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from streamkp.evaluation.lift.live import window_poses, strided
+from streamkp.evaluation.lift.live import strided, window_poses
 from streamkp.motion.camera import Intrinsics
 
 LENS = Intrinsics((500.0, 500.0), (320.0, 240.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -133,7 +134,10 @@ def fleet(
 @bench_app.command()
 def lifter(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Convolution networks, hdformer-streamkp or a file like it; all.")
+        list[str] | None,
+        typer.Argument(
+            help="Convolution networks (they need torch), tcn-streamkp, hdformer-streamkp or a file like them; all."
+        ),
     ] = None,
     people: Annotated[int, typer.Option(min=1, help="People in one call, beside one alone.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
@@ -143,11 +147,11 @@ def lifter(
     """What a new frame costs a lifter: frame by frame and by the whole window, or by a window every so many frames."""
     from streamkp.bench import stride
 
-    names = models or [*_CONVOLUTIONS, stride.MODEL]
-    whole = [name for name in names if name == stride.MODEL or name.endswith(".onnx")]
+    names = models or [*stride.MODELS, *(_CONVOLUTIONS if find_spec("torch") else ())]
+    whole = [name for name in names if name in stride.MODELS or name.endswith((".onnx", ".safetensors"))]
     convolutions = [name for name in names if name not in whole]
     if unknown := sorted(set(convolutions) - set(_CONVOLUTIONS)):
-        able = ", ".join([*_CONVOLUTIONS, stride.MODEL])
+        able = ", ".join([*_CONVOLUTIONS, *stride.MODELS])
         raise UsageError(f"{', '.join(unknown)} cannot be measured here; those that can: {able}")
     figures: dict[str, Any] = {}
     if convolutions:
@@ -205,14 +209,18 @@ def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
 
 
 def _print_strides(figures: dict[str, dict[str, Any]]) -> None:
-    strides = list(next(iter(figures.values()))["ms"][1])
-    title = "ms per person and frame of the lifter's own rate, by frames from one run of the network to the next"
+    strides = sorted({stride for of in figures.values() for stride in of["ms"][1]})
+    title = (
+        "ms per person and frame of the lifter's own rate, by frames from one run to the next; in brackets, of a core"
+    )
     table = Table(
         "model", "frames", "people", *(f"stride {stride}" for stride in strides), title=title, title_justify="left"
     )
     for name, of in figures.items():
         for people, ms in of["ms"].items():
-            table.add_row(name, str(of["frames"]), str(people), *(f"{ms[stride]:.2f}" for stride in strides))
+            core = of["core_ms"][people]
+            times = (f"{ms[stride]:.2f} ({core[stride]:.2f})" if stride in ms else "-" for stride in strides)
+            table.add_row(name, str(of["frames"]), str(people), *times)
     Console().print(table)
 
 

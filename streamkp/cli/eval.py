@@ -94,6 +94,13 @@ def lifter(
             values = [_number(key, columns[column][key]) for column in ("clean", "noisy") for key in _LIVE]
             table.add_row(n, *values, str(columns["clean"]["frames"]))
         console.print(table)
+    for n, columns in report.get("lookahead", {}).items():
+        if "within_sigma" in columns["clean"]:
+            shares = ", ".join(f"{columns[column]['within_sigma']:.0%} {column}" for column in ("clean", "noisy"))
+            console.print(
+                f"lookahead {n}: coordinates within one sigma of the truth: {shares} (68% if normally distributed)",
+                highlight=False, markup=False,
+            )  # fmt: skip
     console.print(f"{dataset.protocol}; velocity per frame at {dataset.rate:g} Hz", highlight=False, markup=False)
     for key, meaning in PROTOCOLS.items():
         console.print(f"{key:>12}: {meaning}", highlight=False, markup=False)

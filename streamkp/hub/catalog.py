@@ -153,10 +153,11 @@ class Model(Entry, ModelSpec):
     published: dict[str, float] = {}
 
     @property
-    def runtime(self) -> Literal["openvino", "torch"]:
-        """What the weights are for: a torch checkpoint, or a file that OpenVINO reads."""
-        portable = not self.files or self.files[0].name.endswith((".onnx", ".tflite", ".xml"))
-        return "openvino" if portable else "torch"
+    def runtime(self) -> Literal["openvino", "torch", "numpy"]:
+        """What runs the weights: OpenVINO, torch (a checkpoint), or the family itself, with numpy."""
+        if not self.files or self.files[0].name.endswith((".onnx", ".tflite", ".xml")):
+            return "openvino"
+        return "torch" if self.network else "numpy"
 
 
 class Sample(Entry):

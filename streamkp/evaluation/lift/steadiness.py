@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp import skeletons
-from streamkp.errors import UsageError
 from streamkp.evaluation.lift.datasets import Dataset, Sequence
 from streamkp.evaluation.lift.evaluate import Lift, seen
 from streamkp.evaluation.lift.live import live_poses
@@ -72,16 +71,12 @@ def rows(min_cutoff: float, beta: float) -> dict[str, Settings]:
 def live_lift(lifter: SequenceLifter, lookahead: int) -> Lift:
     """The lifter as if live: windows that end `lookahead` frames after the pose; NaN for the last poses.
 
-    Raises UsageError for a network that gives but one pose of a window, and is measured with all frames at hand.
+    Raises `UsageError` for a network that cannot be measured so.
     """
-    network = lifter.windows
-    if network is None:
-        raise UsageError("--lookahead measures HDFormer networks only: leave it out")
-    if lookahead >= network.frames:
-        raise UsageError(f"--lookahead must be below the {network.frames} frames of the window, not {lookahead}")
+    give = live_poses(lifter, [lookahead])
 
     def lift(points: Floats, size: tuple[int, int], lens: Intrinsics) -> Floats:
-        return live_poses(network, points, lens, [lookahead])[lookahead]
+        return give(points, lens)[lookahead].poses
 
     return lift
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,13 +150,27 @@ class WindowNetwork(Protocol):
 
 
 class SequenceNetwork(Protocol):
-    """Lifts whole sequences. `windows` is the network where it gives a pose for each frame of a window."""
+    """Lifts whole sequences. `windows` is the network where it gives a pose for each frame of a window.
+
+    One that reads each row once may have `live` as well (`RowNetwork`).
+    """
 
     rate: float
     windows: WindowNetwork | None
 
     def poses(self, points: Floats, size: tuple[int, int], camera: Intrinsics) -> Floats:
         """(T, 17, 3) pixels and scores, of an image of `size` (width, height), to (T, 17, 3) metres, camera axes."""
+
+
+@runtime_checkable
+class RowNetwork(Protocol):
+    """A `SequenceNetwork` whose live poses need no windows."""
+
+    def live(self, points: Floats, camera: Intrinsics, lookaheads: Sequence[int]) -> dict[int, Lifted]:
+        """Poses (T, 17, 3) and sigma (T, 17) of a sequence (T, 17, 3) by look-ahead k, each from rows up to k later.
+
+        The last k rows are NaN. Raises `UsageError` for a look-ahead that the network was not trained for.
+        """
 
 
 def checked_lookahead(name: str, lookahead: int | None, middle: int, most: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamkp.errors import ModelError, UsageError
-from streamkp.models.lift.base import LifterOptions, SequenceNetwork, WindowNetwork
+from streamkp.models.lift.base import LifterOptions, RowNetwork, SequenceNetwork, WindowNetwork
 from streamkp.models.lift.lifters import WEIGHTLESS, resolve
 from streamkp.models.registry import family_of
 from streamkp.motion.camera import Intrinsics
@@ -25,6 +25,7 @@ class SequenceLifter:
         skeleton: layout of the 2D poses that it reads. It gives `h36m17`.
         rate: poses per second that it was trained with.
         windows: the network where it gives a pose for each frame of a window, otherwise None.
+        rows: the network where it reads each row once, otherwise None.
     """
 
     def __init__(self, name: str, skeleton: str, network: SequenceNetwork) -> None:
@@ -32,6 +33,7 @@ class SequenceLifter:
         self.skeleton = skeleton
         self.rate = network.rate
         self.windows: WindowNetwork | None = network.windows
+        self.rows: RowNetwork | None = network if isinstance(network, RowNetwork) else None
         self._network = network
 
     def __call__(self, points: Floats, size: tuple[int, int], camera: Intrinsics) -> Floats:

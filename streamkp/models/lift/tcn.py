@@ -1,4 +1,4 @@
-"""The causal temporal network (`models.networks.tcn`) one row at a time, for all tracks at once, without torch.
+"""The causal temporal network (`models.networks.tcn`), live one row at a time for all tracks at once, without torch.
 
 Of each layer's normalised columns the last 2 x dilation + 1 are kept for each track; a new row adds one column to each
 layer, which is one product for all tracks. What a row looks like depends on it and on earlier rows only
@@ -8,7 +8,7 @@ layer, which is one product for all tracks. What a row looks like depends on it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,69 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
+from streamkp.hub.catalog import Model
+from streamkp.models.lift.base import Clip, Lifted, LifterOptions, Memory, WindowNetwork
 from streamkp.models.networks.tcn_shape import DILATIONS, EPSILON, JOINTS, LOOKAHEADS, NUMBERS, TAPS
+from streamkp.models.registry import ModelFile
 from streamkp.motion import track_view
+from streamkp.motion.camera import Intrinsics, canonical_coordinates
+from streamkp.motion.mirror import flip_average, mirror
+from streamkp.motion.root import locate_all, split_root
+from streamkp.packet import WindowRequest
 
 Floats = NDArray[np.floating[Any]]
 Float32 = NDArray[np.float32]
 
+SHIPPED = "tcn-streamkp"
+CHUNK = 4000  # rows of a sequence at once
 FRAMES = 1 + (TAPS - 1) * sum(DILATIONS) + track_view.ROWS - 1  # rows that a pose depends on
+_H36M17 = skeletons.get("h36m17")
+_MIRROR = list(_H36M17.mirror)
+
+
+def recognise(file: ModelFile) -> Model | None:
+    """The shipped row for a .safetensors file that `streamkp.training.lifter` has written."""
+    from streamkp.hub import catalog
+
+    if file.path.suffix != ".safetensors":
+        return None
+    try:
+        read(file.path)
+    except ModelError:
+        return None
+    return catalog.get(SHIPPED)
+
+
+def window(name: str, row: Model, path: Path | None, options: LifterOptions) -> WindowRequest:
+    """30 Hz and what a pose depends on; live, only rows that are new are read of it."""
+    return WindowRequest(name, row.input_skeleton or "h36m17", track_view.RATE, FRAMES)
+
+
+def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory: Memory | None) -> TemporalLive:
+    """See `streamkp.models.lift.base`. It runs on the CPU, wherever `options.run` would have it."""
+    _check(name, options)
+    steps = TemporalSteps(read(path), options.lookahead or 0)
+    if options.incremental is False:
+        memory = None
+    return TemporalLive(steps, memory, flip=bool(options.flip), trajectory=options.trajectory)
+
+
+def open_sequence(name: str, row: Model, path: Path, options: LifterOptions) -> TemporalSequence:
+    """See `streamkp.models.lift.base`. Whole sequences are averaged with the mirrored person unless `flip` is false."""
+    _check(name, options)
+    return TemporalSequence(TemporalSteps(read(path)), flip=options.flip)
+
+
+def _check(name: str, options: LifterOptions) -> None:
+    if options.lookahead not in (None, *LOOKAHEADS):
+        able = ", ".join(map(str, LOOKAHEADS[:-1]))
+        raise UsageError(
+            f"{name} cannot use {options.lookahead} later frames: lookahead must be {able} or {LOOKAHEADS[-1]}"
+        )
+    if options.stride not in (None, 1):
+        raise UsageError(f"{name} gives a pose in every row: stride is for HDFormer networks, leave it out")
 
 
 @dataclass(frozen=True)
@@ -49,16 +104,15 @@ class TemporalSteps:
     """New rows of any tracks to their poses."""
 
     def __init__(self, weights: Mapping[str, Float32], lookahead: int = 0) -> None:
-        """`weights`: of the network in torch. Raises `UsageError` for a look-ahead that it has no head for."""
-        if lookahead not in LOOKAHEADS:
-            able = ", ".join(map(str, LOOKAHEADS))
-            raise UsageError(f"this lifter cannot look {lookahead} rows ahead: lookahead must be one of {able}")
+        """`weights`: of the network in torch; `lookahead`: one of `LOOKAHEADS`, of what `step` gives."""
+        self.lookahead = lookahead
         self._stem = _linear(weights, "stem")
         self._layers = [
             _Layer(dilation, _linear(weights, f"layers.{i}.enter"), _linear(weights, f"layers.{i}.leave"))
             for i, dilation in enumerate(DILATIONS)
         ]
-        matrix, bias = _linear(weights, "head")
+        self._heads = _linear(weights, "head")
+        matrix, bias = self._heads
         first = LOOKAHEADS.index(lookahead) * JOINTS * NUMBERS
         of = slice(first, first + JOINTS * NUMBERS)
         self._head = np.ascontiguousarray(matrix[:, of]), bias[of]
@@ -93,6 +147,36 @@ class TemporalSteps:
                 turns[ended] = seen[last]
         return track_view.turn_back(turns, out[..., :3]), 2 * np.exp(out[..., 3])
 
+    def over(self, points: Floats, scores: Floats) -> tuple[Floats, Floats]:
+        """What `step` gives of each row of one track, with every look-ahead.
+
+        Args:
+            points, scores: [T, 17, 2] and [T, 17], as for `step`.
+
+        Returns poses [T, heads, 17, 3] and standard deviations [T, heads, 17], heads in the order of `LOOKAHEADS`.
+        """
+        parts = []
+        for first in range(0, len(points), CHUNK):
+            before = min(first, FRAMES - 1)
+            rows = slice(first - before, first + CHUNK)
+            parts.append([part[before:] for part in self._over(points[rows], scores[rows])])
+        poses, sigma = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return poses, sigma
+
+    def _over(self, points: Floats, scores: Floats) -> tuple[Floats, Floats]:
+        mean = track_view.trailing_mean(track_view.summary(points, scores, np)[None], np)[0]
+        rows, turns = track_view.see(points, scores, mean, np)
+        x = _times(rows.astype(np.float32), self._stem)
+        for layer in self._layers:
+            read = _normalised(x)
+            if layer.dilation:
+                back = (TAPS - 1) * layer.dilation
+                padded = np.concatenate([np.repeat(read[:1], back, 0), read])
+                read = np.concatenate([padded[i * layer.dilation :][: len(x)] for i in range(TAPS)], -1)
+            x += _times(np.maximum(_times(read, layer.enter), 0), layer.leave)
+        out = _times(_normalised(x), self._heads).reshape(len(x), len(LOOKAHEADS), JOINTS, NUMBERS)
+        return track_view.turn_back(turns[:, None], out[..., :3]), 2 * np.exp(out[..., 3])
+
     def _advance(self, tracks: Sequence[Track], points: Floats, scores: Floats) -> tuple[Float32, Floats]:
         """One row of each track: the normalised last columns, and the turns of the rows' cameras."""
         summaries = track_view.summary(points, scores, np)
@@ -115,6 +199,124 @@ class TemporalSteps:
         for track in tracks:
             track.time += 1
         return _normalised(x), turns
+
+
+@dataclass(slots=True)
+class _Remembered:
+    row: int = 0  # number of the newest row that the network has read
+    track: Track = field(default_factory=Track)
+    mirrored: Track = field(default_factory=Track)
+    pose: Floats = field(default_factory=lambda: np.empty(0))  # (17, 3), the last result
+    sigma: Floats = field(default_factory=lambda: np.empty(0))  # (17,)
+
+
+class TemporalLive:
+    """A `LiveNetwork` that reads of each window only the new rows.
+
+    A window that does not go on from the last row read (a silence, another image size, more rows lost than it holds)
+    begins anew: its poses go through the network one after the other.
+    """
+
+    frames = FRAMES
+    rate = track_view.RATE
+    restarts = True
+
+    def __init__(self, steps: TemporalSteps, memory: Memory | None, *, flip: bool, trajectory: bool) -> None:
+        """Whoever gives `memory` deletes the tracks that end from it; without, every window begins anew."""
+        self.lookahead = steps.lookahead
+        self._steps, self._memory, self._flip, self._trajectory = steps, memory, flip, trajectory
+
+    def poses(self, clips: Sequence[Clip]) -> Lifted:
+        """See `LiveNetwork`."""
+        people: list[_Remembered] = []
+        behind: list[tuple[_Remembered, Floats]] = []
+        for clip in clips:
+            person: _Remembered | None = None
+            if self._memory is not None:
+                person = self._memory.pop(clip.track, None)  # put back when all went well
+            new = person and clip.window.rows_after(person.row)
+            if person is None or new is None:
+                person, new = _Remembered(), min(clip.window.valid, self.frames)
+            if new:
+                behind.append((person, _canonical(clip.newest(new), clip.camera)))
+                person.row = clip.window.row
+            people.append(person)
+        if behind:
+            self._advance([person for person, _ in behind], [rows for _, rows in behind])
+        if self._memory is not None:
+            self._memory.update(zip((clip.track for clip in clips), people, strict=True))
+        poses = np.stack([person.pose for person in people])
+        roots = None
+        if self._trajectory:
+            seen = np.stack([clip.newest(self.lookahead + 1)[:1] for clip in clips])
+            roots = locate_all(poses[:, None], seen, [clip.camera for clip in clips])[:, 0]
+        return Lifted(poses, roots, np.stack([person.sigma for person in people]))
+
+    def _advance(self, people: Sequence[_Remembered], rows: Sequence[Floats]) -> None:
+        tracks, inputs, n = [known.track for known in people], list(rows), len(people)
+        if self._flip:
+            tracks += [known.mirrored for known in people]
+            inputs += [mirror(new, _H36M17) for new in rows]
+        poses, sigma = self._steps.step(tracks, [new[..., :2] for new in inputs], [new[..., 2] for new in inputs])
+        if self._flip:
+            poses = flip_average(poses[:n], poses[n:], _H36M17)
+            sigma = (sigma[:n] + sigma[n:, _MIRROR]) / 2
+        for known, pose, spread in zip(people, poses, sigma, strict=True):
+            known.pose, known.sigma = pose, spread
+
+
+class TemporalSequence:
+    """A `SequenceNetwork` that computes all rows of a sequence in a few products.
+
+    Poses of a whole sequence are means of what the network gives forwards and backwards in time, so that they know
+    what comes later; it was trained on motion played either way. Live poses are what `TemporalLive` gives.
+    """
+
+    rate = track_view.RATE
+    windows: WindowNetwork | None = None
+
+    def __init__(self, steps: TemporalSteps, *, flip: bool | None = None) -> None:
+        """`flip`: average with the mirrored person; None: whole sequences, but not live."""
+        self._steps, self._flip = steps, flip
+
+    def poses(self, points: Floats, size: tuple[int, int], camera: Intrinsics) -> Floats:
+        """See `SequenceNetwork`."""
+        rows, flip = _canonical(np.asarray(points, np.float64), camera), self._flip is not False
+        forwards, backwards = self._over(rows, flip)[0][:, 0], self._over(rows[::-1], flip)[0][::-1, 0]
+        return (split_root(forwards)[0] + split_root(backwards)[0]) / 2
+
+    def live(self, points: Floats, camera: Intrinsics, lookaheads: Sequence[int]) -> dict[int, Lifted]:
+        """See `RowNetwork`."""
+        if unable := sorted(set(lookaheads) - set(LOOKAHEADS)):
+            able = ", ".join(map(str, LOOKAHEADS))
+            raise UsageError(f"this lifter cannot use {unable[0]} later frames: a look-ahead must be one of {able}")
+        poses, sigma = self._over(_canonical(np.asarray(points, np.float64), camera), bool(self._flip))
+        return {
+            k: Lifted(_later(poses[:, head], k), None, _later(sigma[:, head], k))
+            for k, head in ((k, LOOKAHEADS.index(k)) for k in lookaheads)
+        }
+
+    def _over(self, rows: Floats, flip: bool) -> tuple[Floats, Floats]:
+        """Poses [T, heads, 17, 3] and standard deviations [T, heads, 17] of each row."""
+        poses, sigma = self._steps.over(rows[..., :2], rows[..., 2])
+        if flip:
+            rows = mirror(rows, _H36M17)
+            others, spread = self._steps.over(rows[..., :2], rows[..., 2])
+            poses = flip_average(poses, others, _H36M17)
+            sigma = (sigma + spread[..., _MIRROR]) / 2
+        return poses, sigma
+
+
+def _later(values: Floats, rows: int) -> Floats:
+    """[T, ...] moved so that what came `rows` rows after a row is its own; the last are NaN."""
+    out = np.full_like(values, np.nan)
+    out[: max(len(out) - rows, 0)] = values[rows:]
+    return out
+
+
+def _canonical(rows: Floats, camera: Intrinsics) -> Floats:
+    """[T, 17, 3] in pixels with scores -> the same in focal lengths from the principal point."""
+    return np.concatenate([canonical_coordinates(rows[..., :2], camera), rows[..., 2:]], -1)
 
 
 def _with_history(tracks: Sequence[Track], ring: int, dilation: int, columns: Float32) -> Float32:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from streamkp.evaluation.lift.live import live_poses, strided
+from streamkp.evaluation.lift.live import strided, window_poses
 from streamkp.motion.camera import Intrinsics
 
 LENS = Intrinsics((500.0, 500.0), (320.0, 240.0))
@@ -36,7 +36,7 @@ def sequence(frames: int) -> np.ndarray:
 
 @pytest.mark.parametrize("frames", [1, 5, 37])
 def test_nothing_of_later_is_seen(frames: int) -> None:
-    poses = live_poses(Clerk(), sequence(frames), LENS, (0, 2, 7))
+    poses = window_poses(Clerk(), sequence(frames), LENS, (0, 2, 7))
     for lookahead, notes in poses.items():
         known = max(frames - lookahead, 0)
         assert np.isnan(notes[known:]).all()
@@ -47,7 +47,7 @@ def test_nothing_of_later_is_seen(frames: int) -> None:
 
 
 def test_with_a_stride_the_network_has_run_in_every_so_many_frames_only() -> None:
-    poses = live_poses(Clerk(), sequence(40), LENS, range(4))
+    poses = window_poses(Clerk(), sequence(40), LENS, range(4))
     for stride in (1, 2, 4):
         notes = strided(poses, stride)[:36, 0]
         np.testing.assert_array_equal(notes[:, 0], np.arange(36))

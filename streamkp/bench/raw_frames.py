@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import av
+import numpy as np
 
 from streamkp.packet import Image
 
@@ -17,7 +18,7 @@ def frames(clip: str) -> Iterator[Image]:
     """Every frame, uint8 (H, W, 3) BGR."""
     with av.open(clip) as container:
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="bgr24")
+            yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 
 
 def size(clip: str) -> tuple[int, int]:

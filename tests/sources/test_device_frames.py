@@ -11,7 +11,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from streamkp.sources import device_frames as frames
-from streamkp.sources.container import Reader
+from streamkp.sources.container import VideoReader
 from streamkp.sources.device_frames import DeviceFrames, to_device
 from streamkp.vision.device_image import DeviceImage, Uploader
 from tests.sources.videos import MakeClip
@@ -40,9 +40,9 @@ def test_colours_are_those_of_the_host(device: str, layout: str, standard: int, 
 def test_frames_go_to_the_device_where_they_need_no_turning(make_clip: MakeClip) -> None:
     path = str(make_clip(frames=3))
     device = DeviceFrames(Uploader("cpu"), nvdec=False)
-    with Reader(path, "clip", threads=1, max_pixels=10**6) as reader:
+    with VideoReader(path, "clip", threads=1, max_pixels=10**6) as reader:
         wanted = [picture.image for picture in reader.pictures()]
-    with Reader(path, "clip", threads=1, max_pixels=10**6, device=device) as reader:
+    with VideoReader(path, "clip", threads=1, max_pixels=10**6, device=device) as reader:
         got = [picture.image for picture in reader.pictures()]
     assert len(got) == len(wanted) == 3
     for ours, theirs in zip(got, wanted, strict=True):
@@ -50,7 +50,7 @@ def test_frames_go_to_the_device_where_they_need_no_turning(make_clip: MakeClip)
         assert isinstance(theirs, np.ndarray)
         assert ours.shape == theirs.shape
         assert np.abs(ours.pixels().astype(int) - theirs).mean() < 3
-    with Reader(path, "clip", threads=1, max_pixels=10**6, rotate=90, device=device) as reader:
+    with VideoReader(path, "clip", threads=1, max_pixels=10**6, rotate=90, device=device) as reader:
         turned = next(reader.pictures()).image
     np.testing.assert_array_equal(turned, np.rot90(np.asarray(wanted[0]), -1))
 

@@ -49,7 +49,7 @@ def play(tmp_path: Path) -> Callable[..., list[wire.Message]]:
 
     def run(name: str, clip: str, *overrides: str) -> list[wire.Message]:
         out = tmp_path / "out.jsonl"
-        record = f"stages.publish={{use: record, path: {out}}}"
+        record = f"stages.publish={{use: record, path: {out}, overwrite: true}}"
         graph = Graph.from_yaml(name, overrides=[record, *overrides]).only_streams({"clip": clip})
         engine = Engine(graph.validate())
         engine.start()
@@ -130,9 +130,22 @@ def test_rtmpose(clip: Callable[[int], str], play: Any, assets: Path, tmp_path: 
         assert (np.diff(points[[0, 11, 15], 1]) > 0).all()  # head above hips above feet
 
 
-@pytest.mark.parametrize("name", ["demo", "rtsp-fleet"])
+@pytest.mark.parametrize(
+    ("name", "stages", "share"),
+    [
+        ("demo", ["keypoints"], 1e-3),
+        # The detector is quantised, so that the first crop is a few pixels from that of the CPU.
+        ("rtsp-fleet", ["detect", "keypoints"], 0.01),
+    ],
+)
 def test_the_default_models_in_torch(
-    name: str, clip: Callable[[int], str], play: Any, assets: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    stages: list[str],
+    share: float,
+    clip: Callable[[int], str],
+    play: Any,
+    assets: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CAM_PASSWORD", "unused")
     files = [
@@ -141,16 +154,14 @@ def test_the_default_models_in_torch(
         "stages.lift.model=blazepose-world",
     ]
     path = clip(6)
-    options = ("runtime=torch", "device=cpu")
-    in_torch = [f"stages.{stage}.{option}" for stage in ("detect", "keypoints") for option in options]
+    in_torch = [f"stages.{stage}.{option}" for stage in stages for option in ("runtime=torch", "device=cpu")]
     wanted = everybody(play(name, path, *files))
     got = everybody(play(name, path, *files, *in_torch))
     assert len(got) == len(wanted) == 6
     for ours, theirs in zip(got, wanted, strict=True):
         assert (ours["track"], ours["state"]) == (theirs["track"], theirs["state"])
         points, others = (person["keypoints_2d"]["points"][:, :2] for person in (ours, theirs))
-        # The detector is quantised: it starts from a box that is a few pixels away.
-        assert np.linalg.norm(points - others, axis=1).mean() <= 5e-3 * theirs["box"][3]
+        assert np.linalg.norm(points - others, axis=1).mean() <= share * theirs["box"][3]
 
 
 def test_hands_and_face(

@@ -103,6 +103,8 @@ def _settled(graph: Graph, overwrite: bool, no_page: bool, overrides: list[str])
             graph.set_option(stage.name, "next_port", True)
         if overwrite and "overwrite" in options:
             graph.set_option(stage.name, "overwrite", True)
+    if no_page and all(stage.cls.serves_control for stage in spec.stages if stage.cls.kind == "sink"):
+        raise UsageError("with --no-page no results leave this graph: add --record FILE or --render FILE")
     return graph.validate()
 
 

@@ -227,7 +227,7 @@ class _Validation:
         control = self._control(data.get("control"))
         streams = self._streams(data.get("streams") or {})
         stages = self._stages(data.get("stages") or {})
-        ordered = self._order(stages)
+        ordered = self._order(stages, complete=len(stages) == len(data.get("stages") or {}))
         self._claims(ordered)
         if not self.problems:  # a stage that is wrong in itself is not asked what it needs or writes
             self._files(ordered, streams)
@@ -372,13 +372,14 @@ class _Validation:
             self._add(f"{where}.from", "names a stage twice")
         return tuple(dict.fromkeys(inputs))
 
-    def _order(self, stages: list[StageSpec]) -> list[StageSpec]:
+    def _order(self, stages: list[StageSpec], *, complete: bool) -> list[StageSpec]:
+        """In topological order; what is missing is only told where no stage was left out for a fault of its own."""
         by_name = {stage.name: stage for stage in stages}
         sources = [stage.name for stage in stages if stage.cls.kind == "source"]
         unknown = any(stage.cls is _Unchecked for stage in stages)
-        if stages and len(sources) != 1 and not (unknown and not sources):
+        if stages and len(sources) != 1 and (sources or (complete and not unknown)):
             self._add("stages", f"a graph has one source; this one has {', '.join(sources) or 'none'}")
-        if stages and not unknown and not any(stage.cls.kind == "sink" for stage in stages):
+        if complete and stages and not unknown and not any(stage.cls.kind == "sink" for stage in stages):
             self._add("stages", "nothing leaves this graph: add a sink such as publish-websocket or record")
         for stage in stages:
             for name in stage.inputs:

@@ -18,6 +18,7 @@ from streamkp.graph.spec import StreamSpec
 from streamkp.live import DEPTH, Caller, HandOver, stop_at_exit
 from streamkp.packet import Packet
 from streamkp.pipelines.footage import Footage, MediaInput
+from streamkp.sources.orientation import Rotate
 
 log = logging.getLogger("streamkp.pipeline")
 Progress = Callable[[int, int | None], None]  # frames done, frames in all where that is known
@@ -36,12 +37,20 @@ class Session:
     `stages` adds what lies between the source and the results.
     """
 
-    def __init__(self, stages: Callable[[Graph], Graph]) -> None:
+    def __init__(self, stages: Callable[[Graph], Graph], *, rotate: Rotate = "auto") -> None:
         self._stages = stages
+        self._rotate = rotate
         self._clips: dict[str, MediaInput] = {}
         self._names = (f"clip{n}" for n in itertools.count())
         self._engine: ThreadEngine | None = None
         self._channel: Channel[Packet]
+
+    def check(self) -> None:
+        """Raise a `UsageError` for options that cannot work, before anything is opened."""
+        self._graph().validate()
+
+    def _graph(self) -> Graph:
+        return self._stages(Graph().add("decode", Footage, rotate=self._rotate)).add("deliver", _Deliver)
 
     def after_fork(self) -> None:
         """In a child process: start anew with the next clip, for the threads of the parent are not here."""
@@ -104,7 +113,7 @@ class Session:
     def _open(self) -> ThreadEngine:
         if self._engine is None:
             self._channel = Channel(DEPTH, lambda _: "block")
-            graph = self._stages(Graph().add("decode", Footage)).add("deliver", _Deliver)
+            graph = self._graph()
             bound = {"decode": self._clips, "deliver": Caller(self._channel)}
             engine = ThreadEngine(graph.validate(), bound=bound, keep_alive=True)
             engine.start()

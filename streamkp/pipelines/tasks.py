@@ -25,6 +25,7 @@ from streamkp.pipelines.lifting import TrackLifter
 from streamkp.pipelines.results import Finder, Persons, Result
 from streamkp.pipelines.session import Progress, Session, inherited
 from streamkp.runtimes.base import RunOptions
+from streamkp.sources.orientation import Rotate
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def pipeline(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     runtime: Literal["auto", "openvino", "torch"] = "auto",
     threads: int = 2,
-    azimuth: float = 30.0,
+    rotate: Rotate = "auto",
+    azimuth: float = 0.0,
     elevation: float = 12.0,
 ) -> Pipeline:
     """A callable that finds keypoints in whatever it is given.
@@ -93,7 +95,9 @@ def pipeline(
         flip: average with the mirrored input; None as the network's authors do.
         causal: the 3D convolution network was trained to see no later frames; None as configuration.json says.
         device, runtime, threads: where and by what `model` runs, and CPU threads.
-        azimuth, elevation: from where the output video shows 3D poses, degrees.
+        rotate: turn the pictures of files and addresses clockwise by 0, 90, 180 or 270 degrees; "auto" as the file
+            says. Arrays are taken as they are.
+        azimuth, elevation: from where the output video shows 3D poses, degrees; 0, 0 as the camera does.
 
     Raises:
         UsageError: the task is unknown, the model is for another one, or options do not go together.
@@ -145,11 +149,13 @@ def pipeline(
             graph.add("smooth", "smooth-one-euro", **(_SMOOTH_WHOLEBODY if "wholebody" in task else {}))
         return graph.add("lift", "lift-3d", model=name) if name in WEIGHTLESS else graph
 
+    session = Session(stages, rotate=rotate)
+    session.check()
     find = results.lone_hand if found.part == "hands" and detector is None else found.find
     return Pipeline(
         task,
         name,
-        Session(stages),
+        session,
         find,
         persons or found.persons,
         lifter=lifter,

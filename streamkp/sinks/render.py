@@ -42,7 +42,9 @@ class Render(Sink):
     class Options(StageOptions):
         path: Path = Field(description="File to write; `{stream}` in it is replaced by the stream's id.")
         overwrite: bool = Field(False, description="Replace files that exist.")
-        azimuth: float = Field(30.0, description="Turn of the 3D poses about the vertical, degrees.")
+        azimuth: float = Field(
+            0.0, description="Turn of the 3D poses about the vertical, degrees; 0: as the camera sees them."
+        )
         elevation: float = Field(12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.")
         inset: float = Field(
             0.35, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."

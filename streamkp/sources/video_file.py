@@ -77,7 +77,10 @@ def _judge(stream: StreamContext, reader: VideoReader, frames: int, failure: str
         return
     if not frames:
         if failure is not None:
-            raise SourceError(f"{label}: reading failed before the first frame: {failure}")
+            hint = ""
+            if "://" in label:
+                hint = "; if it is an MP4 with its index at the end and the server gives no parts of files, download it"
+            raise SourceError(f"{label}: reading failed before the first frame: {failure}{hint}")
         if reader.unsupported:
             raise SourceError(f"{label} uses a feature of its codec that is not supported; convert it first")
         if reader.packets:

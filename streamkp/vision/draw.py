@@ -56,7 +56,7 @@ def overlay(image: Image, persons: Sequence[Person]) -> Image:
     return canvas
 
 
-def inset(persons: Sequence[Person], size: int, azimuth: float = 30.0, elevation: float = 12.0) -> Image:
+def inset(persons: Sequence[Person], size: int, azimuth: float = 0.0, elevation: float = 12.0) -> Image:
     """The 3D poses on a dark square of `size` pixels, seen from there.
 
     `azimuth` turns the people about the vertical, `elevation` raises the eye, both in degrees; 0, 0 looks as the

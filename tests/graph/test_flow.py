@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from streamkp.graph.graph import Graph, ready_made
-from streamkp.graph.spec import GraphError
+from streamkp.graph.spec import GraphError, validate
 from streamkp.graph.stage import MapStage
 from streamkp.packet import Packet
 
@@ -90,3 +90,11 @@ def test_ready_made_graphs_have_nothing_odd(name: str, monkeypatch: pytest.Monke
         monkeypatch.setenv(variable, "secret")
     spec = Graph.from_yaml(name).only_streams({"a": "0"}).validate()
     assert spec.notes() == []
+
+
+def test_a_fault_of_a_stage_is_not_told_as_its_absence() -> None:
+    with pytest.raises(GraphError) as error:
+        validate({"stages": {"decode": {"use": "decode", "rotate": 45}, "record": {"use": "record", "paht": "x"}}})
+    assert [problem.where for problem in error.value.problems] == [
+        "stages.decode.rotate", "stages.record.path", "stages.record.paht",
+    ]  # fmt: skip

@@ -72,7 +72,6 @@ stages:
         "(found 'many')",
         "g.yaml:11: stages.lost.from: there is no stage named tripel; did you mean triple?",
         "g.yaml:12: stages.out.use: there is no stage named publish-websockt; did you mean publish-websocket?",
-        "g.yaml:4: stages: nothing leaves this graph: add a sink such as publish-websocket or record",
     ]
 
 

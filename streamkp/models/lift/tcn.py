@@ -82,11 +82,22 @@ def _check(name: str, options: LifterOptions) -> None:
         raise UsageError(f"{name} gives a pose in every row: stride is for HDFormer networks, leave it out")
 
 
+# NumPy's OpenBLAS takes several threads for a product of more multiplications than 2^18, which then spin between the
+# products of a row and cost more than they gain, so that none is larger: so many rows by so many outputs at once.
+ROWS_AT_ONCE, OUTPUTS_AT_ONCE = 16, 16
+
+
+@dataclass(frozen=True)
+class _Linear:
+    blocks: Float32  # weights [blocks, outputs of a block, in]
+    bias: Float32
+
+
 @dataclass(frozen=True)
 class _Layer:
     dilation: int
-    enter: tuple[Float32, Float32]  # weights [in, out] and bias
-    leave: tuple[Float32, Float32]
+    enter: _Linear
+    leave: _Linear
 
 
 class Track:
@@ -112,10 +123,8 @@ class TemporalSteps:
             for i, dilation in enumerate(DILATIONS)
         ]
         self._heads = _linear(weights, "head")
-        matrix, bias = self._heads
         first = LOOKAHEADS.index(lookahead) * JOINTS * NUMBERS
-        of = slice(first, first + JOINTS * NUMBERS)
-        self._head = np.ascontiguousarray(matrix[:, of]), bias[of]
+        self._head = _linear(weights, "head", slice(first, first + JOINTS * NUMBERS))
 
     def step(
         self, tracks: Sequence[Track], points: Sequence[Floats], scores: Sequence[Floats]
@@ -339,15 +348,22 @@ def _normalised(columns: Float32) -> Float32:
     return out
 
 
-def _times(columns: Float32, linear: tuple[Float32, Float32]) -> Float32:
-    out: Float32 = columns @ linear[0]
-    out += linear[1]
+def _times(columns: Float32, linear: _Linear) -> Float32:
+    """[B, in] -> [B, out]."""
+    parts = [
+        (linear.blocks @ columns[i : i + ROWS_AT_ONCE].T).reshape(len(linear.bias), -1).T
+        for i in range(0, len(columns), ROWS_AT_ONCE)
+    ]
+    out: Float32 = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    out += linear.bias
     return out
 
 
-def _linear(weights: Mapping[str, Float32], name: str) -> tuple[Float32, Float32]:
-    matrix, bias = (np.asarray(weights[f"{name}.{part}"], np.float32) for part in ("weight", "bias"))
-    return np.ascontiguousarray(matrix.T), bias
+def _linear(weights: Mapping[str, Float32], name: str, of: slice = slice(None)) -> _Linear:
+    """The rows `of` a linear layer of the network in torch."""
+    matrix, bias = (np.asarray(weights[f"{name}.{part}"], np.float32)[of] for part in ("weight", "bias"))
+    width = next(width for width in range(OUTPUTS_AT_ONCE, 0, -1) if len(bias) % width == 0)
+    return _Linear(np.ascontiguousarray(matrix).reshape(-1, width, matrix.shape[1]), bias)
 
 
 def read(path: Path) -> dict[str, Float32]:

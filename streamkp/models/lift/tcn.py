@@ -60,7 +60,7 @@ def window(name: str, row: Model, path: Path | None, options: LifterOptions) -> 
 def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory: Memory | None) -> TemporalLive:
     """See `streamkp.models.lift.base`. It runs on the CPU, wherever `options.run` would have it."""
     _check(name, options)
-    steps = TemporalSteps(read(path), options.lookahead or 0)
+    steps = TemporalSteps(read(path), options.lookahead or 0, name)
     if options.incremental is False:
         memory = None
     return TemporalLive(steps, memory, flip=bool(options.flip), trajectory=options.trajectory)
@@ -73,11 +73,7 @@ def open_sequence(name: str, row: Model, path: Path, options: LifterOptions) -> 
 
 
 def _check(name: str, options: LifterOptions) -> None:
-    if options.lookahead not in (None, *LOOKAHEADS):
-        able = ", ".join(map(str, LOOKAHEADS[:-1]))
-        raise UsageError(
-            f"{name} cannot use {options.lookahead} later frames: lookahead must be {able} or {LOOKAHEADS[-1]}"
-        )
+    _head(options.lookahead or 0, name)
     if options.stride not in (None, 1):
         raise UsageError(f"{name} gives a pose in every row: stride is for HDFormer networks, leave it out")
 
@@ -85,6 +81,14 @@ def _check(name: str, options: LifterOptions) -> None:
 # NumPy's OpenBLAS takes several threads for a product of more multiplications than 2^18, which then spin between the
 # products of a row and cost more than they gain, so that none is larger: so many rows by so many outputs at once.
 ROWS_AT_ONCE, OUTPUTS_AT_ONCE = 16, 16
+
+
+def _head(lookahead: int, name: str) -> int:
+    """The number of the head for a look-ahead."""
+    if lookahead not in LOOKAHEADS:
+        able = ", ".join(map(str, LOOKAHEADS[:-1]))
+        raise UsageError(f"{name} cannot use {lookahead} later frames: lookahead must be {able} or {LOOKAHEADS[-1]}")
+    return LOOKAHEADS.index(lookahead)
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,10 @@ class Track:
 class TemporalSteps:
     """New rows of any tracks to their poses."""
 
-    def __init__(self, weights: Mapping[str, Float32], lookahead: int = 0) -> None:
-        """`weights`: of the network in torch; `lookahead`: one of `LOOKAHEADS`, of what `step` gives."""
+    def __init__(self, weights: Mapping[str, Float32], lookahead: int = 0, name: str = "this lifter") -> None:
+        """`weights`: of the network in torch; `lookahead`: of what `step` gives. Raises `UsageError` for another one
+        than those of `LOOKAHEADS`.
+        """
         self.lookahead = lookahead
         self._stem = _linear(weights, "stem")
         self._layers = [
@@ -123,7 +129,7 @@ class TemporalSteps:
             for i, dilation in enumerate(DILATIONS)
         ]
         self._heads = _linear(weights, "head")
-        first = LOOKAHEADS.index(lookahead) * JOINTS * NUMBERS
+        first = _head(lookahead, name) * JOINTS * NUMBERS
         self._head = _linear(weights, "head", slice(first, first + JOINTS * NUMBERS))
 
     def step(
@@ -296,14 +302,9 @@ class TemporalSequence:
 
     def live(self, points: Floats, camera: Intrinsics, lookaheads: Sequence[int]) -> dict[int, Lifted]:
         """See `RowNetwork`."""
-        if unable := sorted(set(lookaheads) - set(LOOKAHEADS)):
-            able = ", ".join(map(str, LOOKAHEADS))
-            raise UsageError(f"this lifter cannot use {unable[0]} later frames: a look-ahead must be one of {able}")
+        heads = {k: _head(k, "this lifter") for k in lookaheads}
         poses, sigma = self._over(_canonical(np.asarray(points, np.float64), camera), bool(self._flip))
-        return {
-            k: Lifted(_later(poses[:, head], k), None, _later(sigma[:, head], k))
-            for k, head in ((k, LOOKAHEADS.index(k)) for k in lookaheads)
-        }
+        return {k: Lifted(_later(poses[:, head], k), None, _later(sigma[:, head], k)) for k, head in heads.items()}
 
     def _over(self, rows: Floats, flip: bool) -> tuple[Floats, Floats]:
         """Poses [T, heads, 17, 3] and standard deviations [T, heads, 17] of each row."""

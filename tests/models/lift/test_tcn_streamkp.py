@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lifting import open_lifter
 from streamkp.errors import UsageError
 from streamkp.evaluation.lift import datasets
 from streamkp.evaluation.lift.evaluate import evaluate
@@ -21,6 +20,7 @@ from streamkp.models.lift.sequence import open_sequence_lifter
 from streamkp.motion import track_view
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints3D, Packet, Person, PoseWindow
+from tests.lifting import open_lifter
 
 NAME = "tcn-streamkp"
 SIZE = (1280, 720)
@@ -31,7 +31,7 @@ FRAMES = 110
 def points() -> np.ndarray:
     """A person who moves, [FRAMES, 17, 3]: pixels and scores."""
     random = np.random.default_rng(2)
-    body = random.uniform(-150, 150, (1, 17, 2)) + (640, 360)
+    body = random.uniform(-150, 150, (1, 17, 2)) + np.array((640, 360))
     moving = body + np.cumsum(random.normal(scale=3, size=(FRAMES, 17, 2)), 0)
     return np.concatenate([moving, random.uniform(0.3, 1, (FRAMES, 17, 1))], -1).astype(np.float32)
 
@@ -42,8 +42,8 @@ def packet(points: np.ndarray, end: int, held: int, first: int = 0) -> tuple[Pac
     rows = np.maximum(np.arange(end + 1 - held, end + 1), first)
     pts = np.round(rows * 1e9 / track_view.RATE).astype(np.int64)
     window = PoseWindow("h36m17", points[rows], pts, rows, valid, *SIZE, end, track_view.RATE)
-    person = Person(track=1, state="tracked", window=window)
-    return Packet(stream="cam", seq=end, pts=int(pts[-1]), width=SIZE[0], height=SIZE[1], persons=[person]), person
+    person = Person(1, "tracked", np.zeros(4, np.float32), 0.9, window=window)
+    return Packet("cam", 0, end, int(pts[-1]), 0, None, *SIZE, persons=[person]), person
 
 
 def lifted(points: np.ndarray, memory: Memory | None, ends: range, **options: object) -> list[Keypoints3D]:

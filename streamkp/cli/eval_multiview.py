@@ -20,7 +20,7 @@ def multiview(
         list[Path], typer.Option(help="Synchronised videos named after the cameras, or a folder of them; may repeat.")
     ],
     more_videos: Annotated[list[Path] | None, typer.Argument(help="More of them.")] = None,
-    model: Annotated[str, typer.Option(help="Lifter: catalog name or checkpoint file.")] = "hdformer-streamkp",
+    model: Annotated[str, typer.Option(help="Lifter: catalog name or checkpoint file.")] = "tcn-streamkp",
     pose: Annotated[str, typer.Option(help="2D pose network of the live graph.")] = "blazepose-full",
     reference: Annotated[
         Path | None, typer.Option(help="Reference as .npz: xyz in metres, world axes. Made from the views without.")

@@ -39,7 +39,7 @@ class Task:
 
 
 TASKS = {
-    "body-3d-keypoints": Task("hdformer-streamkp", "main", results.body_3d),
+    "body-3d-keypoints": Task("tcn-streamkp", "main", results.body_3d),
     "body-2d-keypoints": Task("blazepose-full", "all", results.body_2d),
     "human-wholebody-keypoint": Task("hrnet-w48-wholebody133", "all", results.body_2d),
     "hand-2d-keypoints": Task("hrnet-w18-hand21", "all", results.hands, "hands"),

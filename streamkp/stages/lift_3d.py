@@ -63,7 +63,7 @@ class Lift3D(BatchStage):
             None, description="A convolution network trained without later frames; null: as configuration.json says."
         )
         trajectory: bool = Field(
-            False, description="Also the position of the pelvis in camera space (hdformer*, tpnet, *-semi*)."
+            False, description="Also the position of the pelvis in camera space (*-streamkp, hdformer, tpnet, *-semi*)."
         )
         incremental: bool | None = Field(
             None,

@@ -62,7 +62,10 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     save_every: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 1.0,
-    compiled: Annotated[bool, typer.Option(help="On a GPU, compile and record what a step does.")] = True,
+    compiled: Annotated[
+        bool,
+        typer.Option(help="On a GPU, compile and record what a step does: faster where it works, which it may not."),
+    ] = False,
 ) -> None:
     """Train the lifter on motion capture seen by random cameras."""
     began = time.monotonic()
@@ -161,6 +164,10 @@ class Training:
         except Exception as error:
             if self._objective is self._plain:
                 raise
+            if isinstance(error, torch.AcceleratorError):  # after that nothing runs on the device in this process
+                raise UsageError(
+                    f"the compiled steps broke the device: run it again with --no-compiled ({error})"
+                ) from None
             typer.echo(f"compiled steps fail, so that training goes on without, more slowly: {error}")
             self._objective = self._plain
             self._update()

@@ -42,3 +42,13 @@ def test_how_often_the_shipped_lifter_runs(lifter_onnx: Path) -> None:
     assert figures["stride_ratio"] == figures["ms"]["2"]["1"] / figures["ms"]["2"]["4"]
     table = CliRunner().invoke(app, ["bench", "lifter", str(lifter_onnx), *options])
     assert "stride 4" in table.output
+
+
+def test_the_live_lifter_in_the_wheel() -> None:
+    options = ["--people", "2", "--rounds", "1", "--threads", "1", "--json"]
+    result = CliRunner().invoke(app, ["bench", "lifter", "tcn-streamkp", *options])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.output)["tcn-streamkp"]
+    assert figures["rate_hz"] == 30
+    assert set(figures["ms"]) == set(figures["core_ms"]) == {"1", "2"}
+    assert set(figures["core_ms"]["1"]) == {"1"}

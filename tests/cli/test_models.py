@@ -70,7 +70,8 @@ def test_pull_from_a_file_shows_the_licence_and_prints_the_path(assets: Path, ho
     assert path.read_bytes() == source.read_bytes()
     assert run("models", "path", "blazepose-lite").stdout.strip() == str(path)
     checked = run("models", "verify").stdout.splitlines()
-    assert checked == ["blazepose-lite/pose_landmark_lite.tflite: ok", "hdformer-streamkp/hdformer-streamkp.onnx: ok"]
+    bundled = ["tcn-streamkp/tcn-streamkp.safetensors: ok", "hdformer-streamkp/hdformer-streamkp.onnx: ok"]
+    assert checked == ["blazepose-lite/pose_landmark_lite.tflite: ok", *bundled]
     path.write_bytes(b"bit rot")
     assert "streamkp models pull blazepose-lite" in str(fails("models", "verify"))
 

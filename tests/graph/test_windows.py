@@ -105,9 +105,7 @@ def test_ready_made_graphs(name: str, frames: int, rate: float) -> None:
 
 
 def test_a_wrong_rate_in_a_graph_file_is_told_with_its_line() -> None:
-    with pytest.raises(
-        GraphError, match=r"--set: stages.window.rate: is 50, but hdformer-streamkp was trained with 30"
-    ):
+    with pytest.raises(GraphError, match=r"--set: stages.window.rate: is 50, but tcn-streamkp was trained with 30"):
         Graph.from_yaml("demo", overrides=["stages.window.rate=50"]).validate()
 
 

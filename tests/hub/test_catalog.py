@@ -31,7 +31,7 @@ def test_aliases_lead_to_models() -> None:
 
 
 def test_every_torch_checkpoint_has_a_network() -> None:
-    assert all(model.network for model in TABLE.model if model.runtime == "torch")
+    assert [model.name for model in TABLE.model if model.runtime == "numpy"] == ["tcn-streamkp"]  # runs itself
     others = {model.name: model.network for model in TABLE.model if model.runtime != "torch" and model.network}
     # run by OpenVINO, or by torch
     assert others == {"hdformer-streamkp": "streamkp.models.networks.hdformer:HDFormer"}

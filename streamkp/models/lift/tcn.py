@@ -60,7 +60,7 @@ def window(name: str, row: Model, path: Path | None, options: LifterOptions) -> 
 def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory: Memory | None) -> TemporalLive:
     """See `streamkp.models.lift.base`. It runs on the CPU, wherever `options.run` would have it."""
     _check(name, options)
-    steps = TemporalSteps(read(path), options.lookahead or 0)
+    steps = TemporalSteps(read(path), options.lookahead or 0, name)
     if options.incremental is False:
         memory = None
     return TemporalLive(steps, memory, flip=bool(options.flip), trajectory=options.trajectory)
@@ -73,20 +73,35 @@ def open_sequence(name: str, row: Model, path: Path, options: LifterOptions) -> 
 
 
 def _check(name: str, options: LifterOptions) -> None:
-    if options.lookahead not in (None, *LOOKAHEADS):
-        able = ", ".join(map(str, LOOKAHEADS[:-1]))
-        raise UsageError(
-            f"{name} cannot use {options.lookahead} later frames: lookahead must be {able} or {LOOKAHEADS[-1]}"
-        )
+    _head(options.lookahead or 0, name)
     if options.stride not in (None, 1):
         raise UsageError(f"{name} gives a pose in every row: stride is for HDFormer networks, leave it out")
+
+
+# NumPy's OpenBLAS takes several threads for a product of more multiplications than 2^18, which then spin between the
+# products of a row and cost more than they gain, so that none is larger: so many rows by so many outputs at once.
+ROWS_AT_ONCE, OUTPUTS_AT_ONCE = 16, 16
+
+
+def _head(lookahead: int, name: str) -> int:
+    """The number of the head for a look-ahead."""
+    if lookahead not in LOOKAHEADS:
+        able = ", ".join(map(str, LOOKAHEADS[:-1]))
+        raise UsageError(f"{name} cannot use {lookahead} later frames: lookahead must be {able} or {LOOKAHEADS[-1]}")
+    return LOOKAHEADS.index(lookahead)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    blocks: Float32  # weights [blocks, outputs of a block, in]
+    bias: Float32
 
 
 @dataclass(frozen=True)
 class _Layer:
     dilation: int
-    enter: tuple[Float32, Float32]  # weights [in, out] and bias
-    leave: tuple[Float32, Float32]
+    enter: _Linear
+    leave: _Linear
 
 
 class Track:
@@ -103,8 +118,10 @@ class Track:
 class TemporalSteps:
     """New rows of any tracks to their poses."""
 
-    def __init__(self, weights: Mapping[str, Float32], lookahead: int = 0) -> None:
-        """`weights`: of the network in torch; `lookahead`: one of `LOOKAHEADS`, of what `step` gives."""
+    def __init__(self, weights: Mapping[str, Float32], lookahead: int = 0, name: str = "this lifter") -> None:
+        """`weights`: of the network in torch; `lookahead`: of what `step` gives. Raises `UsageError` for another one
+        than those of `LOOKAHEADS`.
+        """
         self.lookahead = lookahead
         self._stem = _linear(weights, "stem")
         self._layers = [
@@ -112,10 +129,8 @@ class TemporalSteps:
             for i, dilation in enumerate(DILATIONS)
         ]
         self._heads = _linear(weights, "head")
-        matrix, bias = self._heads
-        first = LOOKAHEADS.index(lookahead) * JOINTS * NUMBERS
-        of = slice(first, first + JOINTS * NUMBERS)
-        self._head = np.ascontiguousarray(matrix[:, of]), bias[of]
+        first = _head(lookahead, name) * JOINTS * NUMBERS
+        self._head = _linear(weights, "head", slice(first, first + JOINTS * NUMBERS))
 
     def step(
         self, tracks: Sequence[Track], points: Sequence[Floats], scores: Sequence[Floats]
@@ -287,14 +302,9 @@ class TemporalSequence:
 
     def live(self, points: Floats, camera: Intrinsics, lookaheads: Sequence[int]) -> dict[int, Lifted]:
         """See `RowNetwork`."""
-        if unable := sorted(set(lookaheads) - set(LOOKAHEADS)):
-            able = ", ".join(map(str, LOOKAHEADS))
-            raise UsageError(f"this lifter cannot use {unable[0]} later frames: a look-ahead must be one of {able}")
+        heads = {k: _head(k, "this lifter") for k in lookaheads}
         poses, sigma = self._over(_canonical(np.asarray(points, np.float64), camera), bool(self._flip))
-        return {
-            k: Lifted(_later(poses[:, head], k), None, _later(sigma[:, head], k))
-            for k, head in ((k, LOOKAHEADS.index(k)) for k in lookaheads)
-        }
+        return {k: Lifted(_later(poses[:, head], k), None, _later(sigma[:, head], k)) for k, head in heads.items()}
 
     def _over(self, rows: Floats, flip: bool) -> tuple[Floats, Floats]:
         """Poses [T, heads, 17, 3] and standard deviations [T, heads, 17] of each row."""
@@ -339,15 +349,22 @@ def _normalised(columns: Float32) -> Float32:
     return out
 
 
-def _times(columns: Float32, linear: tuple[Float32, Float32]) -> Float32:
-    out: Float32 = columns @ linear[0]
-    out += linear[1]
+def _times(columns: Float32, linear: _Linear) -> Float32:
+    """[B, in] -> [B, out]."""
+    parts = [
+        (linear.blocks @ columns[i : i + ROWS_AT_ONCE].T).reshape(len(linear.bias), -1).T
+        for i in range(0, len(columns), ROWS_AT_ONCE)
+    ]
+    out: Float32 = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    out += linear.bias
     return out
 
 
-def _linear(weights: Mapping[str, Float32], name: str) -> tuple[Float32, Float32]:
-    matrix, bias = (np.asarray(weights[f"{name}.{part}"], np.float32) for part in ("weight", "bias"))
-    return np.ascontiguousarray(matrix.T), bias
+def _linear(weights: Mapping[str, Float32], name: str, of: slice = slice(None)) -> _Linear:
+    """The rows `of` a linear layer of the network in torch."""
+    matrix, bias = (np.asarray(weights[f"{name}.{part}"], np.float32)[of] for part in ("weight", "bias"))
+    width = next(width for width in range(OUTPUTS_AT_ONCE, 0, -1) if len(bias) % width == 0)
+    return _Linear(np.ascontiguousarray(matrix).reshape(-1, width, matrix.shape[1]), bias)
 
 
 def read(path: Path) -> dict[str, Float32]:

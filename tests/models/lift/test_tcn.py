@@ -111,7 +111,7 @@ def test_a_person_upside_down_is_seen_upright(people: tuple[np.ndarray, np.ndarr
 
 
 def test_what_it_cannot_do_is_said(network: TemporalNetwork, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be one of 0, 2, 5"):
+    with pytest.raises(UsageError, match="lookahead must be 0, 2 or 5"):
         TemporalSteps(weights(network), 3)
     file = tmp_path / "lifter.safetensors"
     save_file(network.state_dict(), file)

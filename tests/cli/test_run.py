@@ -283,8 +283,9 @@ def test_a_plugin_that_ends_the_program(program: Program, folder: Path) -> None:
     assert "ran" not in out
     assert "not checked, being plugins: mine" in err
 
-    def test_without_the_page_something_must_take_the_results(self, program: Program, folder: Path) -> None:
-        (folder / "page.yaml").write_text(GRAPH.replace("record, path: out.jsonl", "publish-websocket"))
-        code, _, err = program("run", "page.yaml", "--no-page")
-        assert code == 2
-        assert "add --record FILE or --render FILE" in err
+
+def test_without_the_page_something_must_take_the_results(program: Program, folder: Path) -> None:
+    (folder / "page.yaml").write_text(GRAPH.replace("record, path: out.jsonl", "publish-websocket"))
+    code, _, err = program("run", "page.yaml", "--no-page")
+    assert code == 2
+    assert "add --record FILE or --render FILE" in err

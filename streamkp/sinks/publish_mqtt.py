@@ -236,4 +236,19 @@ class PublishMqtt(MessageSink):
                     "%s: %d messages were not sent: the broker is away", stream.topic, stream.waiting
                 )
         if self._broker is not None:
+            await self._settle()
             await self._broker.shutdown()
+
+    async def _settle(self) -> None:
+        """Wait until the embedded broker has handed on what it acknowledged: it forgets the rest when it ends.
+
+        It hands messages on in the order in which they came, so a message to ourselves comes back after all others.
+        """
+        topic = f"{self.options.prefix}/{uuid.uuid4().hex}"
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS), self._new_client(f"streamkp-{uuid.uuid4().hex[:12]}") as client:
+                await client.subscribe(topic, 1)
+                await client.publish(topic, b"", 1)
+                await anext(aiter(client.messages))
+        except (aiomqtt.MqttError, TimeoutError):
+            self.context.log.warning("the embedded broker ends before it has handed on every message")

@@ -10,7 +10,7 @@ everything between an image and a result:
         Makes it ready. `options.run` goes to `streamkp.runtimes.base.open_network`.
 
 Adding a model of a known family is one row; adding a family is one module and one row. The family of a lifter has
-`open_model` too, called by `streamkp.models.lift`.
+`window`, `open_live` and `open_sequence` in place of `open_model`, see `streamkp.models.lift.base`.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class Keypoints2DStage(BatchStage):
         self.batch_independent = getattr(self._estimator, "batch_independent", False)
         self._tracking = TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
         self._streams = self.per_stream(_Stream)
-        # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.
         self._told: set[str] = set()  # streams of which it was said that people are left out
+        # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.
         self._ids: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
 
     def close(self) -> None:

@@ -89,7 +89,8 @@ class CropRequest:
 class Tracker:
     """The tracks of one stream and epoch.
 
-    `ids` gives the numbers of new tracks. Every `propose` is followed by one `update` with the same frame.
+    `ids` gives the numbers of new tracks; `regions`, the pose estimator, says where to look for a box. Every `propose`
+    is followed by one `update` with the same frame.
     """
 
     def __init__(self, ids: Iterator[int], options: TrackerOptions, regions: Regions) -> None:

@@ -149,7 +149,10 @@ class TestGraphs:
                 "  out: {use: record, path: x}\n",
                 ["bad.yaml:3", "did you mean blazepose-full"],
             ),
-            ("streams:\n  cam: {uri: '${NOT_SET}'}\nstages: {}\n", ["bad.yaml:2", "NOT_SET is not set"]),
+            (
+                "stages:\n  decode: {use: decode}\n  out: {use: record, path: '${NOT_SET}'}\n",
+                ["bad.yaml:3", "NOT_SET is not set"],
+            ),
         ],
         ids=["typo", "type", "cycle", "port", "model", "variable"],
     )
@@ -196,7 +199,11 @@ class TestOutputs:
             (tmp_path / "g.yaml").write_text(
                 f"stages:\n  decode: {{use: decode}}\n  page: {{use: publish-websocket, port: {port}}}\n"
             )
-            done = streamkp("run", "g.yaml", "--source", make_clip())
+            clip = make_clip()
+            done = streamkp("run", "g.yaml", "--source", clip)
+            assert done.code == 0, "a file is not kept waiting for the page"
+            assert f"port {port} is in use" in done.err
+            done = streamkp("run", "g.yaml", "--source", clip, "--set", f"stages.page.port={port}")
         assert done.code == 5
         assert f"port {port}" in done.complaint()
         assert "--set stages.page.port=" in done.complaint()

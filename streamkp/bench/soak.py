@@ -37,12 +37,11 @@ from streamkp.bench.toxic import ToxicProxy
 from streamkp.errors import SourceError, StreamkpError, UsageError
 
 PASSWORD = "camera-secret-7391"  # of every camera address; must not turn up in the log
-HOLD = 3.0, 7.0  # seconds that faults last, at random
-SETTLE = 3.0  # seconds after everything has recovered, which are the "after" of its faults
 PATIENCE = 45.0  # seconds after which a fault counts as not recovered
 START = 120.0  # seconds until every stream must deliver
 GROWTH = 0.05  # most memory growth, share
-DESCRIPTORS, THREADS = 4, 2  # more than before that may be left: connections that are just being replaced
+DESCRIPTORS = 4  # more than before that may be left: connections that are just being replaced
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # the same for threads: as many as an event loop keeps for look-ups
 
 # Networks as in graphs/demo.yaml; at 5 frames a second and 480x270, eight streams take about one core.
 GRAPH = """\
@@ -69,9 +68,14 @@ class Options:
     minutes: float = 20.0
     streams: int = 8
     rate: float = 5.0  # frames a second of each stream
+    hold: float = 7.0  # seconds that faults last at most; half as long at least
     seed: int = 0
     plain: bool = False  # without networks
-    source: Path | None = None  # the clip that the cameras play
+
+    @property
+    def settle(self) -> float:
+        """Seconds after everything has recovered, which are the "after" of its faults."""
+        return min(3.0, self.hold / 2)
 
 
 @dataclass
@@ -239,7 +243,7 @@ class _Soak:
 
     async def run(self) -> dict[str, Any]:
         await self._wait_for_all(time.time_ns(), START, "no frames of {} at the start")
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(self._options.settle)
         before = self._look()
         started = time.monotonic()
         cameras, wide = Deck(CAMERA, self._chance), Deck(WIDE, self._chance)
@@ -247,7 +251,7 @@ class _Soak:
         while time.monotonic() - started < 60 * self._options.minutes:
             await self._round([cameras.deal(), cameras.deal()], wide.deal())
             rounds += 1
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(self._options.settle)
         after = self._look()
         tallies = self._mqtt.tallies()
         code = await self._program.stop()
@@ -265,14 +269,14 @@ class _Soak:
         begun = time.time_ns()
         for act in acts:
             await act.fault.begin(self._rig, act.number)
-        await asyncio.sleep(self._chance.uniform(*HOLD))
+        await asyncio.sleep(self._chance.uniform(self._options.hold / 2, self._options.hold))
         ended = time.time_ns()
         for act in acts:
             await act.fault.end(self._rig, act.number)
             act.healed = time.time_ns()
         await asyncio.gather(*(self._recover(act, baseline) for act in acts))
         recovered = time.time_ns()
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(self._options.settle)
         over, tallies = time.time_ns(), self._mqtt.tallies()
         for act in acts:
             outcome = self._outcomes[act.fault.name]

@@ -13,6 +13,7 @@ def soak(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to break things.")] = 20.0,
     streams: Annotated[int, typer.Option(min=2, max=64, help="Cameras.")] = 8,
     rate: Annotated[float, typer.Option(min=1, max=60, help="Frames a second of each camera.")] = 5.0,
+    hold: Annotated[float, typer.Option(min=1, help="Longest fault, seconds; the shortest is half as long.")] = 7.0,
     seed: Annotated[int, typer.Option(help="Of everything random; the same seed breaks the same things.")] = 0,
     plain: Annotated[bool, typer.Option("--plain", help="Without networks: sources and sinks only.")] = False,
     source: Annotated[str, typer.Option("--source", help="The video that the cameras play, or sample:NAME.")] = (
@@ -28,7 +29,7 @@ def soak(
     from streamkp.sources.decode import local_file
 
     progress = Console(stderr=True, soft_wrap=True)
-    options = Options(minutes=minutes, streams=streams, rate=rate, seed=seed, plain=plain)
+    options = Options(minutes=minutes, streams=streams, rate=rate, hold=hold, seed=seed, plain=plain)
     figures = run(local_file(source, source), options, lambda line: progress.print(line, highlight=False, markup=False))
     if as_json:
         typer.echo(json.dumps(figures))

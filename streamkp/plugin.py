@@ -29,6 +29,7 @@ from streamkp.graph.status import Status
 from streamkp.packet import (
     Annotation,
     Detections,
+    Extremities,
     Keypoints2D,
     Keypoints3D,
     LabelAnnotation,
@@ -50,6 +51,7 @@ __all__ = [
     "BatchStage",
     "Clock",
     "Detections",
+    "Extremities",
     "Keypoints2D",
     "Keypoints3D",
     "LabelAnnotation",

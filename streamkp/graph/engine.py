@@ -254,7 +254,11 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
-        return prometheus_text(self.figures(), [(n, status.state) for n, status in self.streams.all().items()])
+        return prometheus_text(
+            self.figures(),
+            [(n, status.state) for n, status in self.streams.all().items()],
+            {name: feed.stream.damaged for name, feed in list(self._feeds.items())},
+        )
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""

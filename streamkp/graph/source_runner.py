@@ -14,22 +14,42 @@ from streamkp.graph.statistics import Meter
 
 
 class SourceRunner:
-    """Runs one stream of a source."""
+    """Runs one stream of a source.
 
-    def __init__(self, source: Source, stream: StreamContext, outputs: Outputs, host: Host) -> None:
+    `frames` of the source is called once for each connection that was asked for: again after a pause or a restart.
+    Each call numbers its frames from nought; here they go on from the one before, in an epoch of their own, so that
+    the stages see no more than a camera that reconnects. `after` is the runner of the same stream before it ended.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stream: StreamContext,
+        outputs: Outputs,
+        host: Host,
+        *,
+        holds: bool,
+        after: SourceRunner | None = None,
+    ) -> None:
+        """`holds`: a pause keeps the place in a file, instead of closing the connection."""
         self.stream = stream
         self.meter = Meter()
         self.cpu = CpuAccount()
         self.position = 0  # nanoseconds of the source's clock since its first frame
+        self.holds = holds
         self._source = source
         self._outputs = outputs
         self._host = host
+        self._seq = self._epoch = 0  # of the next frame, and of the next call of `frames`
+        if after is not None:
+            self._seq, self._epoch = after._seq, after._epoch
 
     def run(self) -> None:
         """The thread: until the source ends, the stream is stopped, or the engine aborts."""
         error: StreamkpError | None = None
         try:
-            self._deliver()
+            while self._deliver():
+                self.stream.set_status("connecting")
         except Closed:
             pass
         except StreamkpError as raised:
@@ -41,27 +61,47 @@ class SourceRunner:
             self.cpu.total = time.thread_time_ns()
             self._host.stream_over(self.stream, error)
 
-    def _deliver(self) -> None:
-        clock, meter, first, epoch = self._host.clock, self.meter, 0, -1
-        frames = self._source.frames(self.stream)
+    def _deliver(self) -> bool:
+        """The frames of one call; True if the source is to be called again."""
+        clock, meter, stream, first, epoch = self._host.clock, self.meter, self.stream, 0, -1
+        stream.begin()
+        first_seq, first_epoch = self._seq, self._epoch
+        frames = self._source.frames(stream)
         try:
-            while not self.stream.stopping:
+            while not stream.stopping:
+                if stream.paused and self._rest():
+                    break
                 started, cpu = clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
                 packet = next(frames, None)
                 if packet is None:
-                    return
+                    if stream.stopping:
+                        break
+                    return False
                 now = clock.monotonic()
                 if self._host.profile:
                     self.cpu.stage += time.thread_time_ns() - cpu
+                packet.seq += first_seq
+                packet.epoch += first_epoch
+                self._seq, self._epoch = packet.seq + 1, packet.epoch + 1
                 meter.done += 1
                 meter.busy.add((now - started) / 1e9)
                 meter.times.append(now)
-                if self.stream.status != "live":
-                    self.stream.set_status("live")
+                if stream.status != "live":
+                    stream.set_status("live")
                 if packet.epoch != epoch:
                     first, epoch = packet.pts, packet.epoch
                 self.position = packet.pts - first
                 self._outputs.send(packet)
+        except StreamkpError:
+            if stream.over or not stream.stopping:  # a connection that was to be left anyway has failed
+                raise
         finally:
             if isinstance(frames, Generator):
                 frames.close()
+        if stream.paused and not stream.over:
+            self._rest()
+        return not stream.over
+
+    def _rest(self) -> bool:
+        self.stream.set_status("paused")
+        return self.stream.rest()

@@ -45,7 +45,9 @@ class Render(Sink):
         azimuth: float = Field(
             0.0, description="Turn of the 3D poses about the vertical, degrees; 0: as the camera sees them."
         )
-        elevation: float = Field(12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.")
+        elevation: float = Field(
+            12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.", json_schema_extra=LIVE
+        )
         inset: float = Field(
             0.35, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
         )

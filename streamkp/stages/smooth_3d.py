@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from streamkp.errors import StreamkpError
-from streamkp.graph.stage import MapStage, PerTrack, StageOptions
+from streamkp.graph.stage import LIVE, MapStage, PerTrack, StageOptions
 from streamkp.motion.steady import Settings, Steady
 from streamkp.packet import Keypoints3D, Packet
 
@@ -39,12 +39,23 @@ class Smooth3D(MapStage):
 
     class Options(StageOptions):
         one_euro: bool = Field(_DEFAULTS.one_euro, description="Smooth every joint, and the root, with One-Euro.")
-        min_cutoff: float = Field(_DEFAULTS.min_cutoff, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
+        min_cutoff: float = Field(
+            _DEFAULTS.min_cutoff,
+            gt=0,
+            description="Cut-off in Hz at rest; lower is steadier.",
+            json_schema_extra=LIVE,
+        )
         beta: float = Field(
-            _DEFAULTS.beta, ge=0, description="Cut-off gained per m/s, in Hz; higher follows motion more closely."
+            _DEFAULTS.beta,
+            ge=0,
+            description="Cut-off gained per m/s, in Hz; higher follows motion more closely.",
+            json_schema_extra=LIVE,
         )
         derivative_cutoff: float = Field(
-            _DEFAULTS.derivative_cutoff, gt=0, description="Cut-off in Hz of the speed itself."
+            _DEFAULTS.derivative_cutoff,
+            gt=0,
+            description="Cut-off in Hz of the speed itself.",
+            json_schema_extra=LIVE,
         )
         bones: bool = Field(_DEFAULTS.bones, description="Give every bone its median length so far.")
         contact: bool = Field(_DEFAULTS.contact, description="Move the root so that a foot that stands does not slide.")
@@ -67,6 +78,12 @@ class Smooth3D(MapStage):
         self._tracks: PerTrack[_Track | None] = self.per_track(lambda: None)
         self._times = self.per_stream(lambda: deque[tuple[int, int]](maxlen=REMEMBERED))
         self._told = False
+
+    def options_changed(self) -> None:
+        self._settings = Settings(**self.options.model_dump())
+        for track in self._tracks.values():
+            if track is not None:
+                track.steady.tune(self._settings)
 
     def process(self, packet: Packet) -> Packet:
         self._times[packet.stream].append((packet.seq, packet.pts))

@@ -21,6 +21,7 @@ from streamkp.graph import outputs, report
 from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
+from streamkp.graph.gate import Gate
 from streamkp.graph.join import JoinRunner
 from streamkp.graph.plan import ChannelPlan, Plan
 from streamkp.graph.runner import StageRunner
@@ -46,6 +47,7 @@ class ThreadEngine:
         clock: real time, unless a test drives it.
         profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
         keep_alive: run on when the last stream has ended, since more may be added.
+        gate: asked before a stream's results go out, where other engines may have the same stream at other times.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class ThreadEngine:
         clock: Clock | None = None,
         profile: bool = False,
         keep_alive: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         self.plan = graph if isinstance(graph, Plan) else Plan.of(graph)
         self.spec = self.plan.graph
         self.clock = clock or Clock()
         self.profile = profile
+        self.gate = gate
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
         self._bound = dict(bound or {})
@@ -74,7 +78,7 @@ class ThreadEngine:
         self._active: set[str] = set()  # streams whose thread has not ended
         self._leaving: dict[str, int] = {}  # ended streams -> stages that have yet to see their end
         self._removed: set[str] = set()
-        self._successors: dict[str, StreamSpec] = {}  # to be started when the removed stream of that name has left
+        self._successors: dict[str, tuple[StreamSpec, int]] = {}  # started when the stream before has left
         self._delivering = self._delivering_live = 0
         self._runners: list[StageRunner] = []
         self._joins: list[JoinRunner] = []
@@ -130,6 +134,7 @@ class ThreadEngine:
             if self.state != "running":
                 return
             self.state = "draining"
+            self._successors.clear()
             feeds = list(self._feeds.values())
         for feed in feeds:
             feed.stream.stop()
@@ -141,6 +146,7 @@ class ThreadEngine:
             if self.state == "stopped":
                 return
             self.state = "stopped"
+            self._successors.clear()
             feeds = list(self._feeds.values())
         for feed in feeds:
             feed.stream.stop()
@@ -182,8 +188,8 @@ class ThreadEngine:
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    def add_stream(self, name: str, stream: StreamSpec) -> None:
-        """Start a further stream without touching the others.
+    def add_stream(self, name: str, stream: StreamSpec, *, epoch: int = 0) -> None:
+        """Start a further stream without touching the others; its epochs are counted from `epoch`.
 
         One that takes the name of a stream that was removed starts when that one has left the graph.
 
@@ -204,9 +210,9 @@ class ThreadEngine:
             if going and (name not in self._removed or name in self._successors):
                 raise UsageError(f"there is a stream named {name} already, or one that is still ending")
             if going:
-                self._successors[name] = stream
+                self._successors[name] = stream, epoch
                 return
-            feed = self._join(name, stream)
+            feed = self._join(name, stream, epoch)
         self._spawn(f"stream-{name}", feed.run)
 
     def is_live(self, name: str) -> bool:
@@ -291,7 +297,8 @@ class ThreadEngine:
     def stream_specs(self) -> dict[str, StreamSpec]:
         """The streams that there are, without those that were removed and are still ending."""
         with self._lock:
-            return {n: s for n, s in self._specs.items() if n not in self._removed} | self._successors
+            here = {name: spec for name, spec in self._specs.items() if name not in self._removed}
+            return here | {name: spec for name, (spec, _) in self._successors.items()}
 
     def keep_alive(self) -> None:
         """From now on the run does not end with its last stream, since more may be added."""
@@ -356,7 +363,9 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
-        return prometheus_text(self.figures(), [(n, f.stream.status) for n, f in list(self._feeds.items())])
+        feeds = list(self._feeds.items())
+        labels = {name: feed.stream.options.labels for name, feed in feeds}
+        return prometheus_text(self.figures(), [(name, feed.stream.status) for name, feed in feeds], labels)
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""
@@ -433,14 +442,15 @@ class ThreadEngine:
                 return
             del self._leaving[stream]
             removed = stream in self._removed
-        if not removed:
-            return
-        self._forget(stream)
+        if removed:
+            self._forget(stream)
+        if self.gate is not None:
+            self.gate.gone(stream)
+        feed = None
         with self._lock:
             successor = self._successors.pop(stream, None)
-            feed = None
             if successor is not None and self.state == "running" and self._source_open:
-                feed = self._join(stream, successor)
+                feed = self._join(stream, *successor)
         if feed is not None:
             self._spawn(f"stream-{stream}", feed.run)
         self._finish_if_idle()
@@ -555,23 +565,23 @@ class ThreadEngine:
             raise UsageError(f"stream {name} has {'failed' if feed.stream.status == 'failed' else 'ended'}: restart it")
         return feed
 
-    def _join(self, name: str, stream: StreamSpec, after: SourceRunner | None = None) -> SourceRunner:
+    def _join(self, name: str, stream: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
         """A stream that is about to start; with the lock held."""
-        feed = self._prepare(name, stream, after)
+        feed = self._prepare(name, stream, epoch, after)
         self._active.add(name)
         self._removed.discard(name)
         return feed
 
-    def _prepare(self, name: str, spec: StreamSpec, after: SourceRunner | None = None) -> SourceRunner:
+    def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
         uri = spec.uri.get_secret_value()
         label = mask_address(uri)
         connects = type(self._source).is_live(uri)
         live = connects if spec.live is None else spec.live
         stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime, options=spec)
         stream.on_status = self._count_live
-        feed = SourceRunner(self._source, stream, self._source_outputs, self, holds=not connects, after=after)
-        if after is not None:
-            feed.meter = after.meter
+        feed = SourceRunner(
+            self._source, stream, self._source_outputs, self, holds=not connects, first_epoch=epoch, after=after
+        )
         self._feeds[name], self._specs[name] = feed, spec
         return feed
 

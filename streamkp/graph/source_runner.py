@@ -17,8 +17,8 @@ class SourceRunner:
     """Runs one stream of a source.
 
     `frames` of the source is called once for each connection that was asked for: again after a pause or a restart.
-    Each call numbers its frames from nought; here they go on from the one before, in an epoch of their own, so that
-    the stages see no more than a camera that reconnects. `after` is the runner of the same stream before it ended.
+    Each call numbers its frames and epochs from nought; here they go on from the call before, so that the stages see
+    no more than a camera that reconnects.
     """
 
     def __init__(
@@ -29,10 +29,13 @@ class SourceRunner:
         host: Host,
         *,
         holds: bool,
+        first_epoch: int = 0,
         after: SourceRunner | None = None,
     ) -> None:
-        """`holds`: a pause keeps the place in a file, instead of closing the connection."""
+        """`holds`: a pause keeps the place in a file, instead of closing the connection; `first_epoch`: from where
+        epochs are counted; `after`: the runner of the same stream before it ended."""
         self.stream = stream
+        self.epoch = first_epoch  # of the latest frame
         self.meter = Meter()
         self.cpu = CpuAccount()
         self.position = 0  # nanoseconds of the source's clock since its first frame
@@ -40,9 +43,9 @@ class SourceRunner:
         self._source = source
         self._outputs = outputs
         self._host = host
-        self._seq = self._epoch = 0  # of the next frame, and of the next call of `frames`
+        self._seq, self._begin = 0, first_epoch  # of the next frame, and of the next call of `frames`
         if after is not None:
-            self._seq, self._epoch = after._seq, after._epoch
+            self._seq, self._begin, self.meter = after._seq, after._begin, after.meter
 
     def run(self) -> None:
         """The thread: until the source ends, the stream is stopped, or the engine aborts."""
@@ -65,7 +68,7 @@ class SourceRunner:
         """The frames of one call; True if the source is to be called again."""
         clock, meter, stream, first, epoch = self._host.clock, self.meter, self.stream, 0, -1
         stream.begin()
-        first_seq, first_epoch = self._seq, self._epoch
+        first_seq, begin = self._seq, self._begin
         frames = self._source.frames(stream)
         try:
             while not stream.stopping:
@@ -81,8 +84,8 @@ class SourceRunner:
                 if self._host.profile:
                     self.cpu.stage += time.thread_time_ns() - cpu
                 packet.seq += first_seq
-                packet.epoch += first_epoch
-                self._seq, self._epoch = packet.seq + 1, packet.epoch + 1
+                packet.epoch += begin
+                self._seq, self._begin = packet.seq + 1, packet.epoch + 1
                 meter.done += 1
                 meter.busy.add((now - started) / 1e9)
                 meter.times.append(now)
@@ -90,6 +93,9 @@ class SourceRunner:
                     stream.set_status("live")
                 if packet.epoch != epoch:
                     first, epoch = packet.pts, packet.epoch
+                    self.epoch = epoch
+                    if self._host.gate is not None and not self._host.gate.opens(stream.stream, epoch):
+                        return False
                 self.position = packet.pts - first
                 self._outputs.send(packet)
         except StreamkpError:

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
 
 Transport = Literal["tcp", "udp"]
 Rotate = Literal["auto", 0, 90, 180, 270]
@@ -14,6 +15,9 @@ HwAccel = Literal["auto", "none", "cuda", "vaapi", "videotoolbox"]
 MAX_LABELS: Final = 16
 LABEL: Final = r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$"
 _TAKEN: Final = {"stream", "stage", "reason", "le", "quantile", "job", "instance"}
+
+
+_LABEL_SCHEMA: Final[JsonDict] = {"pattern": LABEL, "not": {"anyOf": [{"enum": [*sorted(_TAKEN)]}, {"pattern": "^__"}]}}
 
 
 def _free(label: str) -> str:
@@ -67,7 +71,5 @@ class StreamOptions(BaseModel):
         {},
         max_length=MAX_LABELS,
         description="Words of yours about the stream, such as its place; in /stats and /metrics.",
-        json_schema_extra={
-            "propertyNames": {"pattern": LABEL, "not": {"anyOf": [{"enum": sorted(_TAKEN)}, {"pattern": "^__"}]}},
-        },
+        json_schema_extra={"propertyNames": _LABEL_SCHEMA},
     )

@@ -26,9 +26,11 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
+from streamkp.graph.status import Status
 from streamkp.packet import (
     Annotation,
     Detections,
+    Extremities,
     Keypoints2D,
     Keypoints3D,
     LabelAnnotation,
@@ -51,6 +53,7 @@ __all__ = [
     "BatchStage",
     "Clock",
     "Detections",
+    "Extremities",
     "Keypoints2D",
     "Keypoints3D",
     "LabelAnnotation",
@@ -73,6 +76,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageOptions",
+    "Status",
     "StreamContext",
     "StreamkpError",
     "UsageError",

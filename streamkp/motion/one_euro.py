@@ -39,7 +39,7 @@ class OneEuro:
         self._speed: NDArray[np.float64]
         self._time: NDArray[np.int64]
 
-    def tune(self, min_cutoff: float, beta: float, derivative_cutoff: float, max_gap: float) -> None:
+    def tune(self, min_cutoff: float, beta: float, derivative_cutoff: float, max_gap: float = 1.0) -> None:
         """Other parameters from the next frame on; what the filter remembers stays."""
         self._min_cutoff = min_cutoff
         self._beta = beta

@@ -13,7 +13,6 @@ from streamkp.motion.foot_contact import FootContact
 from streamkp.motion.one_euro import REFERENCE_SIZE, OneEuro
 
 Floats = NDArray[np.floating[Any]]
-_MAX_GAP = 1.0  # seconds without a pose after which the filter starts afresh
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,14 @@ class Steady:
     def __init__(self, skeleton: str, settings: Settings) -> None:
         """Raises UsageError for a skeleton whose bones or feet are asked for and not known."""
         s = settings
-        self._smooth = OneEuro(s.min_cutoff, s.beta, s.derivative_cutoff, _MAX_GAP) if s.one_euro else None
+        self._smooth = OneEuro(s.min_cutoff, s.beta, s.derivative_cutoff) if s.one_euro else None
         self._hold = BoneLengths(tree(skeleton)) if s.bones else None
         self._pin = FootContact(skeleton, s.up) if s.contact else None
 
     def tune(self, settings: Settings) -> None:
         """Other cut-offs from the next pose on; which steps are taken does not change."""
         if self._smooth is not None:
-            self._smooth.tune(settings.min_cutoff, settings.beta, settings.derivative_cutoff, _MAX_GAP)
+            self._smooth.tune(settings.min_cutoff, settings.beta, settings.derivative_cutoff)
 
     def __call__(self, points: Floats, root: Floats | None, pts: int) -> tuple[Floats, Floats | None]:
         """Smooth a pose (K, 3) and its root (3,); returns both, and writes to neither input.

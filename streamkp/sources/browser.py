@@ -145,14 +145,16 @@ def _decoded(sent: Sent, label: str, max_pixels: int) -> Image:
     if isinstance(sent, av.VideoFrame):
         if sent.width * sent.height > max_pixels:
             raise SourceError(f"{label}: a picture of {sent.width} x {sent.height} is too large")
-        return sent.to_ndarray(format="bgr24").astype(np.uint8, order="C", copy=False)
+        frame: Image = sent.to_ndarray(format="bgr24").astype(np.uint8, order="C", copy=False)
+        return frame
     size = jpeg_size(sent)
     if size is None or size[0] * size[1] > max_pixels:
         raise SourceError(f"{label}: the browser sent something that is no JPEG of a permitted size")
     image = cv2.imdecode(np.frombuffer(sent, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise SourceError(f"{label}: the browser sent a damaged picture")
-    return image.astype(np.uint8, copy=False)
+    picture: Image = image.astype(np.uint8, copy=False)
+    return picture
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -2,96 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
-import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from websockets.sync.client import connect
 
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import StageContext
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
+from tests.system.browser import Tab, browser
 
 pytestmark = pytest.mark.system
 
 
-class Tab:
-    """One page of a headless browser."""
-
-    def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None, proxy=None)
-        self._id = 0
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._id += 1
-        self._socket.send(json.dumps({"id": self._id, "method": method, "params": params}))
-        while True:
-            answer = json.loads(self._socket.recv(timeout=60))
-            if answer.get("id") == self._id:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
-
-    def evaluate(self, expression: str) -> Any:
-        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def wait_for(self, condition: str) -> None:
-        """Return once the condition holds in the page."""
-        self.evaluate(
-            f"new Promise((done) => {{ const look = () => (({condition}) ? done() : setTimeout(look, 20)); look(); }})"
-        )
-
-    def screenshot(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
-        if "STREAMKP_SCREENSHOTS" in os.environ:
-            name = os.environ["PYTEST_CURRENT_TEST"].rpartition("::")[2].split()[0]
-            Path(os.environ["STREAMKP_SCREENSHOTS"], f"{name}.png").write_bytes(data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        assert image is not None
-        return image.astype(np.uint8, copy=False)
-
-
 @pytest.fixture
 def tab(tmp_path: Path) -> Iterator[Tab]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium; CI must not skip this")
-        pytest.skip("needs Chromium")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-               "--remote-debugging-port=0", f"--user-data-dir={tmp_path}", "--window-size=1280,720",
-               "--no-first-run", "--disable-background-networking", "--no-proxy-server"]  # fmt: skip
-    # The address of the DevTools is the first thing that it says.
-    browser = subprocess.Popen([program, *options, "about:blank"], stderr=subprocess.PIPE, text=True)
-    try:
-        assert browser.stderr is not None
-        port = next(line.split(":")[2].split("/")[0] for line in browser.stderr if "DevTools listening" in line)
-        drain = threading.Thread(target=browser.stderr.read, daemon=True)
-        drain.start()
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        pages = json.load(opener.open(f"http://127.0.0.1:{port}/json/list", timeout=30))
-        page = Tab(next(p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page"))
-        page.call("Page.enable")
-        page.call("Emulation.setDeviceMetricsOverride", width=1280, height=720, deviceScaleFactor=1, mobile=False)
+    with browser(tmp_path) as page:
         yield page
-    finally:
-        browser.terminate()
-        browser.wait(timeout=30)
 
 
 class Feed:

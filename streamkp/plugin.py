@@ -28,6 +28,7 @@ from streamkp.graph.stage import (
 from streamkp.packet import (
     Annotation,
     Detections,
+    Extremities,
     Keypoints2D,
     Keypoints3D,
     LabelAnnotation,
@@ -49,6 +50,7 @@ __all__ = [
     "BatchStage",
     "Clock",
     "Detections",
+    "Extremities",
     "Keypoints2D",
     "Keypoints3D",
     "LabelAnnotation",

@@ -15,7 +15,9 @@ export class Placement {
     for (const person of message.persons) {
       if (!person.keypoints_3d?.points.length) continue;
       const pose = person.keypoints_3d;
-      const [x, z] = pose.root ? [pose.root[0], pose.root[2]] : fromBox(person, message);
+      // A level world knows the height of the pelvis, and the rest of its place only where somebody measured it.
+      const known3d = pose.root && (pose.root[0] !== 0 || pose.root[2] !== 0);
+      const [x, z] = known3d ? [pose.root[0], pose.root[2]] : fromBox(person, message);
       const floor = Math.max(...pose.points.map((point) => point[1]));
       const known = this.#places.get(person.track);
       if (!known) {
@@ -70,4 +72,14 @@ function apart(people) {
     if (!moved) break;
   }
   return new Map(people.map(({ track, x, z, floor }) => [track, [x, -floor, z]]));
+}
+
+/** The person with y down and z away from the camera, also where the poses are in a level world with y up. */
+export function inCameraAxes(person) {
+  const pose = person.keypoints_3d;
+  if (pose?.space !== "world") return person;
+  const turned = ([x, y, z]) => [x, -y, -z];
+  const more = pose.extremities && { ...pose.extremities, points: pose.extremities.points.map(turned) };
+  const root = pose.root && turned(pose.root);
+  return { ...person, keypoints_3d: { ...pose, points: pose.points.map(turned), root, extremities: more } };
 }

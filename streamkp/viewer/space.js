@@ -171,9 +171,15 @@ export class Space {
 }
 
 function bonesOf(person, place, skeletons, project, mode) {
-  const { skeleton, points } = person.keypoints_3d;
+  const pose = person.keypoints_3d;
+  return [pose, ...(pose.extremities ? [pose.extremities] : [])].flatMap((part) =>
+    bonesOfPart(part, person.track, place, skeletons, project, mode),
+  );
+}
+
+function bonesOfPart({ skeleton, points }, track, place, skeletons, project, mode) {
   const { joints, bones } = skeletons[skeleton] ?? { joints: [], bones: [] };
-  const paint = painter(mode, person.track);
+  const paint = painter(mode, track);
   const at = points.map((point) => project(point.map((value, i) => value + place[i])));
   return bones
     .filter(([a, b]) => at[a] && at[b])

@@ -14,6 +14,7 @@ from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError,
 from streamkp.graph.clock import Clock
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import (
+    LIVE,
     BatchStage,
     MapStage,
     PerStream,
@@ -25,6 +26,7 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
+from streamkp.graph.status import Status
 from streamkp.packet import (
     Annotation,
     Detections,
@@ -45,6 +47,7 @@ from streamkp.skeletons import get as skeleton
 from streamkp.wire import Message
 
 __all__ = [
+    "LIVE",
     "SKELETONS",
     "Annotation",
     "BatchStage",
@@ -73,6 +76,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageOptions",
+    "Status",
     "StreamContext",
     "StreamkpError",
     "UsageError",

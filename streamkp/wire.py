@@ -50,7 +50,8 @@ class ExtremitiesMessage(_Model):
 
     skeleton: str
     source: str = Field(
-        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift."
+        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift; "
+        "and hand21: the hands from a network for hands."
     )
     points: list[tuple[float, float, float]] = Field(description="Metres, as in the pose around it.")
 
@@ -118,7 +119,11 @@ class FrameMessage(_Model):
     published_at: Nanoseconds
     width: int
     height: int
-    dropped: int = Field(ge=0, description="Frames lost between the last published one and this.")
+    dropped: int = Field(
+        ge=0,
+        description="Frames lost between the last published one and this; over MQTT also "
+        "those that found no room in the buffer while the broker was away.",
+    )
     persons: list[PersonMessage]
     events: list[dict[str, Any]]
     annotations: list[LabelMessage | LineMessage] = Field(
@@ -128,12 +133,25 @@ class FrameMessage(_Model):
 
 
 class StatusMessage(_Model):
-    """WebSocket only: a stream delivers, or has ended. MQTT says the same on its retained status topic."""
+    """Where a stream stands: over WebSocket on each change and to each new client, over MQTT on a retained topic.
+
+    `connecting` until the first frame; `live` while frames come; `stalled` where the source is there but brings no
+    frame; `reconnecting` where the connection failed or was lost and is tried again; `failed` where it was given up;
+    `ended` at its proper end. The last two come after the stream's last frame.
+    """
 
     v: Literal[1]
     type: Literal["status"]
     stream: str
-    status: Literal["online", "offline"]
+    state: Literal["connecting", "live", "stalled", "reconnecting", "paused", "failed", "ended"]
+    reason: str | None = Field(description="Why, for people.")
+    since: Nanoseconds | None = Field(
+        description="Unix time at which the stream came into this state. Null in MQTT's last will: nobody was there."
+    )
+    epoch: int = Field(description="Of the newest frame.")
+    picture: Literal["frozen", "dark"] | None = Field(
+        description="What is wrong with the pictures of a live stream: they stand still, or are black."
+    )
 
 
 class LostMessage(_Model):
@@ -200,9 +218,9 @@ def message(packet: Packet, published_at: int, dropped: int) -> Message:
     return out
 
 
-def status_message(stream: str, online: bool) -> Message:
-    """Tells a client that a stream delivers or has ended."""
-    return {"v": VERSION, "type": "status", "stream": stream, "status": "online" if online else "offline"}
+def status_message(stream: str, status: Mapping[str, Any]) -> Message:
+    """Tells where a stream stands; `status` has the fields of `StatusMessage`."""
+    return {"v": VERSION, "type": "status", "stream": stream, **status}
 
 
 def lost_message(messages: int) -> Message:

@@ -3,10 +3,11 @@
 * `/` the page
 * `/ws?stream=ID&format=F` the WebSocket: F is msgpack (default) or json; without `stream`, all streams. The messages
   are those of `streamkp.wire`. At the end of the graph a client gets what is queued for it and is closed with 1001.
-* `/streams` the streams that deliver
+* `/streams` the streams that have not ended
 * `/video` pictures for the page, see `streamkp.sinks._web_video`
 * `/camera?to=NAME` takes a browser's camera for the source `browser://NAME`; `/cameras` lists those that wait for one
-* `/preview/{stream}.jpg` the newest image, at most 640 pixels wide; the header X-Streamkp-Seq has its `seq`
+* `/preview/{stream}.jpg` the newest image, at most 640 pixels wide; the header X-Streamkp-Seq has its `seq`; 404 while
+  the stream is not live
 * `/stats`, `/metrics` the engine's figures, as JSON and for Prometheus
 * `/healthz`, `/readyz` 200 or 503
 """
@@ -25,6 +26,7 @@ from streamkp.control.server import HttpServer, tls_context
 from streamkp.errors import UsageError
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import StageOptions
+from streamkp.graph.status import Status
 from streamkp.packet import Packet
 from streamkp.sinks._web_app import PUBLIC, WebApp
 from streamkp.sinks._web_hub import Hub
@@ -100,6 +102,7 @@ class PublishWebsocket(MessageSink):
             raise
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.url = f"http{'s' if tls else ''}://{host}:{self.port}"
+        self.follow_streams(self._stands)
 
     def process(self, packet: Packet) -> None:
         self._loop.check()
@@ -108,7 +111,6 @@ class PublishWebsocket(MessageSink):
             if self._video.watched and not self._waking:
                 self._waking = True
                 self._loop.post(self._wake)
-        self._hub.set_online(packet.stream, True)
         super().process(packet)
 
     def wanted(self, packet: Packet) -> bool:
@@ -117,17 +119,18 @@ class PublishWebsocket(MessageSink):
     def send(self, message: wire.Message) -> None:
         self._hub.publish(message)
 
-    def stream_ended(self, stream: str) -> None:
-        super().stream_ended(stream)
-        self._hub.set_online(stream, False)
-        self._loop.post(self._video.forget, stream)
-
     def close(self) -> None:
+        self.unfollow_streams()
         try:
             self._loop.call(self._shut())
         finally:
             self._loop.stop()
         self._loop.check()
+
+    def _stands(self, stream: str, status: Status | None) -> None:
+        self._hub.set_status(stream, status)
+        if status is None or status.final:
+            self._loop.post(self._video.forget, stream)
 
     def _wake(self) -> None:
         self._waking = False  # before the pages look: a picture from now on asks for another round

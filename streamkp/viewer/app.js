@@ -92,7 +92,7 @@ function onMessage(data) {
   if (message.type === "lost") {
     lost += message.messages;
   } else if (message.type === "status") {
-    streamOf(message.stream).setState(message.state ?? message.status, message.reason, message.picture);
+    streamOf(message.stream).setState(message.state, message.reason, message.picture);
   } else if (message.type === undefined) {
     const stream = streamOf(message.stream);
     if (recorder.active && !recorder.add(message)) record();
@@ -137,9 +137,8 @@ async function poll() {
   const found = await ask("stats");
   if (found === 401) setConnection("refused");
   const known = found?.streams;
-  for (const [name, { status, reason }] of Object.entries(known ?? {})) {
-    const now = typeof status === "string" ? { state: status, reason } : status;
-    if (now?.state) streamOf(name).setState(now.state, now.reason, now.picture);
+  for (const [name, { status }] of Object.entries(known ?? {})) {
+    streamOf(name).setState(status.state, status.reason, status.picture);
   }
   if (known && Object.keys(known).length) {
     const gone = [...streams.keys()].filter((name) => !(name in known));

@@ -5,9 +5,6 @@ const RATE_OVER = 2000; // milliseconds over which frames are counted
 const HISTORY = 10_000; // milliseconds that plots show
 const FRESH = 2000; // milliseconds without a message after which what is drawn is no longer now
 
-/** Words for the states of a stream; `bad` ones have a reason worth showing. */
-const OLD_WORDS = { online: "live", offline: "ended" };
-
 export class Stream {
   constructor(name) {
     this.name = name;
@@ -66,10 +63,9 @@ export class Stream {
   }
 
   setState(state, reason, picture = null) {
-    const next = OLD_WORDS[state] ?? state;
-    if (next !== this.state) this.stale = true;
-    Object.assign(this, { state: next, reason: reason ?? null, picture });
-    if (!["live", "connecting"].includes(next)) this.clear(next === "stalled");
+    if (state !== this.state) this.stale = true;
+    Object.assign(this, { state, reason: reason ?? null, picture });
+    if (!["live", "connecting"].includes(state)) this.clear(state === "stalled");
   }
 
   /** Nothing that was seen is true any more; a stalled stream may keep its last picture, which is drawn pale. */

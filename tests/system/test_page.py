@@ -71,6 +71,8 @@ def feed() -> Iterator[Any]:
     ) -> PublishWebsocket:
         sink = PublishWebsocket(PublishWebsocket.Options(port=0, **options), StageContext("publish"))
         sink.open()
+        for stream in streams:
+            sink.context.streams.set(stream, "live")
         running.append((sink, Feed(sink, streams, people, change)))
         return sink
 

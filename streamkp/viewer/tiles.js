@@ -10,6 +10,7 @@ const WORDS = {
   connecting: "connecting",
   stalled: "no pictures come",
   reconnecting: "trying to reach it again",
+  paused: "paused",
   failed: "failed",
   ended: "ended",
 };

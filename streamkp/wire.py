@@ -50,7 +50,8 @@ class ExtremitiesMessage(_Model):
 
     skeleton: str
     source: str = Field(
-        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift."
+        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift; "
+        "and hand21: the hands from a network for hands."
     )
     points: list[tuple[float, float, float]] = Field(description="Metres, as in the pose around it.")
 

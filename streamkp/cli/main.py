@@ -27,6 +27,7 @@ from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
 from streamkp.cli.schema import schema
 from streamkp.cli.stages import stages
+from streamkp.cli.view import view
 from streamkp.errors import StreamkpError
 from streamkp.uris import mask
 
@@ -80,6 +81,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(samples_app, name="samples")
 app.command()(stages)
 app.command()(listen)
+app.command()(view)
 app.command()(schema)
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")

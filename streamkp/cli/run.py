@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 import typer
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
+from streamkp.cli.page import page_of, show
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -65,6 +66,9 @@ def run(
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,
+    page: Annotated[
+        Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
@@ -96,6 +100,8 @@ def run(
         return_large_blocks()
         with _control(engine, console):
             engine.start()
+            if page is not None:
+                show(page_of(engine), page == "print")
             stopped = _watch(engine, console, grace, Reloading(engine, load, graph, hang_ups))
     summary(engine, console)
     if engine.errors:

@@ -21,7 +21,7 @@ _SEARCH = 100  # ports tried from the default one upwards
 class ControlServer:
     """Serves health, metrics and statistics of an engine.
 
-    Example:
+    Examples:
         >>> with ControlServer(engine, ControlSpec()) as control:  # doctest: +SKIP
         ...     print(control.url)
     """

@@ -54,9 +54,11 @@ class WebApp:
             await asyncio.wait(self._senders, timeout=seconds)
 
     async def _page(self, _: web.Request) -> web.StreamResponse:
+        """The page."""
         return web.FileResponse(VIEWER / "index.html")
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
+        """The WebSocket of the messages: `stream`, `format` and `token` in the query."""
         try:
             format = _FORMATS[request.query.get("format", "msgpack")]
         except KeyError:
@@ -100,12 +102,15 @@ class WebApp:
             await response.close()
 
     async def _streams(self, _: web.Request) -> web.StreamResponse:
+        """The streams that deliver, as `{"streams": ["cam", ...]}`."""
         return web.json_response({"streams": self._hub.online()})
 
     async def _skeletons(self, _: web.Request) -> web.StreamResponse:
+        """Joints and bones of every layout, as JSON."""
         return web.json_response({s.name: {"joints": s.joints, "bones": s.bones} for s in SKELETONS.values()})
 
     async def _preview(self, request: web.Request) -> web.StreamResponse:
+        """The newest image of a stream, at most 640 pixels wide; the header `X-Streamkp-Seq` has its `seq`."""
         stream = request.match_info["stream"]
         async with self._one_preview:  # viewers share one encoder: it must not take the graph's cores
             newest = self._hub.images.get(stream)

@@ -25,7 +25,18 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
-from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow, WindowRequest
+from streamkp.packet import (
+    Annotation,
+    Detections,
+    Keypoints2D,
+    Keypoints3D,
+    LabelAnnotation,
+    LineAnnotation,
+    Packet,
+    Person,
+    PoseWindow,
+    WindowRequest,
+)
 from streamkp.sinks.message_sink import MessageSink
 from streamkp.sinks.paths import refuse_existing
 from streamkp.skeletons import SKELETONS, Skeleton, convert
@@ -34,11 +45,14 @@ from streamkp.wire import Message
 
 __all__ = [
     "SKELETONS",
+    "Annotation",
     "BatchStage",
     "Clock",
     "Detections",
     "Keypoints2D",
     "Keypoints3D",
+    "LabelAnnotation",
+    "LineAnnotation",
     "LoopThread",
     "MapStage",
     "Message",

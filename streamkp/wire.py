@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgpack
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from streamkp.errors import SourceError
 from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
@@ -71,6 +72,25 @@ class PersonMessage(_Model):
     keypoints_3d: Points3DMessage = Field(default=None, description="Absent where there are none.")  # type: ignore[assignment]
 
 
+class LabelMessage(_Model):
+    """Text to draw over a person's head, or at a place in the image."""
+
+    type: Literal["label"]
+    track: int | None = Field(description="The person that it belongs to, if any.")
+    text: str
+    at: tuple[float, float] | None = Field(
+        description="x, y of the middle of its lower edge in source pixels; null for over the person's head."
+    )
+
+
+class LineMessage(_Model):
+    """A line to draw over the image."""
+
+    type: Literal["line"]
+    points: list[tuple[float, float]] = Field(min_length=2, description="x, y in source pixels.")
+    color: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] | None = Field(description="Null: the viewer chooses.")
+
+
 class FrameMessage(_Model):
     """One frame of one stream; the only message without a `type`. A frame without people has no persons."""
 
@@ -86,6 +106,10 @@ class FrameMessage(_Model):
     dropped: int = Field(ge=0, description="Frames lost between the last published one and this.")
     persons: list[PersonMessage]
     events: list[dict[str, Any]]
+    annotations: list[LabelMessage | LineMessage] = Field(
+        default=None,  # type: ignore[arg-type]
+        description="What stages ask to be drawn over the image. Absent where there are none.",
+    )
 
 
 class StatusMessage(_Model):
@@ -141,7 +165,8 @@ def message(packet: Packet, published_at: int, dropped: int) -> Message:
     """
     events = [_plain(event, "events") for event in packet.events]
     persons = [p for person in packet.persons if (p := _person(person, events)) is not None]
-    return {
+    annotations = [a for given in packet.annotations if (a := _annotation(given, events)) is not None]
+    out: Message = {
         "v": VERSION,
         "stream": packet.stream,
         "epoch": packet.epoch,
@@ -155,6 +180,9 @@ def message(packet: Packet, published_at: int, dropped: int) -> Message:
         "persons": persons,
         "events": events,
     }
+    if annotations:
+        out["annotations"] = annotations
+    return out
 
 
 def status_message(stream: str, online: bool) -> Message:
@@ -226,6 +254,44 @@ def _person(person: Person, events: list[Any]) -> Message | None:
     return out
 
 
+def _annotation(given: Mapping[str, Any], events: list[Any]) -> Message | None:
+    """One annotation in plain types; None, and an event, where a coordinate is not finite.
+
+    Raises TypeError for what is no annotation.
+    """
+    kind = given.get("type")
+    places: Sequence[Any]
+    if kind == "label":
+        track, at = given.get("track"), given.get("at")
+        if not isinstance(given.get("text"), str):
+            raise TypeError(f"annotations: the text of a label is text, not {given.get('text')!r}")
+        places = [] if at is None else [at]
+    elif kind == "line":
+        places, color = given.get("points", ()), given.get("color")
+        if len(places) < 2:
+            raise TypeError("annotations: a line has two or more points")
+        if color is not None and not (isinstance(color, str) and _COLOR.fullmatch(color)):
+            raise TypeError(f'annotations: a color is "#rrggbb" or None, not {color!r}')
+    else:
+        raise TypeError(f'annotations: the type is "label" or "line", not {kind!r}')
+    try:
+        points = [[float(x), float(y)] for x, y in places]
+    except (TypeError, ValueError):
+        raise TypeError(f"annotations: a place is x and y in pixels, not {places!r:.100}") from None
+    if not all(math.isfinite(value) for point in points for value in point):
+        events.append({"type": "invalid", "track": given.get("track"), "field": "annotations"})
+        return None
+    points = [[round(value, 2) for value in point] for point in points]
+    if kind == "line":
+        return {"type": "line", "points": points, "color": color}
+    return {
+        "type": "label",
+        "track": None if track is None else int(track),
+        "text": given["text"],
+        "at": points[0] if points else None,
+    }
+
+
 def _are_deviations(values: FloatArray, joints: int) -> bool:
     """Whether these are standard deviations, one for each joint."""
     return values.shape == (joints,) and bool(((values >= 0) & (values < np.inf)).all())
@@ -286,6 +352,7 @@ def _nested(value: Any) -> list[Any]:
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_nested)
+_COLOR = re.compile("#[0-9a-fA-F]{6}")
 _STEPS_2D = np.array([100.0, 100.0, 1000.0])  # per pixel, per pixel, per score
 
 
@@ -305,6 +372,8 @@ def _checked(found: Any) -> Message:
     if "type" in found:
         return found
     _require(found, FrameMessage)
+    for annotation in found.get("annotations", ()):
+        _check_annotation(annotation)
     for person in found["persons"]:
         _require(person, PersonMessage)
         for key in ("keypoints_2d", "keypoints_3d"):
@@ -325,6 +394,13 @@ def _checked(found: Any) -> Message:
             ):
                 raise ValueError(f"sigma of track {person.get('track')} is not one number of 0 or more for each joint")
     return found
+
+
+def _check_annotation(found: Any) -> None:
+    try:
+        (LabelMessage if found["type"] == "label" else LineMessage).model_validate(found)
+    except (TypeError, KeyError, ValidationError):
+        raise ValueError(f"{found!r:.100} is no annotation") from None
 
 
 def _require(found: dict[str, Any], model: type[BaseModel]) -> None:

@@ -19,8 +19,8 @@ PUBLIC = {
         UsageError __version__ pipeline stream
     """,
     "streamkp.plugin": """
-        SKELETONS BatchStage Clock Detections Keypoints2D Keypoints3D LoopThread MapStage Message MessageSink ModelError
-        OutputError Packet PerStream PerTrack Person PoseWindow Sink Skeleton Source SourceError Stage StageContext
+        SKELETONS Annotation BatchStage Clock Detections Keypoints2D Keypoints3D LabelAnnotation LineAnnotation LoopThread
+        MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person PoseWindow Sink Skeleton Source SourceError Stage StageContext
         StageOptions StreamContext StreamkpError UsageError WindowRequest convert recording refuse_existing skeleton
     """,
     "streamkp.testing": "FRAME Collect Collected ManualClock Scripted build count_to make_packet open_stage run_stage",

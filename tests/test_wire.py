@@ -26,6 +26,15 @@ PLAIN = st.recursive(
     max_leaves=6,
 )
 
+PLACE = st.tuples(st.floats(), st.floats())
+ANNOTATIONS: st.SearchStrategy[Any] = st.fixed_dictionaries(
+    {"type": st.just("label"), "text": TEXT},
+    optional={"track": st.none() | st.integers(0, 9), "at": st.none() | PLACE},
+) | st.fixed_dictionaries(
+    {"type": st.just("line"), "points": st.lists(PLACE, min_size=2, max_size=3)},
+    optional={"color": st.sampled_from([None, "#01aBff"])},
+)
+
 
 def _floats(shape: tuple[int, ...], bad: bool = True) -> st.SearchStrategy[Any]:
     one = st.floats(-1e6, 1e6, width=32)
@@ -63,6 +72,7 @@ def packets(draw: st.DrawFn) -> Packet:
         draw(TEXT), draw(COUNT), draw(COUNT), draw(INT64), draw(INT64), None, draw(COUNT), draw(COUNT),
         persons=[draw(persons(track)) for track in range(draw(st.integers(0, 3)))],
         events=draw(st.lists(st.dictionaries(TEXT, PLAIN, max_size=2), max_size=2)),
+        annotations=draw(st.lists(ANNOTATIONS, max_size=2)),
     )  # fmt: skip
 
 
@@ -268,7 +278,7 @@ def test_schema_names_every_field() -> None:
     schema = wire.schema()
     frame = schema["$defs"]["FrameMessage"]
     sent = wire.message(_packet(_person()), 0, 0)
-    assert set(frame["properties"]) == set(sent) == set(frame["required"])
+    assert set(frame["properties"]) - {"annotations"} == set(sent) == set(frame["required"])
     assert json.loads(json.dumps(schema)) == schema
     person = schema["$defs"]["PersonMessage"]
     assert "keypoints_3d" not in person["required"]
@@ -292,3 +302,41 @@ def test_large_points_survive_json() -> None:
     got = wire.decode(wire.encode(wire.message(_packet(_person(keypoints_2d=Keypoints2D("x", points))), 0, 0), "json"))
     assert_allclose(got["persons"][0]["keypoints_2d"]["points"], points, rtol=1e-6)
     assert math.isfinite(got["persons"][0]["score"])
+
+
+def test_annotations_are_published_when_there_are_any() -> None:
+    packet = _packet(_person())
+    assert "annotations" not in wire.message(packet, 0, 0)
+    packet.annotations += [
+        {"type": "label", "track": np.int64(7), "text": "3 squats"},
+        {"type": "line", "points": np.array([[1, 2.126], [3, 4]]), "color": "#ff0000"},
+        {"type": "label", "text": "gone", "at": [math.nan, 0]},
+    ]  # type: ignore[list-item]
+    sent = wire.message(packet, 0, 0)
+    assert sent["annotations"] == [
+        {"type": "label", "track": 7, "text": "3 squats", "at": None},
+        {"type": "line", "points": [[1, 2.13], [3, 4]], "color": "#ff0000"},
+    ]
+    assert sent["events"] == [{"type": "invalid", "track": None, "field": "annotations"}]
+    for format in ("json", "msgpack"):
+        assert wire.decode(wire.encode(sent, format))["annotations"] == sent["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"type": "arrow"}, '"label" or "line"'),
+        ({"type": "label", "text": 3}, "not 3"),
+        ({"type": "label", "text": "a", "at": [1, 2, 3]}, "x and y"),
+        ({"type": "line", "points": [[1, 2]]}, "two or more"),
+        ({"type": "line", "points": [[1, 2], [3, 4]], "color": "red"}, "#rrggbb"),
+    ],
+)
+def test_what_is_no_annotation_is_refused(wrong: Any, words: str) -> None:
+    packet = _packet()
+    packet.annotations.append(wrong)
+    with pytest.raises(TypeError, match=words):
+        wire.message(packet, 0, 0)
+    sent = wire.message(_packet(), 0, 0) | {"annotations": [wrong]}
+    with pytest.raises(SourceError, match="no annotation"):
+        wire.decode(wire.encode(sent, "json"))

@@ -21,6 +21,7 @@ from streamkp.graph import outputs, report
 from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Edge, Outputs
+from streamkp.graph.gate import Gate
 from streamkp.graph.join import JoinRunner
 from streamkp.graph.plan import ChannelPlan, Plan
 from streamkp.graph.runner import StageRunner
@@ -46,6 +47,7 @@ class ThreadEngine:
         clock: real time, unless a test drives it.
         profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
         keep_alive: run on when the last stream has ended, since more may be added.
+        gate: asked before a stream's results go out, where other engines may have the same stream at other times.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class ThreadEngine:
         clock: Clock | None = None,
         profile: bool = False,
         keep_alive: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         self.plan = graph if isinstance(graph, Plan) else Plan.of(graph)
         self.spec = self.plan.graph
         self.clock = clock or Clock()
         self.profile = profile
+        self.gate = gate
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
         self._bound = dict(bound or {})
@@ -178,8 +182,8 @@ class ThreadEngine:
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    def add_stream(self, name: str, stream: StreamSpec) -> None:
-        """Start a further stream without touching the others.
+    def add_stream(self, name: str, stream: StreamSpec, *, epoch: int = 0) -> None:
+        """Start a further stream without touching the others; its epochs are counted from `epoch`.
 
         Raises:
             UsageError: a stream of this name is running, there are too many, the graph is ending, or a stage writes to
@@ -194,7 +198,7 @@ class ThreadEngine:
                 raise UsageError(f"there is a stream named {name} already, or one that is still ending")
             if len(self._active) >= MAX_STREAMS:
                 raise UsageError(f"stream {name} cannot be added: {MAX_STREAMS} streams are running")
-            feed = self._prepare(name, stream)
+            feed = self._prepare(name, stream, epoch)
             self._active.add(name)
             self._removed.discard(name)
         self._spawn(f"stream-{name}", feed.run)
@@ -326,6 +330,8 @@ class ThreadEngine:
             removed = stream in self._removed
         if removed:
             self._forget(stream)
+        if self.gate is not None:
+            self.gate.gone(stream)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -423,13 +429,13 @@ class ThreadEngine:
         except Exception as error:
             log.error("stage %s failed while closing: %r", stage.context.name, error)
 
-    def _prepare(self, name: str, spec: StreamSpec) -> SourceRunner:
+    def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0) -> SourceRunner:
         uri = spec.uri.get_secret_value()
         label = mask_address(uri)
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
         stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
         stream.on_status = self._count_live
-        feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self)
+        feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self, epoch)
         return feed
 
     def _forget(self, stream: str) -> None:

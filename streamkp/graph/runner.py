@@ -12,6 +12,7 @@ from streamkp.graph.channel import Channel, Closed, End
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.feedback import Feedback
+from streamkp.graph.gate import Gate
 from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StreamContext
 from streamkp.graph.statistics import Meter
 from streamkp.packet import Packet
@@ -24,6 +25,7 @@ class Host(Protocol):
 
     clock: Clock
     profile: bool
+    gate: Gate | None
 
     def delivering(self, *, files: bool) -> int:
         """How many streams deliver now, with or without files; batches wait for no more than that."""
@@ -110,6 +112,7 @@ class StageRunner:
         self._on_the_way = tuple(asked_on_the_way)
         self._errors = ErrorLog(stage, host.clock)
         self._broken = False
+        self._is_sink = isinstance(stage, Sink)
         self._epochs: dict[str, int] = {}
         self._tracks: dict[str, frozenset[int]] = {}
         self._tells_tracks = workers == 1 and type(stage).track_ended is not Stage.track_ended
@@ -283,6 +286,9 @@ class StageRunner:
             return False
         if self.stage.expensive and packet.expires_at is not None and self._clock.monotonic() > packet.expires_at:
             meter.stale += 1
+            return False
+        if self._is_sink and self._host.gate is not None and not self._host.gate.lets_out(packet.stream):
+            meter.refused += 1
             return False
         if self._keeps_state:
             known = self._epochs.get(packet.stream)

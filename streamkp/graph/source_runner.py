@@ -14,10 +14,13 @@ from streamkp.graph.statistics import Meter
 
 
 class SourceRunner:
-    """Runs one stream of a source."""
+    """Runs one stream of a source, whose epochs are counted from `first_epoch`."""
 
-    def __init__(self, source: Source, stream: StreamContext, outputs: Outputs, host: Host) -> None:
+    def __init__(
+        self, source: Source, stream: StreamContext, outputs: Outputs, host: Host, first_epoch: int = 0
+    ) -> None:
         self.stream = stream
+        self.epoch = first_epoch
         self.meter = Meter()
         self.cpu = CpuAccount()
         self.position = 0  # nanoseconds of the source's clock since its first frame
@@ -42,7 +45,7 @@ class SourceRunner:
             self._host.stream_over(self.stream, error)
 
     def _deliver(self) -> None:
-        clock, meter, first, epoch = self._host.clock, self.meter, 0, -1
+        clock, meter, first, begin, epoch = self._host.clock, self.meter, 0, self.epoch, -1
         frames = self._source.frames(self.stream)
         try:
             while not self.stream.stopping:
@@ -58,8 +61,12 @@ class SourceRunner:
                 meter.times.append(now)
                 if self.stream.status != "live":
                     self.stream.set_status("live")
+                packet.epoch += begin
                 if packet.epoch != epoch:
                     first, epoch = packet.pts, packet.epoch
+                    self.epoch = epoch
+                    if self._host.gate is not None and not self._host.gate.opens(self.stream.stream, epoch):
+                        return
                 self.position = packet.pts - first
                 self._outputs.send(packet)
         finally:

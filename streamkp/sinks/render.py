@@ -82,7 +82,7 @@ class Render(Sink):
         image = packet.image
         if image is None:
             image = np.zeros((packet.height, packet.width, 3), np.uint8)
-        picture = draw.overlay(image, packet.persons)
+        picture = draw.overlay(image, packet.persons, packet.annotations)
         side = int(min(picture.shape[:2]) * self.options.inset)
         place = self._insets.setdefault(packet.stream, _Inset())
         if side >= 16 and (corner := place.corner(packet, side)) is not None:

@@ -191,6 +191,7 @@ def _packet(message: wire.Message, label: str, number: int, stream: str) -> Pack
             height=int(message["height"]),
             persons=[_person(person) for person in message["persons"]],
             events=[dict(event) for event in message["events"]],
+            annotations=list(message.get("annotations", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{label}:{number}: this frame is not complete: {error!r}") from None

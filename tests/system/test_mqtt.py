@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,64 +14,13 @@ import aiomqtt
 import pytest
 
 from streamkp import wire
+from streamkp.bench.servers import Mosquitto
 from streamkp.errors import OutputError
 from streamkp.graph.stage import StageContext
 from streamkp.sinks.publish_mqtt import PublishMqtt
 from tests.sinks.walker import make_packet
 
 pytestmark = pytest.mark.system
-
-
-class Mosquitto:
-    """A real broker that can be killed, frozen and started again on the same port."""
-
-    def __init__(self, folder: Path, *lines: str) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-        if program is None:
-            if os.environ.get("CI") == "true":
-                pytest.fail("no mosquitto; CI must not skip this")
-            pytest.skip("needs mosquitto")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        config = folder / "mosquitto.conf"
-        access = lines or ("allow_anonymous true",)
-        # Everything is saved at once, so that a killed broker still knows its subscribers.
-        keep = (
-            "persistence true",
-            f"persistence_location {folder}/",
-            "autosave_on_changes true",
-            "autosave_interval 1",
-        )
-        user = ("user root",) if os.geteuid() == 0 else ()
-        lines = (f"listener {self.port} 127.0.0.1", "max_queued_messages 0", *keep, *user, *access)
-        config.write_text("\n".join(lines) + "\n")
-        self._command = [program, "-c", str(config)]
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr is not None
-        assert any("running" in line for line in self._process.stderr)
-        threading.Thread(target=self._process.stderr.read, daemon=True).start()
-
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-        self._process.kill()
-        self._process.wait()
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-
-@pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
-    broker = Mosquitto(tmp_path)
-    yield broker
-    broker.kill()
 
 
 class Listener:
@@ -226,7 +171,7 @@ def test_status_is_retained_and_the_last_will_says_offline(mosquitto: Mosquitto)
     }
 
 
-def test_wrong_password_is_told_without_the_password(tmp_path: Path) -> None:
+def test_wrong_password_is_told_without_the_password(broker_program: None, tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("")
     broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}")

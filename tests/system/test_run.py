@@ -18,9 +18,9 @@ import pytest
 from websockets.sync.client import connect
 
 from streamkp import wire
+from streamkp.bench.servers import Mosquitto
 from tests.sources.videos import MakeClip
 from tests.system.conftest import Start, Streamkp, lines, wait_for_line
-from tests.system.test_mqtt import Mosquitto
 
 pytestmark = pytest.mark.system
 FRAMES = 45
@@ -153,15 +153,14 @@ def test_a_client_that_stops_reading_does_not_slow_the_graph(looping: tuple[subp
     assert seqs == sorted(seqs)
 
 
-def test_mqtt(streamkp: Streamkp, squat: Path, tmp_path: Path) -> None:
-    broker = Mosquitto(tmp_path)
+def test_mqtt(streamkp: Streamkp, mosquitto: Mosquitto, squat: Path, tmp_path: Path) -> None:
     graph = tmp_path / "mqtt.yaml"
     demo = Path("graphs/demo.yaml").read_text()
-    sink = f'  publish:   {{use: publish-mqtt, broker: "mqtt://127.0.0.1:{broker.port}", qos: 1}}\n'
+    sink = f'  publish:   {{use: publish-mqtt, broker: "mqtt://127.0.0.1:{mosquitto.port}", qos: 1}}\n'
     graph.write_text(demo[: demo.index("  publish:")] + sink)
 
     async def watch() -> list[dict[str, Any]]:
-        async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port) as client:
             await client.subscribe("streamkp/#", qos=1)
             running = asyncio.create_task(asyncio.to_thread(streamkp, "run", graph, "--source", squat))
             got = []
@@ -173,7 +172,4 @@ def test_mqtt(streamkp: Streamkp, squat: Path, tmp_path: Path) -> None:
             assert (await running).code == 0
             return got
 
-    try:
-        assert [message["seq"] for message in asyncio.run(watch())] == list(range(FRAMES))
-    finally:
-        broker.kill()
+    assert [message["seq"] for message in asyncio.run(watch())] == list(range(FRAMES))

@@ -1,8 +1,8 @@
 """Build the site: `pip install -e '.[docs]' && python docs/build.py` writes it to `site/`.
 
-The pages are those of `docs/`. Where one says `<!-- generated: NAME -->` the build puts what `reference.py` makes of the
-code. Every warning is an error: a link to a page, a heading or a picture that is not there, a page that the navigation
-cannot place, a name that the reference does not find. Links to other sites are not followed.
+The pages are those of `docs/`. Where one says `<!-- generated: NAME -->` the build puts what `reference.py` makes of
+the code. Every warning is an error: a link to a page, a heading or a picture that is not there, a page that the
+navigation cannot place, a name that the reference does not find. Links to other sites are not followed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ import reference  # noqa: E402
 
 REPOSITORY = "https://github.com/streamkp/streamkp/blob/main/"
 MARKER = re.compile(r"^<!-- generated: (\S+(?: \S+)*) -->$", re.MULTILINE)
-OUTSIDE = re.compile(r"\]\(((?:\.\./)+)((?:README|CONTRIBUTING|CHANGELOG|LICENSE|graphs|plugins|docker|streamkp|tests)[^)\s]*)\)")
+OUTSIDE = re.compile(
+    r"\]\((?:\.\./)+((?:README|CONTRIBUTING|CHANGELOG|LICENSE|graphs|plugins|docker|streamkp|tests)[^)\s]*)\)"
+)
 IGNORED = {"build.py", "reference.py", "skeleton_pictures.py", "mkdocs.yml", "__pycache__"}
 
 
@@ -63,7 +65,7 @@ def copy_pages(pages: Path) -> None:
         text = MARKER.sub(lambda found, at=page: reference.make(found[1], at.parent), text)
         home = "../" * (len(page.relative_to(pages).parts) - 1)
         text = re.sub(r"\]\((?:\.\./)+CHANGELOG\.md\)", f"]({home}changelog.md)", text)
-        page.write_text(OUTSIDE.sub(lambda found: f"]({REPOSITORY}{found[2]})", text), "utf-8")
+        page.write_text(OUTSIDE.sub(lambda found: f"]({REPOSITORY}{found[1]})", text), "utf-8")
 
 
 def write_site(pages: Path, target: Path, warnings: _Warnings) -> None:
@@ -83,7 +85,7 @@ def write_site(pages: Path, target: Path, warnings: _Warnings) -> None:
 
 
 def navigation(nav: list[dict[str, object]], pages: Path) -> list[dict[str, object]]:
-    """The navigation of `mkdocs.yml` without pages that do not exist yet; pages that it does not name end its How-to."""
+    """The navigation of `mkdocs.yml` without pages that do not exist yet; those it does not name end its How-to."""
     named: set[str] = set()
 
     def existing(entry: object) -> object:
@@ -93,7 +95,7 @@ def navigation(nav: list[dict[str, object]], pages: Path) -> list[dict[str, obje
         if isinstance(entry, list):
             return [kept for each in entry if (kept := existing(each)) is not None]
         assert isinstance(entry, dict)
-        (title, below), = entry.items()
+        ((title, below),) = entry.items()
         kept = existing(below)
         return {title: kept} if kept else None
 
@@ -149,7 +151,7 @@ def dead_links(site: Path) -> list[str]:
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
                 dead.append(f"{file.relative_to(site)}: {link} leads nowhere")
-            elif url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids | {"__skip", "top"}:
+            elif url.fragment and target in pages and unquote(url.fragment) not in pages[target].ids:
                 dead.append(f"{file.relative_to(site)}: {link}: that page has no such heading")
     return dead
 

@@ -45,7 +45,8 @@ def make(marker: str, folder: Path) -> str:
     try:
         makers: dict[str, Callable[..., str]] = {
             "cli": cli, "stages": stages, "graph-file": graph_file, "graphs": graphs, "models": models,
-            "messages": messages, "metrics": metrics, "exit-codes": exit_codes, "endpoints": endpoints, "python": python,
+            "messages": messages, "metrics": metrics, "exit-codes": exit_codes, "endpoints": endpoints,
+            "python": python,
         }  # fmt: skip
         return makers[name](*([argument] if argument else []))
     except KeyError:
@@ -54,7 +55,9 @@ def make(marker: str, folder: Path) -> str:
 
 def cell(text: object) -> str:
     """Text for a cell of a table."""
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;")
+    return (
+        " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;")
+    )
 
 
 def code(text: object) -> str:
@@ -95,7 +98,11 @@ def _section(path: str, function: Callable[..., Any]) -> list[str]:
     rows, usage = [], [path]
     hints = get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
-        kind, *notes = get_args(hints[parameter.name]) if get_origin(hints[parameter.name]) is Annotated else (hints[parameter.name],)
+        kind, *notes = (
+            get_args(hints[parameter.name])
+            if get_origin(hints[parameter.name]) is Annotated
+            else (hints[parameter.name],)
+        )
         about = next((note for note in notes if isinstance(note, OptionInfo | ArgumentInfo)), None)
         if about is None or about.hidden:
             continue
@@ -107,7 +114,13 @@ def _section(path: str, function: Callable[..., Any]) -> list[str]:
         else:
             name = ", ".join(about.param_decls or [f"--{parameter.name.replace('_', '-')}"])
             usage += [f"{name} {parameter.name.upper()}"] if required else []
-        default = "required" if required else "" if parameter.default in (None, False, ()) else code(getattr(parameter.default, "value", parameter.default))
+        default = (
+            "required"
+            if required
+            else ""
+            if parameter.default in (None, False, ())
+            else code(getattr(parameter.default, "value", parameter.default))
+        )
         rows.append([code(name), cell(shown), default, cell(about.help or "")])
     usage += ["COMMAND", "..."] if path == "streamkp" else []
     return [f"## {path}", "", _text(function.__doc__ or ""), "", f"    {' '.join(usage)}", "",
@@ -116,7 +129,11 @@ def _section(path: str, function: Callable[..., Any]) -> list[str]:
 
 def _annotation(kind: Any) -> tuple[str, bool]:
     """A type as a word, and whether several may be given."""
-    parts = [part for part in get_args(kind) if part is not type(None)] if get_origin(kind) in (Union, UnionType) else [kind]
+    parts = (
+        [part for part in get_args(kind) if part is not type(None)]
+        if get_origin(kind) in (Union, UnionType)
+        else [kind]
+    )
     kind = parts[0]
     if get_origin(kind) is list:
         return f"{_annotation(get_args(kind)[0])[0]}, repeatable", True
@@ -169,7 +186,14 @@ def options(model: type[BaseModel], prefix: str = "") -> list[list[str]]:
         name = f"{prefix}{info.alias or name}"
         below = next(iter(_models_in(info.annotation)), None)
         kind = _kind(info.annotation) if below is None else "mapping"
-        rows.append([code(name), cell(kind) + _limits(info), _default(info), cell(info.description or (below and below.__doc__) or "")])
+        rows.append(
+            [
+                code(name),
+                cell(kind) + _limits(info),
+                _default(info),
+                cell(info.description or (below and below.__doc__) or ""),
+            ]
+        )
         if below is not None and below is not model:
             rows += options(below, f"{name}.")
     return rows
@@ -203,7 +227,9 @@ def graph_file() -> str:
     ):
         rows = options(model)
         if model is spec.StageSettings:
-            rows.insert(1, [code("from"), "str or list", "the stage above", "The stage, or stages, whose packets it takes."])
+            rows.insert(
+                1, [code("from"), "str or list", "the stage above", "The stage, or stages, whose packets it takes."]
+            )
         parts += [f"### {title}", "", _text(model.__doc__ or ""), "", table(OPTION_HEADINGS, rows), ""]
     return "\n".join(parts)
 
@@ -213,7 +239,9 @@ def graphs() -> str:
     rows = []
     for name, file in ready_made().items():
         lines = file.read_text("utf-8").splitlines()
-        about = " ".join(line.lstrip("# ") for line in lines[: next(i for i, x in enumerate(lines) if not x.startswith("#"))])
+        about = " ".join(
+            line.lstrip("# ") for line in lines[: next(i for i, x in enumerate(lines) if not x.startswith("#"))]
+        )
         rows.append([code(name), cell(about)])
     return table(("graph", "what it is for"), rows)
 
@@ -237,7 +265,9 @@ def skeletons(folder: Path) -> str:
             line = []
             for column in range(columns):
                 at = row + column * height
-                line += [str(at), code(skeleton.joints[at]), str(skeleton.mirror[at])] if at < len(joints) else ["", "", ""]
+                line += (
+                    [str(at), code(skeleton.joints[at]), str(skeleton.mirror[at])] if at < len(joints) else ["", "", ""]
+                )
             rows.append(line)
         parts += [table(("index", "joint", "mirror") * columns, rows), ""]
         bones = ", ".join(f"{a}-{b}" for a, b in skeleton.bones)
@@ -254,10 +284,23 @@ def models() -> str:
         for model in rows_of_all:
             if model.task != task:
                 continue
-            size = "x".join(map(str, reversed(model.input_size))) if model.input_size else f"{model.frames} poses" if model.frames else ""
+            size = (
+                "x".join(map(str, reversed(model.input_size)))
+                if model.input_size
+                else f"{model.frames} poses"
+                if model.frames
+                else ""
+            )
             figures = "; ".join(f"{cell(metric)}: {value}" for metric, value in model.published.items())
-            rows.append([code(model.name), cell(model.title), code(model.skeleton or ""), size, cell(model.licence), figures])
-        parts += [f"## {task}", "", table(("name", "what", "skeleton", "input", "licence", "published accuracy"), rows), ""]
+            rows.append(
+                [code(model.name), cell(model.title), code(model.skeleton or ""), size, cell(model.licence), figures]
+            )
+        parts += [
+            f"## {task}",
+            "",
+            table(("name", "what", "skeleton", "input", "licence", "published accuracy"), rows),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -271,7 +314,12 @@ def messages() -> str:
         required = set(model.get("required", ()))
         parts += [f"## {_title(name)}", "", cell(model.get("description", "")), ""]
         rows = [
-            [code(field), _schema_type(about), "always" if field in required else "where known", cell(about.get("description", ""))]
+            [
+                code(field),
+                _schema_type(about),
+                "always" if field in required else "where known",
+                cell(about.get("description", "")),
+            ]
             for field, about in model["properties"].items()
         ]
         parts += [table(("field", "type", "present", "what it is"), rows), ""]
@@ -311,19 +359,23 @@ def metrics() -> str:
     rows = []
     for name, about in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE):
         kind = re.search(rf"^# TYPE {name} (\w+)$", text, re.MULTILINE)
-        labels = dict.fromkeys(re.findall(r'(\w+)="', " ".join(re.findall(rf"^{name}\w*\{{(.*?)\}}", text, re.MULTILINE))))
+        labels = dict.fromkeys(
+            re.findall(r'(\w+)="', " ".join(re.findall(rf"^{name}\w*\{{(.*?)\}}", text, re.MULTILINE)))
+        )
         rows.append([code(name), kind[1] if kind else "", ", ".join(code(x) for x in labels if x != "le"), cell(about)])
     return table(("metric", "type", "labels", "what it is"), rows)
 
 
 def exit_codes() -> str:
     """Exit codes from the errors that carry them."""
-    rows = [["0", "", "Done; also after Ctrl-C or SIGTERM, when everything on its way came out within `--grace` seconds."]]
+    rows = [
+        ["0", "", "Done; also after Ctrl-C or SIGTERM, when everything on its way came out within `--grace` seconds."]
+    ]
     kinds = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.StreamkpError)]
     for cls in sorted(kinds, key=lambda kind: kind.exit_code):
         about = (cls.__doc__ or "").strip().splitlines()[0]
         if cls is errors.StreamkpError:
-            about = "Another error, such as a stage that failed on every frame of a stream, or an output that got nothing of it."
+            about = "Another error, such as a stage that failed on every frame, or an output that got nothing."
         rows.append([str(cls.exit_code), code(f"streamkp.{cls.__name__}"), cell(about)])
     rows.append(["130, 143", "", "Interrupted (Ctrl-C, SIGTERM) before the results were out."])
     return table(("code", "in Python", "meaning"), rows)
@@ -346,7 +398,9 @@ def endpoints() -> str:
             if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)
         }
         for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ROUTE.match(node.func.attr)):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ROUTE.match(node.func.attr)
+            ):
                 continue
             if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "web" and len(node.args) >= 2):
                 continue
@@ -373,6 +427,10 @@ def python(module: str) -> str:
             continue
         if not (inspect.isclass(value) or inspect.isfunction(value)):
             continue  # constants and types are told in the page
-        home = f"{value.__module__}.{value.__qualname__}" if value.__module__.startswith("streamkp") else f"{module}.{name}"
+        home = (
+            f"{value.__module__}.{value.__qualname__}"
+            if value.__module__.startswith("streamkp")
+            else f"{module}.{name}"
+        )
         parts += [f"::: {home}", ""]
     return "\n".join(parts)

@@ -308,7 +308,10 @@ class ThreadEngine:
         if error is not None:
             self.report(error)
             stream.reason = str(error)
-            log.error("stream %s failed: %s", stream.stream, error)
+            with self._lock:
+                last = not self._active - {stream.stream}
+            # With the last stream the run ends, and whoever started it is told by its error.
+            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended")
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)

@@ -5,7 +5,7 @@
   `streamkp` command in it must be one that the program takes.
 * `# runs until Ctrl-C`: it runs beside the blocks that follow, until the next such block or the end of the page.
 * `# count.py` (or another file name): it is saved under that name, for the blocks that follow.
-* `yaml` that begins with `version:` is a graph and must pass `streamkp graph check`; other YAML, JSON and TOML must parse.
+* `yaml` with `version: 1` is a graph and must pass `streamkp graph check`; other YAML, JSON and TOML must parse.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
 _NOTE = re.compile(r"^(?:#|//|<!--) ?(?P<note>.*?)(?: ?-->)?$")
 _FILE = re.compile(r"[\w./-]+\.(?:py|yaml|yml|json|html|toml|js|env)")
 
@@ -55,8 +57,10 @@ def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page in order, then indented ones, whose language is guessed."""
     text = page.read_text("utf-8")
     found = [
-        Block(page, text.count("\n", 0, match.start()) + 2, match["language"], _dedented(match["code"], match["indent"]))
-        for match in FENCE.finditer(text)
+        Block(
+            page, text.count("\n", 0, found.start()) + 2, found["language"], _dedented(found["code"], found["indent"])
+        )
+        for found in FENCE.finditer(text)
     ]
     return found + list(_indented(page, FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)))
 

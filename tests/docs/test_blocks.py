@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
 
 from streamkp.cli.main import app
+from streamkp.graph.graph import Graph
+from streamkp.graph.load import VARIABLE
+from streamkp.hub import store
 from tests.docs.blocks import Block, blocks
 from tests.docs.browser import open_page
 
@@ -66,15 +70,16 @@ class Reader:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=LIMIT, check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        assert done.returncode == 0, f"{where(block)}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        said = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{where(block)}: exit code {done.returncode}\n{said}"
 
     def begin(self, block: Block) -> None:
         """Start it, and wait until it says that it serves."""
         self.stop()
         with self.told.open("w") as log:
             self.running = subprocess.Popen(
-                ["bash", "-c", f"exec {command(block)}"], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, text=True,
+                ["bash", "-c", f"exec {command(block)}"], cwd=self.folder, env=self.environment, text=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         with self.told.open() as log:
             said = ""
@@ -108,7 +113,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     home.mkdir()
     folder.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("STREAMKP_") and k != "PYTEST_CURRENT_TEST"}
-    cache = os.environ.get("STREAMKP_TEST_HOME") or os.environ.get("STREAMKP_HOME") or str(_cache())
+    cache = os.environ.get("STREAMKP_TEST_HOME") or os.environ.get("STREAMKP_HOME") or str(store.default().folder)
     environment = kept | {
         "HOME": str(home), "STREAMKP_HOME": cache, "PYTHONUNBUFFERED": "1", "COLUMNS": "100", "CAM_PASSWORD": "secret",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -120,12 +125,6 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         if someone.running is not None:
             someone.running.kill()
             someone.running.wait()
-
-
-def _cache() -> Path:
-    from streamkp.hub import store
-
-    return store.default().root
 
 
 def where(block: Block) -> str:
@@ -173,8 +172,6 @@ def check_command(block: Block, line: str) -> None:
         if not words or Path(words[0]).name != "streamkp" or any(word in ("...", "OPTIONS") for word in words):
             continue
         words = [word for word in words[1:] if word not in ("&", ">", "<") and not re.match(r"\d?>", word)]
-        import typer.main
-
         problem = parse(typer.main.get_command(app), words)
         assert problem is None, f"{where(block)}: {part.strip()}: {problem}"
 
@@ -205,9 +202,6 @@ def check_yaml(block: Block) -> None:
     if not re.search(r"^version: 1$|^version: 1\s", block.code, re.MULTILINE) or "stages:" not in block.code:
         yaml.safe_load(block.code)
         return
-    from streamkp.graph.graph import Graph
-    from streamkp.graph.load import VARIABLE
-
     env = dict.fromkeys(VARIABLE.findall(block.code), "a-secret-of-enough-letters")
     base = block.page.parent
     graph = Graph.from_text(block.code, where(block), base=base, env=env)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from aiohttp import web
 
 from streamkp.graph.stage import EngineView
@@ -19,11 +21,12 @@ def routes(engine: EngineView | None) -> list[web.RouteDef]:
         return web.Response(text=f"{text}\n", status=200 if healthy else 503)
 
     async def readyz(_: web.Request) -> web.Response:
-        """200 while the graph runs and at least one stream delivers, else 503."""
+        """200 while the graph runs and at least one stream is live, else 503."""
         ready = engine is not None and engine.ready()
         text = "ok" if ready else "no stream delivers"
-        if engine is not None and (failed := len(engine.failed_streams())):
-            text += f"; {failed} failed, /stats says why"
+        states = Counter() if engine is None else Counter(status.state for status in engine.statuses().values())
+        if others := ", ".join(f"{count} {state}" for state, count in states.items() if state != "live"):
+            text += f"; {others} (/stats says why)"
         return web.Response(text=f"{text}\n", status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:

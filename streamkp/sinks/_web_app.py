@@ -107,7 +107,7 @@ class WebApp:
             await response.close()
 
     async def _streams(self, _: web.Request) -> web.StreamResponse:
-        """The streams that deliver, as `{"streams": ["cam", ...]}`."""
+        """The streams that have not ended, as `{"streams": ["cam", ...]}`."""
         return web.json_response({"streams": self._hub.online()})
 
     async def _skeletons(self, _: web.Request) -> web.StreamResponse:
@@ -117,6 +117,10 @@ class WebApp:
     async def _preview(self, request: web.Request) -> web.StreamResponse:
         """The newest image of a stream, at most 640 pixels wide; the header `X-Streamkp-Seq` has its `seq`."""
         stream = request.match_info["stream"]
+        status = self._hub.status(stream)
+        if status is not None and status.state != "live":  # an old picture must not pass for what is there now
+            self._previews.pop(stream, None)
+            raise web.HTTPNotFound(text=f"No image of now: the stream is {status.state}.\n")
         async with self._one_preview:  # viewers share one encoder: it must not take the graph's cores
             newest = self._hub.images.get(stream)
             if newest is None:

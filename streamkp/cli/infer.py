@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import streamkp
 from streamkp.cli.output import printable
-from streamkp.errors import OutputError, StreamkpError, UsageError
+from streamkp.errors import OutputError, SourceError, StreamkpError, UsageError
 from streamkp.graph.outputs import refuse_inputs
 from streamkp.sources.decode import Decode
 from streamkp.uris import expand_argument, mask, mask_address

@@ -26,7 +26,7 @@ from streamkp.hub import store
 from tests.docs.blocks import Block, blocks
 from tests.docs.browser import open_page
 
-pytestmark = pytest.mark.docs
+pytestmark = [pytest.mark.docs, pytest.mark.system]  # `system`: not part of the unit tests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

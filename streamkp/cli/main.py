@@ -16,6 +16,7 @@ import streamkp
 from streamkp.cli.actions import actions_app
 from streamkp.cli.bench import bench_app
 from streamkp.cli.cameras import cameras
+from streamkp.cli.ctl import ctl_app, top
 from streamkp.cli.doctor import doctor
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
@@ -75,6 +76,8 @@ app = typer.Typer(
 app.command()(run)
 app.command()(infer)
 app.add_typer(graph_app, name="graph")
+app.add_typer(ctl_app, name="ctl")
+app.command()(top)
 app.add_typer(models_app, name="models")
 app.add_typer(samples_app, name="samples")
 app.command()(stages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,19 +69,26 @@ class Graph:
         return graph
 
     def stream(self, name: str, uri: str | Path, **settings: Any) -> Self:
-        """Add a video source; the settings are those of a graph file: `live`, `loop`, `realtime`."""
+        """Add a video source; the settings are those of a graph file: `live`, `max_fps`, `labels` and so on."""
         self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self
 
-    def only_streams(self, streams: Mapping[str, str]) -> Self:
-        """Replace all video sources: id -> address, in which `${NAME}` stands for a variable of the environment.
+    def only_streams(self, streams: Mapping[str, str], settings: Iterable[str] = ()) -> Self:
+        """Replace all video sources.
+
+        Args:
+            streams: id -> address, in which `${NAME}` stands for a variable of the environment.
+            settings: options that each of them gets, such as `max_fps=10` or `labels.site=gym`.
 
         Raises:
-            UsageError: a variable is not set.
+            UsageError: a variable is not set, or a setting is not of that form.
         """
         # What was wrong with those that are replaced does not matter any more.
         self._reader.problems = [p for p in self._reader.problems if p.where.partition(".")[0] != "streams"]
         self._data["streams"] = {name: {"uri": self._reader.address(uri)} for name, uri in streams.items()}
+        for name in streams:
+            for setting in settings:
+                self._reader.set_stream(self._data, name, setting)
         return self
 
     def add(self, name: str, use: str | type[Stage] | None = None, **settings: Any) -> Self:
@@ -174,7 +182,7 @@ class Graph:
             problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems if p.where not in told]
         if problems or spec is None:
             raise GraphError(problems, reader.place, reader.origin)
-        return spec
+        return replace(spec, secrets=dict(reader.secrets))
 
 
 def _renamed(inputs: Any, old: str, new: str) -> Any:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
 from streamkp.cli.page import page_of, show
@@ -51,6 +52,19 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
     ] = False,
+    add_stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-stage",
+            metavar="STAGE",
+            help="Put a stage in front of the sinks: its name, path/to/file.py:Class, or either with options: "
+            "'wave.py:Wave{hold: 0.5}' (repeatable).",
+        ),
+    ] = None,
+    add_sink: Annotated[
+        list[str] | None,
+        typer.Option("--add-sink", metavar="SINK", help="Add a sink, written as in --add-stage (repeatable)."),
+    ] = None,
     no_page: Annotated[
         bool, typer.Option("--no-page", help="Leave publish-websocket, and with it the page, out.")
     ] = False,
@@ -82,6 +96,10 @@ def run(
         loaded = Graph.from_yaml(graph, overrides=changes)
         if source:
             loaded.only_streams(_stream_names(source), settings or ())
+        for text in add_stage or ():
+            add_to(loaded, text, sink=False)
+        for text in add_sink or ():
+            add_to(loaded, text, sink=True)
         if record is not None:
             loaded.add(_free_name(loaded, "record"), "record", path=str(record))
         if render is not None:

@@ -371,9 +371,11 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
+        feeds = list(self._feeds.items())
         states = [(name, status.state) for name, status in self.streams.all().items()]
-        labels = {name: feed.stream.options.labels for name, feed in list(self._feeds.items())}
-        return prometheus_text(self.figures(), states, labels)
+        labels = {name: feed.stream.options.labels for name, feed in feeds}
+        damaged = {name: feed.stream.damaged for name, feed in feeds}
+        return prometheus_text(self.figures(), states, labels, damaged)
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""
@@ -430,7 +432,9 @@ class ThreadEngine:
             self.report(error)
             with self._lock:
                 self._stream_errors[stream.stream] = error
-            log.error("stream %s failed: %s", stream.stream, error)
+                last = not self._keep_alive and not self._active - {stream.stream}
+            # With the last stream the run ends, and whoever started it is told by its error.
+            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)

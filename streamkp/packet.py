@@ -6,9 +6,9 @@ y down, z away from the camera), integer nanoseconds for time, scores in 0..1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +49,31 @@ class Keypoints2D:
 
 
 @dataclass(slots=True)
+class Extremities:
+    """Face, hands and feet to go with a lifted pose that has none of them.
+
+    `points` is float32 (K, 3), in the axes, scale and origin of the pose that they belong to. `source` says where they
+    come from ("blazepose-world": the 2D network's own estimate in space; "... and hand21": hands from a network for
+    hands), for they are less certain than the body.
+    """
+
+    skeleton: str
+    points: FloatArray
+    source: str
+
+
+@dataclass(slots=True)
 class Keypoints3D:
     """Joints of one person in space; `points` is float32 (K, 3) in metres, pelvis at the origin.
 
     Attributes:
         frame_seq: `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
-        space: axes of `points`: "camera" (x right, y down, z away from the camera) or "world".
-        root: float32 (3,), position of the pelvis in camera space in metres, where the lifter was asked for it.
+        space: axes of `points`: "camera" (x right, y down, z away from the camera) or "world" (level: x right, y up,
+            z back towards the camera).
+        root: float32 (3,), position of the pelvis in metres, in those axes: from the camera, where the lifter was asked
+            for it; in the world y is above the floor.
         sigma: float32 (K,), standard deviation of each joint's position in metres, where the lifter estimates it.
+        extremities: face, hands and feet of the same frame, where something above knows them.
     """
 
     skeleton: str
@@ -65,6 +82,12 @@ class Keypoints3D:
     space: Space = "camera"
     root: FloatArray | None = None
     sigma: FloatArray | None = None
+    extremities: Extremities | None = None
+
+    @property
+    def y_down(self) -> FloatArray:
+        """`points` with x right, y down and z away, of a pose in the world too."""
+        return self.points if self.space == "camera" else self.points * np.array([1, -1, -1], np.float32)
 
 
 @dataclass(slots=True)
@@ -154,6 +177,37 @@ class Person:
     extra: dict[str, Any] = field(default_factory=dict)  # what plugins add, under the plugin's name
 
 
+class LabelAnnotation(TypedDict):
+    """Text over a person's head, or at a place in the image; several over one head are stacked.
+
+    Attributes:
+        track: the person that it belongs to, whose colour it has; None for nobody's.
+        text: what is written; line feeds begin a new line.
+        at: x, y of the middle of its lower edge in source pixels; None for over the person's head.
+    """
+
+    type: Literal["label"]
+    text: str
+    track: NotRequired[int | None]
+    at: NotRequired[Sequence[float] | None]
+
+
+class LineAnnotation(TypedDict):
+    """A line through two or more points.
+
+    Attributes:
+        points: x, y of each in source pixels; a line that ends where it begins is closed.
+        color: "#rrggbb"; None for the viewer's own.
+    """
+
+    type: Literal["line"]
+    points: Sequence[Sequence[float]]
+    color: NotRequired[str | None]
+
+
+Annotation = LabelAnnotation | LineAnnotation
+
+
 @dataclass(slots=True)
 class Packet:
     """One frame of one stream.
@@ -164,6 +218,7 @@ class Packet:
     pixels are fetched when `image` is first read, so that to know whether there is one, ask whether `picture` is None.
     `detections` is None where no detector looked at this frame. `tracks` is the set of all live track ids, including
     those not visible in this frame: what is not in it has ended, even if the packet that said so was dropped.
+    `annotations` are labels and lines that stages ask to be drawn over the image, by `render` and by viewers.
     """
 
     stream: str
@@ -178,6 +233,7 @@ class Packet:
     persons: list[Person] = field(default_factory=list)
     tracks: frozenset[int] = frozenset()
     events: list[Mapping[str, Any]] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
     expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
     picture: AnyImage | None = field(init=False, repr=False, compare=False)
 
@@ -188,6 +244,7 @@ class Packet:
             image=cast("Image | None", self.picture),
             persons=[replace(p, extra=dict(p.extra)) for p in self.persons],
             events=list(self.events),
+            annotations=list(self.annotations),
         )
 
     def merge(self, other: Packet) -> None:
@@ -210,6 +267,8 @@ class Packet:
         for event in other.events:
             if event not in self.events:
                 self.events.append(event)
+        mine_too = {id(annotation) for annotation in self.annotations}  # those from before the branches parted
+        self.annotations += [annotation for annotation in other.annotations if id(annotation) not in mine_too]
 
 
 def _image(packet: Packet) -> Image | None:

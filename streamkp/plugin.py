@@ -14,6 +14,7 @@ from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError,
 from streamkp.graph.clock import Clock
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import (
+    LIVE,
     BatchStage,
     MapStage,
     PerStream,
@@ -25,7 +26,20 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
-from streamkp.packet import Detections, Keypoints2D, Keypoints3D, Packet, Person, PoseWindow, WindowRequest
+from streamkp.graph.status import Status
+from streamkp.packet import (
+    Annotation,
+    Detections,
+    Extremities,
+    Keypoints2D,
+    Keypoints3D,
+    LabelAnnotation,
+    LineAnnotation,
+    Packet,
+    Person,
+    PoseWindow,
+    WindowRequest,
+)
 from streamkp.sinks.message_sink import MessageSink
 from streamkp.sinks.paths import refuse_existing
 from streamkp.skeletons import SKELETONS, Skeleton, convert
@@ -33,12 +47,17 @@ from streamkp.skeletons import get as skeleton
 from streamkp.wire import Message
 
 __all__ = [
+    "LIVE",
     "SKELETONS",
+    "Annotation",
     "BatchStage",
     "Clock",
     "Detections",
+    "Extremities",
     "Keypoints2D",
     "Keypoints3D",
+    "LabelAnnotation",
+    "LineAnnotation",
     "LoopThread",
     "MapStage",
     "Message",
@@ -57,6 +76,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageOptions",
+    "Status",
     "StreamContext",
     "StreamkpError",
     "UsageError",

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgpack
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from streamkp.errors import SourceError
 from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
@@ -44,20 +45,36 @@ class Points2DMessage(_Model):
     points: list[tuple[float, float, Score]] = Field(description="x, y in source pixels, score.")
 
 
+class ExtremitiesMessage(_Model):
+    """Face, hands and feet of a lifted pose that has none, in its axes, scale and origin."""
+
+    skeleton: str
+    source: str = Field(
+        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift; "
+        "and hand21: the hands from a network for hands."
+    )
+    points: list[tuple[float, float, float]] = Field(description="Metres, as in the pose around it.")
+
+
 class Points3DMessage(_Model):
     """Joints in space, in the order of the named skeleton, the pelvis at the origin."""
 
     skeleton: str
     space: Literal["camera", "world"]
     frame_seq: int = Field(description="`seq` of the frame that this pose describes; 3D may lag behind 2D.")
-    points: list[tuple[float, float, float]] = Field(description="x right, y down, z away from the camera, metres.")
+    points: list[tuple[float, float, float]] = Field(
+        description="Metres. camera: x right, y down, z away from the camera; world: level, x right, y up, z back."
+    )
     root: tuple[float, float, float] = Field(  # type: ignore[assignment]
-        default=None, description="Position of the pelvis in camera space, metres. Absent where it is not known."
+        default=None,
+        description="Position of the pelvis, metres. camera: from the camera; world: y above the floor, x and z from "
+        "the camera or, where that is not known, 0. Absent where it is not known.",
     )
     sigma: list[Annotated[float, Field(ge=0)]] = Field(
         default=None,  # type: ignore[arg-type]
         description="Standard deviation of each joint's position, metres. Absent where the lifter gives none.",
     )
+    extremities: ExtremitiesMessage = Field(default=None, description="Absent where they are not known.")  # type: ignore[assignment]
 
 
 class PersonMessage(_Model):
@@ -69,6 +86,25 @@ class PersonMessage(_Model):
     score: Score
     keypoints_2d: Points2DMessage = Field(default=None, description="Absent where there are none.")  # type: ignore[assignment]
     keypoints_3d: Points3DMessage = Field(default=None, description="Absent where there are none.")  # type: ignore[assignment]
+
+
+class LabelMessage(_Model):
+    """Text to draw over a person's head, or at a place in the image."""
+
+    type: Literal["label"]
+    track: int | None = Field(description="The person that it belongs to, if any.")
+    text: str
+    at: tuple[float, float] | None = Field(
+        description="x, y of the middle of its lower edge in source pixels; null for over the person's head."
+    )
+
+
+class LineMessage(_Model):
+    """A line to draw over the image."""
+
+    type: Literal["line"]
+    points: list[tuple[float, float]] = Field(min_length=2, description="x, y in source pixels.")
+    color: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] | None = Field(description="Null: the viewer chooses.")
 
 
 class FrameMessage(_Model):
@@ -83,18 +119,39 @@ class FrameMessage(_Model):
     published_at: Nanoseconds
     width: int
     height: int
-    dropped: int = Field(ge=0, description="Frames lost between the last published one and this.")
+    dropped: int = Field(
+        ge=0,
+        description="Frames lost between the last published one and this; over MQTT also "
+        "those that found no room in the buffer while the broker was away.",
+    )
     persons: list[PersonMessage]
     events: list[dict[str, Any]]
+    annotations: list[LabelMessage | LineMessage] = Field(
+        default=None,  # type: ignore[arg-type]
+        description="What stages ask to be drawn over the image. Absent where there are none.",
+    )
 
 
 class StatusMessage(_Model):
-    """WebSocket only: a stream delivers, or has ended. MQTT says the same on its retained status topic."""
+    """Where a stream stands: over WebSocket on each change and to each new client, over MQTT on a retained topic.
+
+    `connecting` until the first frame; `live` while frames come; `stalled` where the source is there but brings no
+    frame; `reconnecting` where the connection failed or was lost and is tried again; `failed` where it was given up;
+    `ended` at its proper end. The last two come after the stream's last frame.
+    """
 
     v: Literal[1]
     type: Literal["status"]
     stream: str
-    status: Literal["online", "offline"]
+    state: Literal["connecting", "live", "stalled", "reconnecting", "paused", "failed", "ended"]
+    reason: str | None = Field(description="Why, for people.")
+    since: Nanoseconds | None = Field(
+        description="Unix time at which the stream came into this state. Null in MQTT's last will: nobody was there."
+    )
+    epoch: int = Field(description="Of the newest frame.")
+    picture: Literal["frozen", "dark"] | None = Field(
+        description="What is wrong with the pictures of a live stream: they stand still, or are black."
+    )
 
 
 class LostMessage(_Model):
@@ -141,7 +198,8 @@ def message(packet: Packet, published_at: int, dropped: int) -> Message:
     """
     events = [_plain(event, "events") for event in packet.events]
     persons = [p for person in packet.persons if (p := _person(person, events)) is not None]
-    return {
+    annotations = [a for given in packet.annotations if (a := _annotation(given, events)) is not None]
+    out: Message = {
         "v": VERSION,
         "stream": packet.stream,
         "epoch": packet.epoch,
@@ -155,11 +213,14 @@ def message(packet: Packet, published_at: int, dropped: int) -> Message:
         "persons": persons,
         "events": events,
     }
+    if annotations:
+        out["annotations"] = annotations
+    return out
 
 
-def status_message(stream: str, online: bool) -> Message:
-    """Tells a client that a stream delivers or has ended."""
-    return {"v": VERSION, "type": "status", "stream": stream, "status": "online" if online else "offline"}
+def status_message(stream: str, status: Mapping[str, Any]) -> Message:
+    """Tells where a stream stands; `status` has the fields of `StatusMessage`."""
+    return {"v": VERSION, "type": "status", "stream": stream, **status}
 
 
 def lost_message(messages: int) -> Message:
@@ -223,7 +284,52 @@ def _person(person: Person, events: list[Any]) -> Message | None:
             out["keypoints_3d"]["root"] = [round(value, 4) for value in pose.root.tolist()]
         if pose.sigma is not None and _are_deviations(pose.sigma, len(pose.points)):
             out["keypoints_3d"]["sigma"] = np.asarray(pose.sigma, dtype=np.float32)
+        more = pose.extremities
+        if more is not None and np.isfinite(more.points).all():
+            out["keypoints_3d"]["extremities"] = {
+                "skeleton": more.skeleton,
+                "source": more.source,
+                "points": np.asarray(more.points, dtype=np.float32),
+            }
     return out
+
+
+def _annotation(given: Mapping[str, Any], events: list[Any]) -> Message | None:
+    """One annotation in plain types; None, and an event, where a coordinate is not finite.
+
+    Raises TypeError for what is no annotation.
+    """
+    kind = given.get("type")
+    places: Sequence[Any]
+    if kind == "label":
+        track, at = given.get("track"), given.get("at")
+        if not isinstance(given.get("text"), str):
+            raise TypeError(f"annotations: the text of a label is text, not {given.get('text')!r}")
+        places = [] if at is None else [at]
+    elif kind == "line":
+        places, color = given.get("points", ()), given.get("color")
+        if len(places) < 2:
+            raise TypeError("annotations: a line has two or more points")
+        if color is not None and not (isinstance(color, str) and _COLOR.fullmatch(color)):
+            raise TypeError(f'annotations: a color is "#rrggbb" or None, not {color!r}')
+    else:
+        raise TypeError(f'annotations: the type is "label" or "line", not {kind!r}')
+    try:
+        points = [[float(x), float(y)] for x, y in places]
+    except (TypeError, ValueError):
+        raise TypeError(f"annotations: a place is x and y in pixels, not {places!r:.100}") from None
+    if not all(math.isfinite(value) for point in points for value in point):
+        events.append({"type": "invalid", "track": given.get("track"), "field": "annotations"})
+        return None
+    points = [[round(value, 2) for value in point] for point in points]
+    if kind == "line":
+        return {"type": "line", "points": points, "color": color}
+    return {
+        "type": "label",
+        "track": None if track is None else int(track),
+        "text": given["text"],
+        "at": points[0] if points else None,
+    }
 
 
 def _are_deviations(values: FloatArray, joints: int) -> bool:
@@ -286,6 +392,7 @@ def _nested(value: Any) -> list[Any]:
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_nested)
+_COLOR = re.compile("#[0-9a-fA-F]{6}")
 _STEPS_2D = np.array([100.0, 100.0, 1000.0])  # per pixel, per pixel, per score
 
 
@@ -317,6 +424,8 @@ def _checked(found: Any) -> Message:
     if "type" in found:
         return found
     _require(found, FrameMessage)
+    for annotation in found.get("annotations", ()):
+        _check_annotation(annotation)
     for person in found["persons"]:
         _require(person, PersonMessage)
         for key in ("keypoints_2d", "keypoints_3d"):
@@ -327,6 +436,12 @@ def _checked(found: Any) -> Message:
                 if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
                     raise ValueError(f"{key} of track {person.get('track')} are not finite rows of 3 numbers")
                 person[key]["points"] = points
+        if "extremities" in person.get("keypoints_3d", {}):
+            more = person["keypoints_3d"]["extremities"]
+            _require(more, ExtremitiesMessage)
+            more["points"] = np.asarray(more["points"], dtype=np.float32)
+            if more["points"].ndim != 2 or more["points"].shape[1] != 3 or not np.isfinite(more["points"]).all():
+                raise ValueError(f"extremities of track {person.get('track')} are not finite rows of 3 numbers")
         if "sigma" in person.get("keypoints_3d", {}):
             pose = person["keypoints_3d"]
             pose["sigma"] = np.asarray(pose["sigma"], dtype=np.float32)
@@ -337,6 +452,13 @@ def _checked(found: Any) -> Message:
             ):
                 raise ValueError(f"sigma of track {person.get('track')} is not one number of 0 or more for each joint")
     return found
+
+
+def _check_annotation(found: Any) -> None:
+    try:
+        (LabelMessage if found["type"] == "label" else LineMessage).model_validate(found)
+    except (TypeError, KeyError, ValidationError):
+        raise ValueError(f"{found!r:.100} is no annotation") from None
 
 
 def _require(found: dict[str, Any], model: type[BaseModel]) -> None:

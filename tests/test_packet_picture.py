@@ -46,3 +46,13 @@ def test_an_image_on_the_host_is_itself() -> None:
     packet.image = None
     assert packet.picture is None
     assert _packet(None).fork().image is None
+
+
+def test_branches_of_a_frame_keep_their_annotations_apart_until_they_meet() -> None:
+    packet = _packet(None)
+    packet.annotations.append({"type": "label", "track": 1, "text": "a"})
+    other = packet.fork()
+    other.annotations.append({"type": "line", "points": [[0, 0], [1, 1]]})
+    assert len(packet.annotations) == 1
+    packet.merge(other)
+    assert [each["type"] for each in packet.annotations] == ["label", "line"]  # the label, which both had, once

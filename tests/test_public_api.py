@@ -19,9 +19,10 @@ PUBLIC = {
         UsageError __version__ pipeline stream
     """,
     "streamkp.plugin": """
-        SKELETONS BatchStage Clock Detections Keypoints2D Keypoints3D LoopThread MapStage Message MessageSink ModelError
-        OutputError Packet PerStream PerTrack Person PoseWindow Sink Skeleton Source SourceError Stage StageContext
-        StageOptions StreamContext StreamkpError UsageError WindowRequest convert recording refuse_existing skeleton
+        LIVE SKELETONS Annotation BatchStage Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
+        LineAnnotation LoopThread MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person
+        PoseWindow Sink Skeleton Source SourceError Stage StageContext StageOptions Status StreamContext StreamkpError
+        UsageError WindowRequest convert recording refuse_existing skeleton
     """,
     "streamkp.testing": "FRAME Collect Collected ManualClock Scripted build count_to make_packet open_stage run_stage",
     "streamkp.models": """
@@ -32,12 +33,13 @@ PUBLIC = {
 
 HOOKS = {
     "Stage": """
-        check claims close notice open outputs per_stream per_track reads_window requires stream_ended track_ended
+        check claims close notice open options_changed outputs per_stream per_track reads_window requires
+        stream_ended track_ended
     """,
     "MapStage": "drain process",
     "BatchStage": "process",
     "Sink": "process",
-    "MessageSink": "process send stream_ended wanted",
+    "MessageSink": "follow_streams process send stream_ended unfollow_streams wanted",
     "Source": "file_of frames is_live",
 }
 

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamkp import wire
 from streamkp.errors import SourceError
+from streamkp.graph.status import STATES, Status
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -24,6 +25,15 @@ PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
+)
+
+PLACE = st.tuples(st.floats(), st.floats())
+ANNOTATIONS: st.SearchStrategy[Any] = st.fixed_dictionaries(
+    {"type": st.just("label"), "text": TEXT},
+    optional={"track": st.none() | st.integers(0, 9), "at": st.none() | PLACE},
+) | st.fixed_dictionaries(
+    {"type": st.just("line"), "points": st.lists(PLACE, min_size=2, max_size=3)},
+    optional={"color": st.sampled_from([None, "#01aBff"])},
 )
 
 
@@ -63,6 +73,7 @@ def packets(draw: st.DrawFn) -> Packet:
         draw(TEXT), draw(COUNT), draw(COUNT), draw(INT64), draw(INT64), None, draw(COUNT), draw(COUNT),
         persons=[draw(persons(track)) for track in range(draw(st.integers(0, 3)))],
         events=draw(st.lists(st.dictionaries(TEXT, PLAIN, max_size=2), max_size=2)),
+        annotations=draw(st.lists(ANNOTATIONS, max_size=2)),
     )  # fmt: skip
 
 
@@ -258,7 +269,9 @@ def test_noise_is_an_error_not_a_crash(data: bytes) -> None:
         assert isinstance(wire.decode(data), dict)
 
 
-@pytest.mark.parametrize("message", [wire.status_message("cam", True), wire.lost_message(3)])
+@pytest.mark.parametrize(
+    "message", [wire.status_message("cam", Status("stalled", "no frame", 7).as_json()), wire.lost_message(3)]
+)
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 def test_other_messages(message: wire.Message, format: wire.Format) -> None:
     assert wire.decode(wire.encode(message, format)) == message
@@ -266,9 +279,12 @@ def test_other_messages(message: wire.Message, format: wire.Format) -> None:
 
 def test_schema_names_every_field() -> None:
     schema = wire.schema()
+    status = wire.status_message("cam", Status("live", None, 1).as_json())
+    assert set(schema["$defs"]["StatusMessage"]["properties"]) == set(status)
+    assert tuple(schema["$defs"]["StatusMessage"]["properties"]["state"]["enum"]) == STATES
     frame = schema["$defs"]["FrameMessage"]
     sent = wire.message(_packet(_person()), 0, 0)
-    assert set(frame["properties"]) == set(sent) == set(frame["required"])
+    assert set(frame["properties"]) - {"annotations"} == set(sent) == set(frame["required"])
     assert json.loads(json.dumps(schema)) == schema
     person = schema["$defs"]["PersonMessage"]
     assert "keypoints_3d" not in person["required"]
@@ -292,3 +308,41 @@ def test_large_points_survive_json() -> None:
     got = wire.decode(wire.encode(wire.message(_packet(_person(keypoints_2d=Keypoints2D("x", points))), 0, 0), "json"))
     assert_allclose(got["persons"][0]["keypoints_2d"]["points"], points, rtol=1e-6)
     assert math.isfinite(got["persons"][0]["score"])
+
+
+def test_annotations_are_published_when_there_are_any() -> None:
+    packet = _packet(_person())
+    assert "annotations" not in wire.message(packet, 0, 0)
+    packet.annotations += [
+        {"type": "label", "track": np.int64(7), "text": "3 squats"},
+        {"type": "line", "points": np.array([[1, 2.126], [3, 4]]), "color": "#ff0000"},
+        {"type": "label", "text": "gone", "at": [math.nan, 0]},
+    ]  # type: ignore[list-item]
+    sent = wire.message(packet, 0, 0)
+    assert sent["annotations"] == [
+        {"type": "label", "track": 7, "text": "3 squats", "at": None},
+        {"type": "line", "points": [[1, 2.13], [3, 4]], "color": "#ff0000"},
+    ]
+    assert sent["events"] == [{"type": "invalid", "track": None, "field": "annotations"}]
+    for format in ("json", "msgpack"):
+        assert wire.decode(wire.encode(sent, format))["annotations"] == sent["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"type": "arrow"}, '"label" or "line"'),
+        ({"type": "label", "text": 3}, "not 3"),
+        ({"type": "label", "text": "a", "at": [1, 2, 3]}, "x and y"),
+        ({"type": "line", "points": [[1, 2]]}, "two or more"),
+        ({"type": "line", "points": [[1, 2], [3, 4]], "color": "red"}, "#rrggbb"),
+    ],
+)
+def test_what_is_no_annotation_is_refused(wrong: Any, words: str) -> None:
+    packet = _packet()
+    packet.annotations.append(wrong)
+    with pytest.raises(TypeError, match=words):
+        wire.message(packet, 0, 0)
+    sent = wire.message(_packet(), 0, 0) | {"annotations": [wrong]}
+    with pytest.raises(SourceError, match="no annotation"):
+        wire.decode(wire.encode(sent, "json"))

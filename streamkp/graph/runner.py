@@ -12,7 +12,8 @@ from streamkp.graph.channel import Channel, Closed, End
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.feedback import Feedback
-from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StreamContext
+from streamkp.graph.gate import Gate
+from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StageOptions, StreamContext
 from streamkp.graph.statistics import Meter
 from streamkp.packet import Packet
 
@@ -24,6 +25,7 @@ class Host(Protocol):
 
     clock: Clock
     profile: bool
+    gate: Gate | None
 
     def delivering(self, *, files: bool) -> int:
         """How many streams deliver now, with or without files; batches wait for no more than that."""
@@ -102,6 +104,7 @@ class StageRunner:
         self.outputs = outputs
         self.meters: list[dict[str, Meter]] = [{} for _ in range(workers)]
         self.cpu = CpuAccount()
+        self.new_options: StageOptions | None = None  # set by the engine; taken before the next packet
         self.working: dict[int, tuple[int, Packet]] = {}  # by thread: since when (monotonic ns), and on what
         self._host = host
         self._clock = host.clock
@@ -110,6 +113,7 @@ class StageRunner:
         self._on_the_way = tuple(asked_on_the_way)
         self._errors = ErrorLog(stage, host.clock)
         self._broken = False
+        self._is_sink = isinstance(stage, Sink)
         self._epochs: dict[str, int] = {}
         self._tracks: dict[str, frozenset[int]] = {}
         self._tells_tracks = workers == 1 and type(stage).track_ended is not Stage.track_ended
@@ -118,6 +122,8 @@ class StageRunner:
         self._taken = self._sent = 0
         self._running = workers
         stage.context.on_failed = self._failed_in_part
+        stage.context.on_delivered = self._delivered
+        stage.context.on_undelivered = self._undelivered
 
     def run(self, worker: int = 0) -> None:
         """The thread: until the inbox is closed and empty, or the engine aborts; then close the stage."""
@@ -253,7 +259,7 @@ class StageRunner:
         self._count([packet], started, cpu, meters)
         if out is None and not isinstance(self.stage, Sink):
             meter.nothing += 1
-        if isinstance(self.stage, Sink):
+        if isinstance(self.stage, Sink) and not self.stage.delivers_later:
             meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
         return out
 
@@ -273,8 +279,24 @@ class StageRunner:
             meters[packet.stream].nothing += all(packet is not passed for passed in out)
         return out
 
+    def _take_options(self) -> None:
+        with self._turn:
+            options, self.new_options = self.new_options, None
+            before = self.stage.options
+            if options is None:
+                return
+            self.stage.options = options
+            try:
+                self.stage.options_changed()
+            except Exception as error:
+                self.stage.options = before
+                text = f"stage {self.name} goes on with its old options: {type(error).__name__}: {error}"
+                self.stage.context.log.error("%s", text, exc_info=not isinstance(error, StreamkpError))
+
     def _admit(self, packet: Packet, meters: dict[str, Meter]) -> bool:
         """Refuse what is too old or cannot be used; forget what a new epoch makes void."""
+        if self.new_options is not None:
+            self._take_options()
         meter = meters.get(packet.stream)
         if meter is None:
             meter = meters[packet.stream] = Meter()
@@ -283,6 +305,9 @@ class StageRunner:
             return False
         if self.stage.expensive and packet.expires_at is not None and self._clock.monotonic() > packet.expires_at:
             meter.stale += 1
+            return False
+        if self._is_sink and self._host.gate is not None and not self._host.gate.lets_out(packet.stream):
+            meter.refused += 1
             return False
         if self._keeps_state:
             known = self._epochs.get(packet.stream)
@@ -316,6 +341,16 @@ class StageRunner:
             meter = meters[packet.stream] = Meter()
         meter.failed_in_part += 1
         self._errors.add(packet, error, "has no result for frame")
+
+    def _delivered(self, stream: str, captured_at: int) -> None:
+        # In the sink's own thread, which for such a sink is the only one that writes the latency.
+        if (meter := self.meters[0].get(stream)) is not None:
+            meter.latency.add((self._clock.now() - captured_at) / 1e9)
+
+    def _undelivered(self, stream: str, count: int) -> None:
+        with self._turn:  # from any thread
+            if (meter := self.meters[0].get(stream)) is not None:
+                meter.undelivered += count
 
     @property
     def _keeps_state(self) -> bool:

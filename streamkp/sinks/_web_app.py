@@ -10,8 +10,9 @@ import cv2
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from streamkp import wire
-from streamkp.control import figures
+from streamkp.control import api
 from streamkp.control.access import Access
+from streamkp.control.routes import all_routes
 from streamkp.graph.stage import EngineView
 from streamkp.packet import AnyImage, pixels_of
 from streamkp.sinks._web_hub import Client, Hub
@@ -21,7 +22,7 @@ VIEWER = Path(__file__).resolve().parent.parent / "viewer"
 PREVIEW_WIDTH = 640
 SEND_BUFFER = 128 * 1024  # bytes in the kernel: what is queued there grows old and can no longer be dropped
 _FORMATS: dict[str, wire.Format] = {"msgpack": "msgpack", "json": "json"}
-PUBLIC = ("/", "/healthz", "/readyz", "/skeletons.json", "/viewer/")  # nothing of any stream
+PUBLIC = ("/", "/healthz", "/skeletons.json", "/viewer/")  # nothing of any stream
 
 
 class WebApp:
@@ -34,10 +35,10 @@ class WebApp:
         self._senders: set[asyncio.Task[None]] = set()
         self._previews: dict[str, tuple[int, bytes]] = {}
         self._one_preview = asyncio.Lock()
-        self.app = web.Application(middlewares=[access.middleware()], client_max_size=1024)
+        self.app = web.Application(middlewares=[api.json_errors(), access.middleware()], client_max_size=api.MAX_BODY)
         self.app.add_routes(
             [
-                *figures.routes(engine),
+                *all_routes(engine, token=access.token is not None),
                 web.get("/", self._page),
                 web.get("/ws", self._socket),
                 web.get("/streams", self._streams),
@@ -107,6 +108,10 @@ class WebApp:
 
     async def _preview(self, request: web.Request) -> web.StreamResponse:
         stream = request.match_info["stream"]
+        status = self._hub.status(stream)
+        if status is not None and status.state != "live":  # an old picture must not pass for what is there now
+            self._previews.pop(stream, None)
+            raise web.HTTPNotFound(text=f"No image of now: the stream is {status.state}.\n")
         async with self._one_preview:  # viewers share one encoder: it must not take the graph's cores
             newest = self._hub.images.get(stream)
             if newest is None:

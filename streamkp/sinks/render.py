@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamkp.errors import OutputError, UsageError
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.graph.stage import LIVE, Sink, StageOptions
 from streamkp.packet import Image, Packet
 from streamkp.sinks.paths import refuse_existing
 from streamkp.vision import draw
@@ -43,9 +43,13 @@ class Render(Sink):
         path: Path = Field(description="File to write; `{stream}` in it is replaced by the stream's id.")
         overwrite: bool = Field(False, description="Replace files that exist.")
         azimuth: float = Field(
-            0.0, description="Turn of the 3D poses about the vertical, degrees; 0: as the camera sees them."
+            0.0,
+            description="Turn of the 3D poses about the vertical, degrees; 0: as the camera sees them.",
+            json_schema_extra=LIVE,
         )
-        elevation: float = Field(12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.")
+        elevation: float = Field(
+            12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.", json_schema_extra=LIVE
+        )
         inset: float = Field(
             0.35, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
         )
@@ -82,7 +86,7 @@ class Render(Sink):
         image = packet.image
         if image is None:
             image = np.zeros((packet.height, packet.width, 3), np.uint8)
-        picture = draw.overlay(image, packet.persons)
+        picture = draw.overlay(image, packet.persons, packet.annotations)
         side = int(min(picture.shape[:2]) * self.options.inset)
         place = self._insets.setdefault(packet.stream, _Inset())
         if side >= 16 and (corner := place.corner(packet, side)) is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from streamkp.errors import UsageError
-from streamkp.graph.stage import MapStage, StageOptions
+from streamkp.graph.stage import LIVE, MapStage, StageOptions
 from streamkp.models import gestures, registry
 from streamkp.models.gestures import NAMED, NONE, Hand
 from streamkp.packet import FloatArray, Packet, Person
@@ -37,12 +37,20 @@ class Gestures(MapStage):
     class Options(StageOptions):
         model: str = Field("gesture-recognizer", description="Gesture network: catalog name or file.")
         examples: Path | None = Field(None, description="A file made with `streamkp gestures learn`.")
-        named: bool = Field(True, description="Tell MediaPipe's gestures: Thumb_Up, Victory, Closed_Fist, ...")
-        k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.")
-        enter: float = Field(0.5, gt=0, le=1, description="Smoothed score at which a gesture begins.")
-        leave: float = Field(0.3, gt=0, le=1, description="Smoothed score below which it ends.")
-        seconds: float = Field(0.15, ge=0, description="Time constant of the smoothing; 0 for none.")
-        none: str = Field("none", description="The label of examples that show no gesture; it has no events.")
+        named: bool = Field(
+            True, description="Tell MediaPipe's gestures: Thumb_Up, Victory, Closed_Fist, ...", json_schema_extra=LIVE
+        )
+        k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.", json_schema_extra=LIVE)
+        enter: float = Field(
+            0.5, gt=0, le=1, description="Smoothed score at which a gesture begins.", json_schema_extra=LIVE
+        )
+        leave: float = Field(0.3, gt=0, le=1, description="Smoothed score below which it ends.", json_schema_extra=LIVE)
+        seconds: float = Field(
+            0.15, ge=0, description="Time constant of the smoothing; 0 for none.", json_schema_extra=LIVE
+        )
+        none: str = Field(
+            "none", description="The label of examples that show no gesture; it has no events.", json_schema_extra=LIVE
+        )
         threads: Threads = Field(1, description="CPU threads of the networks.")
 
     options: Options

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from streamkp import skeletons
 from streamkp.errors import UsageError
-from streamkp.graph.stage import BatchStage, StageOptions
+from streamkp.graph.stage import LIVE, BatchStage, StageOptions
 from streamkp.models import registry
 from streamkp.models.pose2d.face106 import Face106Estimator, FacePose
 from streamkp.models.pose2d.face_landmarker import FaceEstimator, MeshPose
@@ -74,15 +74,22 @@ class KeypointsParts(BatchStage):
     class Options(StageOptions):
         hands: str | None = Field("hand-landmarker", description="Hand network: catalog name or file; null for none.")
         face: str | None = Field("face-landmarker", description="Face network: catalog name or file; null for none.")
-        min_score: float = Field(0.3, ge=0, le=1, description="Least score of the joints that point to a part.")
+        min_score: float = Field(
+            0.3, ge=0, le=1, description="Least score of the joints that point to a part.", json_schema_extra=LIVE
+        )
         min_presence: float = Field(
-            0.5, ge=0, le=1, description="Least presence of a hand or face, where the network tells."
+            0.5,
+            ge=0,
+            le=1,
+            description="Least presence of a hand or face, where the network tells.",
+            json_schema_extra=LIVE,
         )
         refine: int = Field(
             2,
             ge=0,
             le=6,
             description="Further looks at each face of 106 points, around those found; the authors take 6.",
+            json_schema_extra=LIVE,
         )
         device: Device = Field("auto", description="Where the networks run.")
         runtime: Runtime = Field("auto", description="What runs the networks.")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamkp.packet import FloatArray, Image, Person
+from streamkp.packet import Annotation, FloatArray, Image, LabelAnnotation, LineAnnotation, Person
 from streamkp.skeletons import SKELETONS
 
 Colour = tuple[int, int, int]
@@ -39,8 +39,11 @@ def person_colour(track: int) -> Colour:
     return PEOPLE[track % len(PEOPLE)]
 
 
-def overlay(image: Image, persons: Sequence[Person]) -> Image:
-    """A copy of the image with every person's box, id and 2D skeleton."""
+def overlay(image: Image, persons: Sequence[Person], annotations: Sequence[Annotation] = ()) -> Image:
+    """A copy of the image with every person's box, id and 2D skeleton, and what stages ask to be drawn.
+
+    Text is drawn in OpenCV's Hershey font, which has ASCII only; other characters are question marks.
+    """
     canvas = image.copy()
     thick = max(1, round(min(canvas.shape[:2]) / 300))
     for person in persons:
@@ -53,6 +56,10 @@ def overlay(image: Image, persons: Sequence[Person]) -> Image:
         for skeleton, points in _parts(person.extra):
             seen = (points[:, 2] >= SEEN) & np.isfinite(points).all(axis=1)
             _draw_skeleton(canvas, skeleton, points[:, :2], seen, thick)
+    for annotation in annotations:
+        if annotation["type"] == "line":
+            _draw_line(canvas, annotation, thick + 1)
+    _draw_labels(canvas, persons, [each for each in annotations if each["type"] == "label"], thick)
     return canvas
 
 
@@ -68,7 +75,7 @@ def inset(persons: Sequence[Person], size: int, azimuth: float = 0.0, elevation:
     scale = size / (2.2 + 0.8 * max(0, len(posed) - 1))
     for i, person in enumerate(posed):
         assert person.keypoints_3d is not None
-        points = person.keypoints_3d.points + np.array([i - (len(posed) - 1) / 2, 0, 0], np.float32)
+        points = person.keypoints_3d.y_down + np.array([i - (len(posed) - 1) / 2, 0, 0], np.float32)
         flat = view(points, azimuth, elevation)[:, :2] * scale + size / 2
         _draw_skeleton(canvas, person.keypoints_3d.skeleton, flat, np.ones(len(flat), bool), max(2, size // 120))
     cv2.rectangle(canvas, (0, 0), (size - 1, size - 1), (61, 44, 33), 1)
@@ -99,6 +106,46 @@ def view(points: FloatArray, azimuth: float, elevation: float) -> NDArray[np.flo
     about_x = np.array([[1, 0, 0], [0, np.cos(rise), -np.sin(rise)], [0, np.sin(rise), np.cos(rise)]])
     turned: NDArray[np.float64] = points.astype(np.float64) @ (about_x @ about_y).T
     return turned
+
+
+def _draw_line(canvas: Image, line: LineAnnotation, thick: int) -> None:
+    points = np.asarray(line["points"], np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        return
+    color = line.get("color")
+    bgr: Colour = MIDDLE if color is None else (int(color[5:7], 16), int(color[3:5], 16), int(color[1:3], 16))
+    at = (np.clip(points, -_FAR, _FAR) * (1 << _SHIFT)).round().astype(np.int32)
+    for colour, wide in ((DARK, thick + 2), (bgr, thick)):
+        cv2.polylines(canvas, [at], False, colour, wide, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_labels(canvas: Image, persons: Sequence[Person], labels: Sequence[LabelAnnotation], thick: int) -> None:
+    """Labels at their places; those of one person without a place are stacked over the box, the first at the bottom."""
+    font, size, gap = cv2.FONT_HERSHEY_SIMPLEX, 0.45 + 0.2 * thick, 4 + thick
+    boxes = {person.track: person.box for person in persons if np.isfinite(person.box).all()}
+    raised: dict[int, float] = {}  # how high the labels of each person reach
+    for label in labels:
+        track, at = label.get("track"), label.get("at")
+        lines = label["text"].splitlines()
+        sizes = [cv2.getTextSize(line, font, size, thick)[0] for line in lines]
+        step = max((high for _, high in sizes), default=0) + 2 * gap
+        if at is not None:
+            x, y = float(at[0]), float(at[1])
+        elif track in boxes:
+            box = boxes[track]
+            x = float(box[0] + box[2] / 2)
+            y = max(float(box[1]) - gap, float(step * len(lines))) - raised.get(track, 0.0)
+            raised[track] = raised.get(track, 0.0) + step * len(lines)
+        else:
+            continue  # of somebody who is not in the picture
+        if not (np.isfinite(x) and np.isfinite(y)):
+            continue
+        x, y = (float(np.clip(value, -_FAR, _FAR)) for value in (x, y))
+        colour = MIDDLE if track is None else person_colour(track)
+        for row, (line, (wide, high)) in enumerate(reversed(list(zip(lines, sizes, strict=True)))):
+            left, base = round(x - wide / 2), round(y - row * step - gap)
+            cv2.rectangle(canvas, (left - gap, base - high - gap), (left + wide + gap, base + gap), DARK, cv2.FILLED)
+            cv2.putText(canvas, line, (left, base), font, size, colour, thick, cv2.LINE_AA)
 
 
 def _draw_box(canvas: Image, person: Person, thick: int) -> None:

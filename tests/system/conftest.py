@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from streamkp.bench.servers import Mosquitto, require_mosquitto, require_rtsp_server
+from streamkp.errors import UsageError
 from tests.sources.videos import MakeClip, write_clip
 
 LIMIT = 240.0  # seconds until a hung program fails its test
@@ -43,6 +45,34 @@ class Done:
 
 Streamkp = Callable[..., Done]
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def _needs(require: Callable[[], object]) -> None:
+    """Skip where a program is not installed; CI must have it."""
+    try:
+        require()
+    except UsageError as error:
+        pytest.fail(str(error)) if os.environ.get("CI") == "true" else pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def rtsp() -> None:
+    """The test needs the RTSP server."""
+    _needs(require_rtsp_server)
+
+
+@pytest.fixture(scope="session")
+def broker_program() -> None:
+    """The test needs mosquitto."""
+    _needs(require_mosquitto)
+
+
+@pytest.fixture
+def mosquitto(broker_program: None, tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker of the test's own."""
+    broker = Mosquitto(tmp_path)
+    yield broker
+    broker.kill()
 
 
 @pytest.fixture(scope="session")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamkp.bench.servers import RtspServer
 from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.clock import Clock
 from streamkp.graph.stage import StageContext, StreamContext
+from streamkp.graph.status import Status
 from streamkp.packet import Packet
 from streamkp.sources.decode import Decode
 from streamkp.uris import mask
@@ -27,36 +26,7 @@ from tests.sources.videos import write_clip
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 
-SERVER = Path(__file__).with_name("rtsp_server.py")
-PYTHON = "/usr/bin/python3"  # the one that has the distribution's GStreamer bindings
 PATIENCE = 20.0  # seconds that anything may take
-
-
-class Server:
-    """The server program in a process of its own, on one port throughout."""
-
-    def __init__(self, clip: Path) -> None:
-        self._clip = clip
-        self._port = 0
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [PYTHON, str(SERVER), str(self._clip), "--port", str(self._port)], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        self.uri = self._process.stdout.readline().strip()
-        assert self.uri.startswith("rtsp://127.0.0.1:"), "the server did not start"
-        self._port = int(self.uri.split(":")[2].split("/")[0])
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(PATIENCE)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
 
 class Watcher:
@@ -64,11 +34,15 @@ class Watcher:
 
     def __init__(self, uri: str, **options: Any) -> None:
         self.stream = StreamContext("cam", uri, mask(uri), Clock(), live=Decode.is_live(uri))
-        self.stream.on_status = lambda stream: self._events.put(stream.status)
         self._events: queue.Queue[Packet | str | StreamkpError | None] = queue.Queue()
+        self.stream.board.watch(self._note)
         self._decode = Decode(Decode.Options(**options), StageContext("decode"))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _note(self, _: str, status: Status | None) -> None:
+        if status is not None and status.state != "connecting":
+            self._events.put(status.state)
 
     def _run(self) -> None:
         try:
@@ -106,15 +80,9 @@ class Watcher:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    found = shutil.which(PYTHON) and subprocess.run(
-        [PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"], capture_output=True, check=False
-    )
-    if not found or found.returncode:
-        message = f"{PYTHON} has no GStreamer RTSP server; see .ci/apt-packages.txt"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+def server(rtsp: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtspServer]:
     clip = write_clip(tmp_path_factory.mktemp("rtsp") / "clip.mp4", size=(320, 240), frames=30, keyframes_every=10)
-    running = Server(clip)
+    running = RtspServer(clip)
     yield running
     running.kill()
 
@@ -132,7 +100,7 @@ def watch() -> Iterator[Callable[..., Watcher]]:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_frames_arrive_in_order(server: Server, watch: Callable[..., Watcher], transport: str) -> None:
+def test_frames_arrive_in_order(server: RtspServer, watch: Callable[..., Watcher], transport: str) -> None:
     packets = watch(server.uri, rtsp_transport=transport).packets(40)
     assert [p.seq for p in packets] == list(range(40))
     assert {p.epoch for p in packets} == {0}
@@ -142,7 +110,7 @@ def test_frames_arrive_in_order(server: Server, watch: Callable[..., Watcher], t
     assert all(p.expires_at is not None for p in packets)
 
 
-def test_a_killed_server_that_comes_back(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_a_killed_server_that_comes_back(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     watcher = watch(server.uri)
     before = watcher.packets(5)[-1]
     server.kill()
@@ -154,7 +122,7 @@ def test_a_killed_server_that_comes_back(server: Server, watch: Callable[..., Wa
     assert [p.seq - after[0].seq for p in after] == list(range(5))
 
 
-def test_a_frozen_server_that_thaws(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_a_frozen_server_that_thaws(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     watcher = watch(server.uri)
     before = watcher.packets(5)[-1]
     server.signal(signal.SIGSTOP)
@@ -165,7 +133,7 @@ def test_a_frozen_server_that_thaws(server: Server, watch: Callable[..., Watcher
     assert watcher.wait_for_epoch(before.epoch + 1).seq > before.seq
 
 
-def test_stopping_while_the_server_is_frozen(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_stopping_while_the_server_is_frozen(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     watcher = watch(server.uri)
     watcher.packets(5)
     server.signal(signal.SIGSTOP)
@@ -175,7 +143,7 @@ def test_stopping_while_the_server_is_frozen(server: Server, watch: Callable[...
         server.signal(signal.SIGCONT)
 
 
-def test_stopping_between_attempts(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_stopping_between_attempts(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     watcher = watch(server.uri, reconnect_max_wait=600)
     watcher.packets(5)
     server.kill()
@@ -186,7 +154,7 @@ def test_stopping_between_attempts(server: Server, watch: Callable[..., Watcher]
         server.start()
 
 
-def test_giving_up(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_giving_up(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     watcher = watch(server.uri, give_up_after=1.0)
     watcher.packets(5)
     server.kill()
@@ -197,7 +165,7 @@ def test_giving_up(server: Server, watch: Callable[..., Watcher]) -> None:
         server.start()
 
 
-def test_wrong_path(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_wrong_path(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     uri = server.uri.replace("//", "//user:secret@") + "/nowhere"
     with pytest.raises(SourceError, match=r"rtsp://\*\*\*@.*no such stream; check the path") as failure:
         watch(uri).packets(1)
@@ -218,7 +186,7 @@ def test_a_server_that_never_says_a_word(watch: Callable[..., Watcher]) -> None:
             watch(f"rtsp://127.0.0.1:{port}/live").packets(1)
 
 
-def test_a_camera_that_is_switched_on_later(server: Server, watch: Callable[..., Watcher]) -> None:
+def test_a_camera_that_is_switched_on_later(server: RtspServer, watch: Callable[..., Watcher]) -> None:
     server.kill()
     try:
         watcher = watch(server.uri, wait_for_source=True)

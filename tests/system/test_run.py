@@ -18,9 +18,9 @@ import pytest
 from websockets.sync.client import connect
 
 from streamkp import wire
+from streamkp.bench.servers import Mosquitto
 from tests.sources.videos import MakeClip
 from tests.system.conftest import Start, Streamkp, lines, wait_for_line
-from tests.system.test_mqtt import Mosquitto
 
 pytestmark = pytest.mark.system
 FRAMES = 45
@@ -129,7 +129,7 @@ def test_the_pages_of_figures(looping: tuple[subprocess.Popen[str], str]) -> Non
     assert set(stats["stages"]) == {
         "decode", "detect", "keypoints", "smooth", "window", "lift", "steady", "publish", "record",
     }  # fmt: skip
-    assert stats["streams"]["walk"]["status"] == "live"
+    assert stats["streams"]["walk"]["status"]["state"] == "live"
     assert b'streamkp_packets_total{stage="publish",stream="walk"}' in get(f"{address}/metrics")
     assert b"<html" in get(address)
 
@@ -153,27 +153,27 @@ def test_a_client_that_stops_reading_does_not_slow_the_graph(looping: tuple[subp
     assert seqs == sorted(seqs)
 
 
-def test_mqtt(streamkp: Streamkp, squat: Path, tmp_path: Path) -> None:
-    broker = Mosquitto(tmp_path)
+def test_mqtt(streamkp: Streamkp, mosquitto: Mosquitto, squat: Path, tmp_path: Path) -> None:
     graph = tmp_path / "mqtt.yaml"
     demo = Path("graphs/demo.yaml").read_text()
-    sink = f'  publish:   {{use: publish-mqtt, broker: "mqtt://127.0.0.1:{broker.port}", qos: 1}}\n'
+    sink = f'  publish:   {{use: publish-mqtt, broker: "mqtt://127.0.0.1:{mosquitto.port}", qos: 1}}\n'
     graph.write_text(demo[: demo.index("  publish:")] + sink)
 
     async def watch() -> list[dict[str, Any]]:
-        async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port) as client:
             await client.subscribe("streamkp/#", qos=1)
             running = asyncio.create_task(asyncio.to_thread(streamkp, "run", graph, "--source", squat))
             got = []
             async for message in client.messages:
                 if str(message.topic) == "streamkp/squat/pose":
                     got.append(wire.decode(message.payload))
-                elif str(message.topic) == "streamkp/squat/status" and message.payload == b"offline" and got:
+                elif (
+                    str(message.topic) == "streamkp/squat/status"
+                    and got
+                    and wire.decode(message.payload)["state"] == "ended"
+                ):
                     break
             assert (await running).code == 0
             return got
 
-    try:
-        assert [message["seq"] for message in asyncio.run(watch())] == list(range(FRAMES))
-    finally:
-        broker.kill()
+    assert [message["seq"] for message in asyncio.run(watch())] == list(range(FRAMES))

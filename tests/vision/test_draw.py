@@ -100,3 +100,48 @@ def test_hands_and_face_are_drawn() -> None:
 
 def _points(count: int) -> np.ndarray:
     return np.column_stack([np.linspace(20, 60, count), np.linspace(30, 90, count), np.ones(count)]).astype(np.float32)
+
+
+def _changed(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of what differs from the bare picture."""
+    return np.nonzero((image != 50).any(axis=2))
+
+
+def test_labels_stand_over_the_head_of_their_person() -> None:
+    person = _person(score=0.0)
+    person.box = np.array([60, 80, 60, 30], np.float32)
+    bare = draw.overlay(_image(), [person])
+    one = draw.overlay(_image(), [person], [{"type": "label", "track": 3, "text": "4"}])
+    rows, columns = np.nonzero((one != bare).any(axis=2))
+    assert rows.max() < 80
+    assert abs(columns.mean() - 90) < 3
+    two = draw.overlay(_image(), [person], [{"type": "label", "track": 3, "text": word} for word in ("4", "5")])
+    higher, _ = np.nonzero((two != one).any(axis=2))
+    assert higher.max() <= rows.min()
+    absent = draw.overlay(_image(), [person], [{"type": "label", "track": 9, "text": "4"}])
+    assert_array_equal(absent, bare)
+
+
+def test_labels_and_lines_have_their_places() -> None:
+    rows, columns = _changed(draw.overlay(_image(), [], [{"type": "label", "text": "a\nb", "at": [80, 70]}]))
+    assert rows.max() <= 71
+    assert rows.max() - rows.min() > 20
+    assert abs(columns.mean() - 80) < 3
+    drawn = draw.overlay(_image(), [], [{"type": "line", "points": [[10, 60], [100, 60]], "color": "#0a141e"}])
+    rows, columns = _changed(drawn)
+    assert (abs(rows - 60) <= 4).all()
+    assert columns.min() < 12
+    assert columns.max() > 98
+    assert drawn[60, 50].tolist() == [0x1E, 0x14, 0x0A]
+
+
+def test_absurd_annotations_do_no_harm() -> None:
+    person = _person(score=0.0)
+    bad: list[draw.Annotation] = [
+        {"type": "line", "points": [[np.nan, 0], [1, 1]]},
+        {"type": "line", "points": [[-1e30, 5], [1e30, 5]]},
+        {"type": "label", "text": "x" * 10_000, "at": [1e30, np.inf]},
+        {"type": "label", "text": "x" * 1000, "at": [1e30, -1e30]},
+        {"type": "label", "text": "", "track": 3},
+    ]
+    assert draw.overlay(_image(), [person], bad).shape == (120, 160, 3)

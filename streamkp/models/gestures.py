@@ -169,10 +169,11 @@ class Examples:
             pool = others if others.any() else same
             if pool.any():
                 nearest.append(float(apart[i][pool].min()))
-        return 1.5 * float(np.percentile(nearest, 95)) if nearest else _LONE_REACH
+        return max(1.5 * float(np.percentile(nearest, 95)), _LEAST_REACH) if nearest else _LONE_REACH
 
 
 _LONE_REACH = 0.1  # where every gesture has but one example
+_LEAST_REACH = 0.02
 
 
 def load(path: Path) -> Examples:

@@ -162,9 +162,17 @@ class LostMessage(_Model):
     messages: int = Field(ge=1)
 
 
+class HintMessage(_Model):
+    """WebSocket only: the first message to a client that has chosen no format, as text; binary messages follow."""
+
+    v: Literal[1]
+    type: Literal["hint"]
+    text: str = Field(description="What follows, and how to get JSON.")
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of everything that is published."""
-    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage)
+    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage | HintMessage)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "streamkp messages, version 1",
@@ -226,6 +234,16 @@ def status_message(stream: str, status: Mapping[str, Any]) -> Message:
 def lost_message(messages: int) -> Message:
     """Tells a client how many messages it was too slow for."""
     return {"v": VERSION, "type": "lost", "messages": messages}
+
+
+def hint_message() -> Message:
+    """Tells a client that has chosen no format what it gets."""
+    return {
+        "v": VERSION,
+        "type": "hint",
+        "text": "binary msgpack messages follow; for JSON connect to /ws?format=json, or send "
+        '{"format": "json"} (?format=msgpack leaves this hint out)',
+    }
 
 
 def encode(message: Message, format: Format) -> bytes:

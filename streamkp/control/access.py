@@ -21,8 +21,10 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 7235: a token
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob:; "
-    "frame-ancestors 'none'; base-uri 'none'",
+    # blob: is what the page itself has made: textures of an avatar, and the files that it saves.
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' blob:; img-src 'self' blob:; "
+    "media-src 'self' blob:; object-src 'none'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",  # the token may be in the address
     "X-Content-Type-Options": "nosniff",

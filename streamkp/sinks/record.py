@@ -1,12 +1,14 @@
-"""`record`: JSON Lines, one line per frame, the same message that is published.
+"""`record`: JSON Lines, one line per frame, the same message that is published; or MCAP, by the name of the file.
 
 Every line goes to the system in one write, so that all finished lines survive a killed process. In a file whose name
 ends in `.gz` lines are compressed about a second at a time, each time into a gzip member of its own: such a file, too,
-is whole up to there. A file that exists is replaced only with `overwrite: true`, or `--overwrite` on the command line.
-A named pipe needs a reader before the graph starts. `rotate_minutes` and `rotate_mb` spread a recording over files.
+is whole up to there. An MCAP file is written in pieces of 64 kB; what was written is readable without its end. A file
+that exists is replaced only with `overwrite: true`, or `--overwrite` on the command line. A named pipe needs
+a reader before the graph starts. `rotate_minutes` and `rotate_mb` spread a recording over files.
 
 Where the disk is full the file is cut back to its last whole line. Frames of files then end the recording with an
-error; for cameras it pauses, counts the frames as `undelivered`, and goes on when there is room.
+error; for cameras it pauses, counts the frames as `undelivered`, and goes on when there is room. An MCAP file
+ends there.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pydantic import Field
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
 from streamkp.packet import Packet
+from streamkp.sinks._mcap_file import McapFile
 from streamkp.sinks.message_sink import MessageSink
 from streamkp.sinks.paths import refuse_existing
 from streamkp.sinks.rotation import FullDisk, RotatingOptions, Series, is_full
@@ -32,10 +35,12 @@ MEMBER_TIME: Final = 1_000_000_000  # ns of lines that are compressed together, 
 
 
 class Record(MessageSink):
-    """Writes one line of JSON per frame to a file, or to one after the other."""
+    """Writes one line of JSON per frame to a file, or to an MCAP file where its name ends in .mcap."""
 
     class Options(RotatingOptions):
-        path: Path = Field(description="File to write; compressed where it ends in .gz.")
+        path: Path = Field(
+            description="File to write: JSON Lines, compressed where it ends in .gz; MCAP (Foxglove) where in .mcap."
+        )
         overwrite: bool = Field(False, description="Replace the file if it exists.")
 
     options: Options
@@ -59,13 +64,18 @@ class Record(MessageSink):
         self._lines: list[tuple[str, int, bytes]] = []  # to be compressed: stream, what was dropped before, line
         self._since = 0
         self._live = False
-        self._file = self._next_file()
+        self._mcap = self._next_mcap() if path.suffix.lower() == ".mcap" else None
+        if self._mcap is None:
+            self._file = self._next_file()
 
     def process(self, packet: Packet) -> None:
         self._live = packet.expires_at is not None
         super().process(packet)
 
     def send(self, message: wire.Message) -> None:
+        if self._mcap is not None:
+            self._send_mcap(self._mcap, message)
+            return
         stream = message["stream"]
         if not self._full.may_try():
             self._lose(stream, message["dropped"])
@@ -87,6 +97,9 @@ class Record(MessageSink):
             self._rotate()
 
     def close(self) -> None:
+        if self._mcap is not None:
+            self._close_mcap(self._mcap)
+            return
         try:
             if self._lines:
                 self._write_member()
@@ -94,6 +107,29 @@ class Record(MessageSink):
             self._file.close()
         if self._full.paused:
             raise OutputError(f"{self.context.name}: the disk is full; {self._file.path} ends early")
+
+    def _send_mcap(self, file: McapFile, message: wire.Message) -> None:
+        try:
+            file.write(message)
+            due = self._series is not None and self._series.due(self._mcap_path.stat().st_size)
+        except OSError as error:
+            raise OutputError(f"{self.context.name}: cannot write to {self._mcap_path}: {error.strerror}") from None
+        if due:
+            self._close_mcap(file)
+            self._mcap = self._next_mcap()
+
+    def _next_mcap(self) -> McapFile:
+        self._mcap_path = path = self.options.path if self._series is None else self._series.next()
+        try:
+            return McapFile(path)
+        except OSError as error:
+            raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
+
+    def _close_mcap(self, file: McapFile) -> None:
+        try:
+            file.close()
+        except OSError as error:
+            raise OutputError(f"{self.context.name}: cannot finish {self._mcap_path}: {error.strerror}") from None
 
     def _write_member(self) -> None:
         lines, self._lines = self._lines, []

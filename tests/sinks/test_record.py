@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import re
 import resource
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcap.reader import make_reader
 
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.clock import Clock
 from streamkp.graph.stage import StageContext
+from streamkp.sinks._mcap_file import frame_schema
 from streamkp.sinks.record import Record
 from streamkp.testing import ManualClock
 from tests.sinks.walker import make_packet
@@ -143,6 +146,9 @@ class _Disk:
 
 
 def _records(path: Path) -> list[wire.Message]:
+    if path.suffix == ".mcap":
+        with path.open("rb") as file:
+            return [json.loads(message.data) for _, _, message in make_reader(file).iter_messages()]
     if path.suffix != ".gz":
         return _lines(path)
     with gzip.open(path, "rb") as file:
@@ -197,7 +203,7 @@ def test_of_a_compressed_file_all_but_the_last_second_survives_a_kill(tmp_path: 
     assert path.stat().st_size * 3 < sum(len(wire.encode(m, "json")) for m in _records(path))
 
 
-@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz", "out"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz", "out", "out.mcap"])
 @pytest.mark.parametrize("limit", [{"rotate_minutes": 0.5}, {"rotate_mb": 0.02}])
 def test_a_recording_goes_on_in_further_files(
     open_sink: Open, tmp_path: Path, clock: ManualClock, name: str, limit: dict[str, float]
@@ -245,3 +251,50 @@ def test_no_more_than_so_many_bytes_are_kept(open_sink: Open, tmp_path: Path, cl
 def test_keep_needs_rotation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="need rotate_minutes or rotate_mb"):
         Record.Options(path=tmp_path / "out.jsonl", keep_files=3)
+
+
+def test_an_mcap_file_plays_at_the_speed_of_the_frames(open_sink: Open, tmp_path: Path) -> None:
+    """However fast they were worked on, and with a gap in time where a stream began anew."""
+    path = tmp_path / "out.mcap"
+    sink = open_sink(Record, path=path)
+    packets = [make_packet(seq, captured_at=1_700_000_000_000_000_000 + seq) for seq in range(5)]
+    packets += [make_packet(5, epoch=1, pts=7, captured_at=1_700_000_001_000_000_000), make_packet(0, "other")]
+    for packet in packets:
+        sink.process(packet)
+    sink.close()
+    with path.open("rb") as file:
+        found = list(make_reader(file, validate_crcs=True).iter_messages(log_time_order=False))
+    times = [message.log_time - 1_700_000_000_000_000_000 for _, _, message in found]
+    assert times == [0, 40_000_000, 80_000_000, 120_000_000, 160_000_000, 1_000_000_000, 0]
+    assert [channel.topic for _, channel, _ in found] == ["/cam/frame"] * 6 + ["/other/frame"]
+    assert {channel.message_encoding for _, channel, _ in found} == {"json"}
+    schema = found[0][0]
+    assert schema is not None
+    assert (schema.name, schema.encoding) == ("streamkp.Frame", "jsonschema")
+
+
+def test_the_schema_of_an_mcap_file_is_one_that_viewers_read() -> None:
+    """Foxglove takes objects, numbers, text and lists of those: no references, no lists in lists."""
+
+    def look(schema: dict[str, Any], inside_list: bool = False) -> None:
+        assert schema["type"] in ("object", "array", "number", "integer", "string")
+        assert not (inside_list and schema["type"] == "array")
+        for field in schema.get("properties", {}).values():
+            look(field)
+        if schema["type"] == "array":
+            look(schema["items"], inside_list=True)
+
+    schema = frame_schema()
+    assert schema["type"] == "object"
+    look(schema)
+    fields = wire.FrameMessage.model_json_schema()["properties"]
+    assert set(schema["properties"]) == set(fields) - {"annotations"}
+
+
+def test_an_mcap_file_that_exists_is_kept(open_sink: Open, tmp_path: Path) -> None:
+    path = tmp_path / "kept.mcap"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="overwrite"):
+        open_sink(Record, path=path)
+    with pytest.raises(OutputError, match="cannot write"):
+        open_sink(Record, path=Path("/proc/none.mcap"))

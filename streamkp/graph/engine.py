@@ -367,9 +367,11 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
+        feeds = list(self._feeds.items())
         states = [(name, status.state) for name, status in self.streams.all().items()]
-        labels = {name: feed.stream.options.labels for name, feed in list(self._feeds.items())}
-        return prometheus_text(self.figures(), states, labels)
+        labels = {name: feed.stream.options.labels for name, feed in feeds}
+        damaged = {name: feed.stream.damaged for name, feed in feeds}
+        return prometheus_text(self.figures(), states, labels, damaged)
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""

@@ -48,9 +48,7 @@ class HostDecoding:
     decoded by the CPU as well, as FFmpeg does by itself.
     """
 
-    def __init__(
-        self, kind: Literal["vaapi", "videotoolbox"], log: logging.Logger | logging.LoggerAdapter[Any]
-    ) -> None:
+    def __init__(self, kind: HwAccel, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
         self._kind = kind
         self._log = log
         self._lock = threading.Lock()

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
+from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
+from streamkp.cli.page import page_of, show
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -50,6 +52,19 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
     ] = False,
+    add_stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-stage",
+            metavar="STAGE",
+            help="Put a stage in front of the sinks: its name, path/to/file.py:Class, or either with options: "
+            "'wave.py:Wave{hold: 0.5}' (repeatable).",
+        ),
+    ] = None,
+    add_sink: Annotated[
+        list[str] | None,
+        typer.Option("--add-sink", metavar="SINK", help="Add a sink, written as in --add-stage (repeatable)."),
+    ] = None,
     no_page: Annotated[
         bool, typer.Option("--no-page", help="Leave publish-websocket, and with it the page, out.")
     ] = False,
@@ -65,6 +80,9 @@ def run(
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,
+    page: Annotated[
+        Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
@@ -78,6 +96,10 @@ def run(
         loaded = Graph.from_yaml(graph, overrides=changes)
         if source:
             loaded.only_streams(_stream_names(source), settings or ())
+        for text in add_stage or ():
+            add_to(loaded, text, sink=False)
+        for text in add_sink or ():
+            add_to(loaded, text, sink=True)
         if record is not None:
             loaded.add(_free_name(loaded, "record"), "record", path=str(record))
         if render is not None:
@@ -96,6 +118,8 @@ def run(
         return_large_blocks()
         with _control(engine, console):
             engine.start()
+            if page is not None:
+                show(page_of(engine), page == "print")
             stopped = _watch(engine, console, grace, Reloading(engine, load, graph, hang_ups))
     summary(engine, console)
     if engine.errors:

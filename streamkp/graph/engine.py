@@ -428,7 +428,9 @@ class ThreadEngine:
             self.report(error)
             with self._lock:
                 self._stream_errors[stream.stream] = error
-            log.error("stream %s failed: %s", stream.stream, error)
+                last = not self._keep_alive and not self._active - {stream.stream}
+            # With the last stream the run ends, and whoever started it is told by its error.
+            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from streamkp.errors import UsageError
 from streamkp.graph.load import GraphFileReader, read_file
+from streamkp.graph.registry import stage_class
 from streamkp.graph.spec import GraphError, GraphSpec, Problem, validate
 from streamkp.graph.stage import Stage
 from streamkp.uris import mask_address
@@ -102,6 +103,30 @@ class Graph:
         self._data.setdefault("stages", {})[name] = entry
         return self
 
+    def insert(self, name: str, use: str | type[Stage], **settings: Any) -> Self:
+        """Add a stage behind the last one that is not a sink, so that the sinks below that one read it instead.
+
+        A sink is added as by `add`. Raises `GraphError` where the graph so far is wrong.
+        """
+        spec = self.validate()
+        kinds = {stage.name: stage.cls.kind for stage in spec.stages}
+        cls = use if isinstance(use, type) else stage_class(use, self._base)
+        if cls.kind == "sink":
+            return self.add(name, use, **settings)
+        stages = self._data["stages"]
+        last = [each for each in stages if kinds[each] != "sink"][-1]
+        below = False
+        entries: dict[str, Any] = {}
+        for each, entry in stages.items():
+            if below and "from" in entry:
+                entry = entry | {"from": _renamed(entry["from"], last, name)}
+            entries[each] = entry
+            if each == last:
+                entries[name] = {"use": use, **settings}
+                below = True
+        self._data["stages"] = entries
+        return self
+
     def remove(self, name: str) -> Self:
         """Take a stage away; stages that name it in `from` must go too."""
         del self._data["stages"][name]
@@ -159,6 +184,13 @@ class Graph:
         if problems or spec is None:
             raise GraphError(problems, reader.place, reader.origin)
         return replace(spec, secrets=dict(reader.secrets))
+
+
+def _renamed(inputs: Any, old: str, new: str) -> Any:
+    """`from` of a stage, with another name for one of its inputs."""
+    if isinstance(inputs, list):
+        return [new if each == old else each for each in inputs]
+    return new if inputs == old else inputs
 
 
 def _copied(value: Any) -> Any:

@@ -354,7 +354,7 @@ def local_file(uri: str, label: str) -> Path:
 
         return store.sample(uri.removeprefix("sample:"))
     scheme = _scheme(uri)
-    if scheme == "file":
+    if uri[:5].lower() == "file:":  # also without slashes: file:clip.mp4
         return Path(url2pathname(urlsplit(uri).path))
     if scheme:
         raise SourceError(

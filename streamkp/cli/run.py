@@ -21,6 +21,7 @@ from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
 from streamkp.cli.page import page_of, show
+from streamkp.cli.service import Service
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -226,13 +227,15 @@ def _watch(engine: Engine, console: Console, grace: float, reloading: Reloading)
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     outcome, deadline = "done", 0
     try:
-        with Display(engine, console) as display:
+        with Service(engine, os.environ) as service, Display(engine, console) as display:
             while not engine.wait(REFRESH):
+                service.look()
                 if outcome == "done" and (said := reloading.look()) is not None:
                     display.say(said)
                 if signals and outcome == "done":
                     outcome = "drained"
                     deadline = engine.clock.monotonic() + int(grace * 1e9)
+                    service.stopping()
                     display.say("stopping; press Ctrl-C again to stop at once")
                     engine.drain()
                 elif outcome == "drained" and (len(signals) > 1 or engine.clock.monotonic() > deadline):
@@ -243,6 +246,8 @@ def _watch(engine: Engine, console: Console, grace: float, reloading: Reloading)
                     outcome = "stuck"
                     break
                 display.refresh()
+            if outcome == "done":
+                service.stopping()
     except BaseException:
         engine.stop()
         engine.wait()

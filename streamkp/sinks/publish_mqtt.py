@@ -27,6 +27,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
 from pydantic import Field, SecretStr
 
 from streamkp import wire
@@ -77,6 +78,9 @@ class PublishMqtt(MessageSink):
             "streamkp", pattern=r"^[^+#\x00/]([^+#\x00]*[^+#\x00/])?$", description="First part of the topics."
         )
         format: wire.Format = Field("msgpack", description="msgpack or json.")
+        wait_for_broker: bool = Field(
+            False, description="Start although no broker is there, and keep trying; a wrong password still is an error."
+        )
         buffer: int = Field(1000, ge=1, description="Messages of each stream to keep while the broker is away.")
 
     options: Options
@@ -214,6 +218,12 @@ class PublishMqtt(MessageSink):
             async with self._new_client(f"streamkp-{uuid.uuid4().hex[:12]}"):
                 pass
         except aiomqtt.MqttError as error:
+            refused = isinstance(error, MqttConnectError)  # there is a broker, and it does not want us
+            if self.options.wait_for_broker and self._broker is None and not refused:
+                self.context.log.warning(
+                    "no MQTT broker takes us at %s port %d yet (%s); trying again", address.host, address.port, error
+                )
+                return
             if self._broker is not None:
                 await self._broker.shutdown()
             raise OutputError(

@@ -181,6 +181,20 @@ def test_nobody_there(open_sink: Open) -> None:
     assert set(threading.enumerate()) <= threads
 
 
+def test_a_broker_that_comes_later(open_sink: Open, caplog: pytest.LogCaptureFixture) -> None:
+    port = _free_port()
+    late = open_sink(PublishMqtt, "late", broker=f"127.0.0.1:{port}", wait_for_broker=True, qos=1)
+    assert f"no MQTT broker takes us at 127.0.0.1 port {port} yet" in caplog.text
+    for seq in range(5):
+        late.process(make_packet(seq))
+    broker = open_sink(PublishMqtt, "broker", broker="embedded", port=port)
+    listener = Listener(port, until=lambda got: sum(topic.endswith("pose") for topic, _ in got) == 5)
+    got = listener.join()
+    assert [wire.decode(payload)["seq"] for topic, payload in got if topic.endswith("pose")] == list(range(5))
+    late.close()
+    broker.close()
+
+
 def test_embedded_port_in_use(open_sink: Open) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

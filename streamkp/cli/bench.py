@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamkp.cli.bench_soak import soak
 from streamkp.errors import UsageError
 from streamkp.models import zoo
 from streamkp.runtimes.base import Precision
@@ -20,6 +21,7 @@ bench_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+bench_app.command()(soak)
 
 _CONVOLUTIONS = ("videopose3d-27f", "videopose3d-81f", "videopose3d-243f", "tpnet")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

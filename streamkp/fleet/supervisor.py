@@ -124,7 +124,7 @@ class Supervisor:
         self._levelling = False
         self._notes: list[Note] = []
         self._forgotten: list[Forget] = []
-        self._told = Pending()
+        self._told: Pending | None = None  # None: it may not have arrived
         self._pending_changed = True
 
     # -- what happens -------------------------------------------------------------------------------------------
@@ -169,6 +169,7 @@ class Supervisor:
             if not node.expired:
                 node.lease_until = now + wait
             self._touch(node)
+        self._told = None
         self._pending_changed = True
 
     def disconnected(self) -> None:
@@ -249,33 +250,41 @@ class Supervisor:
                 self._take_away(node, name)
         self._pending_changed = True
 
-    def move(self, name: str, to: str, now: float) -> str:
-        """Move a stream to a node, given by name or id. Returns what was done or why not, in words."""
+    def move(self, name: str, to: str, now: float) -> tuple[bool, str]:
+        """Move a stream to a node, given by name or id. Returns whether it does, and what or why not."""
         stream = self._streams.get(name)
         if stream is None:
-            return f"there is no stream named {name}"
+            return False, f"there is no stream named {name}"
         found = self._named(to)
         if not found:
-            return f"there is no node named {to}"
+            return False, f"there is no node named {to}"
         room = next((r for r in self._rooms(now) if r.node == found[-1].node), None)
         if room is None or not room.takes(stream.spec.require):
-            return f"{to} does not take {name}: it lacks {_words(stream.spec.require) or 'nothing, but is going'}"
+            return (
+                False,
+                f"{to} does not take {name}: it lacks {_words(stream.spec.require) or 'nothing, but is going'}",
+            )
         node = self._owner(stream)
         if node is found[-1]:
-            return f"{name} is on {to} already"
+            return True, f"{name} is on {to} already"
         stream.target, stream.moved_at = found[-1].node, now
         if node is not None and name in node.assigned:
             self._take_away(node, name)
-        return f"{name} goes to {to}"
+        return True, f"{name} goes to {to}"
 
-    def drain(self, name: str, on: bool) -> str:
+    def drain(self, name: str, on: bool) -> tuple[bool, str]:
         """Take all streams from a node and give it none (`on`), or take it up again."""
         known = {node.name for node in self._nodes.values()}
         if on and name not in known:
-            return f"there is no node named {name}; there are: {', '.join(sorted(known)) or 'none'}"
+            return False, f"there is no node named {name}; there are: {', '.join(sorted(known)) or 'none'}"
         (self._drained.add if on else self._drained.discard)(name)
         self._pending_changed = True
-        return f"{name} is being drained" if on else f"{name} takes streams again"
+        return True, f"{name} is being drained" if on else f"{name} takes streams again"
+
+    def place_now(self, now: float) -> None:
+        """Place what waits without waiting for nodes that may still have it: for plans only."""
+        self._ready_at = now
+        self._place(now)
 
     def tick(self, now: float) -> None:
         """Time has passed: ends leases, places what waits, relieves and levels."""
@@ -299,15 +308,14 @@ class Supervisor:
     def take(self) -> list[Output]:
         """What is to be told since the last call, in an order in which no stream is ever in nobody's list."""
         out: list[Output] = []
-        final = self._pending_message() if self._pending_changed else self._told
-        if final != self._told:
-            both = Pending(streams={**self._told.streams, **final.streams}, drained=final.drained)
-            if both not in (self._told, final):
-                out.append(both)
-            elif both == final:
-                out.append(final)
-                self._told = final
+        final = self._told
+        if self._pending_changed or final is None:
+            final = self._pending_message()
         self._pending_changed = False
+        if final != self._told:
+            known = self._told.streams if self._told is not None else {}
+            self._told = Pending(streams={**known, **final.streams}, drained=final.drained)
+            out.append(self._told)
         for node in sorted((n for n in self._nodes.values() if n.dirty), key=lambda n: len(n.assigned)):
             node.dirty = False
             out.append(Assignment(node=node.node, term=self.term, revision=node.revision, streams=dict(node.assigned)))

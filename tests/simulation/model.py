@@ -121,7 +121,7 @@ class SimNode:
                     revision=self.holding.revision,
                     version=self.version,
                     streams=streams,
-                )  # fmt: skip
+                )
             )
         self.beats += 1
         self.holding.sent(self.beats, self.version, self.now)

@@ -20,7 +20,10 @@ fleet_app = typer.Typer(help="One graph on many machines: place streams on nodes
 
 FleetFile = Annotated[Path, typer.Argument(help="The fleet file, such as fleet.yaml.")]
 Group = Annotated[str, typer.Option(help="The fleet's group.")]
-BrokerAddress = Annotated[str, typer.Option(help="mqtt://user:password@host:port; mqtts:// for TLS.")]
+BrokerAddress = Annotated[str | None, typer.Option(help="mqtt://user:password@host:port; mqtts:// for TLS.")]
+RayAddress = Annotated[
+    str | None, typer.Option("--address", help="The Ray cluster of a fleet on Ray: auto, HOST:PORT.")
+]
 MaybeBroker = Annotated[str | None, typer.Option(help="The broker; that of the fleet file by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -131,9 +134,15 @@ def plan(
 
 
 @fleet_app.command()
-def status(broker: BrokerAddress, group: Group = "default", tls_ca: Authorities = None, as_json: Json = False) -> None:
+def status(
+    broker: BrokerAddress = None,
+    group: Group = "default",
+    address: RayAddress = None,
+    tls_ca: Authorities = None,
+    as_json: Json = False,
+) -> None:
     """How a fleet stands: nodes, streams, load, and what waits."""
-    answer = _ask(broker, group, tls_ca, {"do": "status"})
+    answer = _ask(broker, address, group, tls_ca, {"do": "status"})
     if as_json:
         typer.echo(json.dumps({**answer["status"], "owners": answer.get("owners", {})}))
         return
@@ -144,24 +153,26 @@ def status(broker: BrokerAddress, group: Group = "default", tls_ca: Authorities 
 def move(
     stream: Annotated[str, typer.Argument(help="The stream.")],
     node: Annotated[str, typer.Argument(help="Where it goes.")],
-    broker: BrokerAddress,
+    broker: BrokerAddress = None,
     group: Group = "default",
+    address: RayAddress = None,
     tls_ca: Authorities = None,
 ) -> None:
     """Move a stream to a node."""
-    _tell(broker, group, tls_ca, {"do": "move", "stream": stream, "node": node})
+    _tell(broker, address, group, tls_ca, {"do": "move", "stream": stream, "node": node})
 
 
 @fleet_app.command()
 def drain(
     node: Annotated[str, typer.Argument(help="The node.")],
-    broker: BrokerAddress,
+    broker: BrokerAddress = None,
     group: Group = "default",
+    address: RayAddress = None,
     undo: Annotated[bool, typer.Option("--undo", help="Let it take streams again.")] = False,
     tls_ca: Authorities = None,
 ) -> None:
     """Take all streams from a node, and give it none until it is started anew, or `--undo`."""
-    _tell(broker, group, tls_ca, {"do": "undrain" if undo else "drain", "node": node})
+    _tell(broker, address, group, tls_ca, {"do": "undrain" if undo else "drain", "node": node})
 
 
 def show_status(status: dict[str, Any], console: Console) -> None:
@@ -213,8 +224,8 @@ def _port(text: str) -> int:
 def _warn(fleet: Any, console: Console) -> None:
     if names := fleet.open_credentials():
         console.print(
-            f"the passwords of {len(names)} streams ({', '.join(names[:3])}...) stand in the fleet file, and the broker "
-            "keeps them: write ${NAME}, and set the variable where the nodes run",
+            f"the passwords of {len(names)} streams ({', '.join(names[:3])}...) stand in the fleet file, and the "
+            "broker keeps them: write ${NAME}, and set the variable where the nodes run",
             highlight=False,
             markup=False,
         )
@@ -233,15 +244,23 @@ def _imagined(text: str) -> Any:
     return NodeState(node=f"{name}.plan", name=name, capacity=most, labels=labels(rest))
 
 
-def _ask(broker: str, group: str, tls_ca: Path | None, command: dict[str, Any]) -> dict[str, Any]:
+def _ask(
+    broker: str | None, address: str | None, group: str, tls_ca: Path | None, command: dict[str, Any]
+) -> dict[str, Any]:
+    if address is not None:
+        from streamkp.cli.fleet_ray import ask_ray
+
+        return ask_ray(address, group, command)
+    if broker is None:
+        raise UsageError("say where the fleet is: --broker mqtt://..., or --address for one on Ray")
     from streamkp.fleet.broker import Broker
     from streamkp.fleet.remote import ask
 
     return asyncio.run(ask(Broker(broker, group, tls_ca=tls_ca), uuid.uuid4().hex, command))
 
 
-def _tell(broker: str, group: str, tls_ca: Path | None, command: dict[str, Any]) -> None:
-    answer = _ask(broker, group, tls_ca, command)
+def _tell(broker: str | None, address: str | None, group: str, tls_ca: Path | None, command: dict[str, Any]) -> None:
+    answer = _ask(broker, address, group, tls_ca, command)
     if not answer.get("ok"):
         raise UsageError(str(answer.get("text")))
     typer.echo(answer["text"])

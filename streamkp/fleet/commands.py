@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from streamkp.fleet.supervisor import Supervisor
@@ -17,7 +18,7 @@ def carry_out(supervisor: Supervisor, command: Any, now: float) -> dict[str, Any
     do, node = command.get("do"), str(command.get("node", ""))
     if do == "status":
         owners = {name: list(each) for name, each in supervisor.owners().items()}
-        return {"ok": True, "status": supervisor.snapshot(now), "owners": owners}
+        return {"ok": True, "status": {**supervisor.snapshot(now), "pid": os.getpid()}, "owners": owners}
     if do == "move":
         done, text = supervisor.move(str(command.get("stream", "")), node, now)
     elif do in ("drain", "undrain"):

@@ -23,8 +23,7 @@ def plan(
     fleet: FleetSpec, nodes: Iterable[NodeState], assignments: Iterable[Assignment] = (), pending: Pending | None = None
 ) -> Planned:
     """Where the streams of a fleet would go on these nodes, some of which may have streams already."""
-    settings = Settings(limits=fleet.limits, lease=fleet.lease_s)
-    supervisor = Supervisor(fleet.streams, settings)
+    supervisor = Supervisor(fleet.streams, Settings(limits=fleet.limits))
     nodes, assignments = list(nodes), list(assignments)
     here = {state.node for state in nodes}
     supervisor.restore([each for each in assignments if each.node in here], pending)
@@ -32,13 +31,10 @@ def plan(
     supervisor.connected(0.0)
     for state in nodes:
         supervisor.node_state(state.model_copy(update={"streams": {}}), 0.0)
-    now = settings.lease + settings.margin - 0.01
-    for state in nodes:
-        supervisor.node_state(state.model_copy(update={"streams": {}, "version": state.version + 1}), now)
-    supervisor.place_now(now)
+    supervisor.place_now(0.0)
     after = supervisor.owners()
     found: dict[str, list[str]] = {state.node: [] for state in nodes}
     for name, (node, _) in after.items():
         found[node].append(name)
     moved = {name: (before[name], node) for name, (node, _) in after.items() if before.get(name, node) != node}
-    return Planned(found, supervisor.snapshot(now)["waiting"], moved)
+    return Planned(found, supervisor.snapshot(0.0)["waiting"], moved)

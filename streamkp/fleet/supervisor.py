@@ -295,8 +295,10 @@ class Supervisor:
                 if now - node.expired_at > self.settings.forget:
                     self._drop(node)
             elif now >= node.lease_until:
-                self._note(f"node {node.name} was not heard of; its {len(node.assigned)} streams go elsewhere")
-                self._give_up(node, now, failed=True)
+                known = node.beat_at is not None or bool(node.assigned)  # else what a dead one has left on the broker
+                if known:
+                    self._note(f"node {node.name} was not heard of; its {len(node.assigned)} streams go elsewhere")
+                self._give_up(node, now, failed=known)
         for name in [name for name in self._retries if (self._streams[name].retry_at or 0) <= now]:
             self._retry(name)
         self._place(now)

@@ -50,7 +50,8 @@ class ExtremitiesMessage(_Model):
 
     skeleton: str
     source: str = Field(
-        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift."
+        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift; "
+        "and hand21: the hands from a network for hands."
     )
     points: list[tuple[float, float, float]] = Field(description="Metres, as in the pose around it.")
 
@@ -142,7 +143,7 @@ class StatusMessage(_Model):
     v: Literal[1]
     type: Literal["status"]
     stream: str
-    state: Literal["connecting", "live", "stalled", "reconnecting", "failed", "ended"]
+    state: Literal["connecting", "live", "stalled", "reconnecting", "paused", "failed", "ended"]
     reason: str | None = Field(description="Why, for people.")
     since: Nanoseconds | None = Field(
         description="Unix time at which the stream came into this state. Null in MQTT's last will: nobody was there."
@@ -161,9 +162,17 @@ class LostMessage(_Model):
     messages: int = Field(ge=1)
 
 
+class HintMessage(_Model):
+    """WebSocket only: the first message to a client that has chosen no format, as text; binary messages follow."""
+
+    v: Literal[1]
+    type: Literal["hint"]
+    text: str = Field(description="What follows, and how to get JSON.")
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of everything that is published."""
-    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage)
+    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage | HintMessage)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "streamkp messages, version 1",
@@ -225,6 +234,16 @@ def status_message(stream: str, status: Mapping[str, Any]) -> Message:
 def lost_message(messages: int) -> Message:
     """Tells a client how many messages it was too slow for."""
     return {"v": VERSION, "type": "lost", "messages": messages}
+
+
+def hint_message() -> Message:
+    """Tells a client that has chosen no format what it gets."""
+    return {
+        "v": VERSION,
+        "type": "hint",
+        "text": "binary msgpack messages follow; for JSON connect to /ws?format=json, or send "
+        '{"format": "json"} (?format=msgpack leaves this hint out)',
+    }
 
 
 def encode(message: Message, format: Format) -> bytes:

@@ -15,6 +15,9 @@ from typer.core import TyperGroup
 import streamkp
 from streamkp.cli.actions import actions_app
 from streamkp.cli.bench import bench_app
+from streamkp.cli.cameras import cameras
+from streamkp.cli.ctl import ctl_app, top
+from streamkp.cli.doctor import doctor
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
 from streamkp.cli.fleet import fleet_app
@@ -28,6 +31,7 @@ from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
 from streamkp.cli.schema import schema
 from streamkp.cli.stages import stages
+from streamkp.cli.view import view
 from streamkp.errors import StreamkpError
 from streamkp.uris import mask
 
@@ -75,10 +79,15 @@ app = typer.Typer(
 app.command()(run)
 app.command()(infer)
 app.add_typer(graph_app, name="graph")
+app.add_typer(ctl_app, name="ctl")
+app.command()(top)
 app.add_typer(models_app, name="models")
 app.add_typer(samples_app, name="samples")
 app.command()(stages)
+app.command()(cameras)
+app.command()(doctor)
 app.command()(listen)
+app.command()(view)
 app.command()(schema)
 app.command()(node)
 app.add_typer(fleet_app, name="fleet")

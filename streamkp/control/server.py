@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import os
+import socket
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -15,6 +18,22 @@ from streamkp.errors import OutputError, UsageError
 REQUEST_SECONDS: Final = 15.0  # a connection that has not sent a whole request by then is closed
 MAX_CONNECTIONS: Final = 512
 MAX_PER_ADDRESS: Final = 256
+_BACKLOG: Final = 128
+_LOG_EVERY: Final = 60.0  # seconds between two log lines about connections that cannot be taken
+_SHARE: Final = 0.5  # of the descriptors that the system allows: cameras, files and models need the others
+log = logging.getLogger("streamkp.http")
+
+
+def most_connections() -> int:
+    """How many connections there may be: `MAX_CONNECTIONS`, or fewer where the system allows few descriptors."""
+    try:
+        import resource
+    except ImportError:  # Windows, where sockets are no descriptors
+        return MAX_CONNECTIONS
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(8, min(MAX_CONNECTIONS, int(_SHARE * allowed)))
 
 
 class HttpServer:
@@ -30,6 +49,8 @@ class HttpServer:
         self._name = name
         self._port_option = port_option
         self._listener: asyncio.Server | None = None
+        self._most = most_connections()
+        self._troubles = _AcceptTroubles(name)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -55,13 +76,17 @@ class HttpServer:
         tries = range(port, min(port + max(1, search), 65536)) if port else range(1)
         for number in tries:
             try:
-                self._listener = await loop.create_server(self._gate, host, number, ssl=tls, backlog=128)
+                # asyncio accepts `backlog` connections in a row, and where descriptors have run out it goes on trying,
+                # logs each failure and plans as many retries: one at a time, and the true backlog afterwards.
+                self._listener = await loop.create_server(self._gate, host, number, ssl=tls, backlog=1)
+                _listen(self._listener, _BACKLOG)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE and number != tries[-1]:
                     continue
                 await self._runner.cleanup()
                 raise self._refused(error, host, port) from None
             break
+        loop.set_exception_handler(self._troubles.handle)
         assert self._listener is not None
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
@@ -79,7 +104,7 @@ class HttpServer:
     def _gate(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None
-        return _Gate(server)
+        return _Gate(server, self._most)
 
     def _refused(self, error: OSError, host: str, port: int) -> OutputError:
         where = f"{self._name}: cannot listen on {host} port {port}"
@@ -96,20 +121,51 @@ class _Gate(asyncio.Protocol):
     Without a limit, clients that connect and never read would use up the process's file descriptors.
     """
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, most: int) -> None:
         self._server = server
+        self._most = most
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         peer = _address(transport)
         open_now = [c.transport for c in self._server.connections if c.transport is not None]
         same = sum(_address(each) == peer for each in open_now)
-        if len(open_now) >= MAX_CONNECTIONS or same >= MAX_PER_ADDRESS:
+        if len(open_now) >= self._most or same >= min(MAX_PER_ADDRESS, max(1, self._most // 2)):
             transport.abort()
             return
         handler = self._server()
         transport.set_protocol(handler)
         handler.connection_made(transport)
+
+
+class _AcceptTroubles:
+    """Says once a minute that connections cannot be taken, for clients can make that happen as often as they like."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said: float | None = None
+        self._quiet = 0
+
+    def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception handler of a loop."""
+        if "socket.accept()" not in str(context.get("message")):
+            loop.default_exception_handler(context)
+            return
+        now = loop.time()
+        if self._said is not None and now - self._said < _LOG_EVERY:
+            self._quiet += 1
+            return
+        more = f" ({self._quiet} more times since this was said last)" if self._quiet else ""
+        error = context.get("exception")
+        reason = (error.strerror if isinstance(error, OSError) else None) or "no descriptors left"
+        log.error("%s: connections cannot be taken: %s; raise the limit (ulimit -n)%s", self._name, reason, more)
+        self._said, self._quiet = now, 0
+
+
+def _listen(server: asyncio.Server, backlog: int) -> None:
+    for each in server.sockets:
+        with socket.socket(fileno=os.dup(each.fileno())) as same:  # asyncio's own object does not offer it
+            same.listen(backlog)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

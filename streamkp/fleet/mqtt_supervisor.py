@@ -21,6 +21,7 @@ from streamkp.fleet.supervisor import Forget, Settings, Supervisor
 log = logging.getLogger("streamkp.fleet")
 
 TICK_SECONDS: Final = 0.25
+LEASE_SECONDS: Final = 4.0
 
 
 class Replaced(StreamkpError):
@@ -40,7 +41,7 @@ class MqttSupervisor:
         self._fleet = fleet
         self._broker = broker
         self._say = say
-        self._settings = Settings(limits=fleet.limits, lease=fleet.lease_s)
+        self._settings = Settings(limits=fleet.limits, lease=fleet.lease_s or LEASE_SECONDS)
         self._supervisor: Supervisor | None = None
         self._out: asyncio.Queue[tuple[str, bytes, int, bool]] = asyncio.Queue()
         self._nodes: set[str] = set()

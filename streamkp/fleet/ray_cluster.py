@@ -32,6 +32,7 @@ log = logging.getLogger("streamkp.fleet")
 NAMESPACE: Final = "streamkp"
 BEAT_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 0.25
+LEASE_SECONDS: Final = 6.0  # Ray needs two to four to start the supervisor again, and nobody else renews leases
 LATE_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 1.0  # between two looks at the cluster's nodes
 
@@ -55,7 +56,8 @@ class RaySupervisor:
         self._ended = threading.Event()
         self._handles: dict[str, Any] = {}  # by the node's name
         term = self._restore()
-        self._supervisor = Supervisor(fleet.streams, Settings(limits=fleet.limits, lease=fleet.lease_s), term=term)
+        settings = Settings(limits=fleet.limits, lease=fleet.lease_s or LEASE_SECONDS)
+        self._supervisor = Supervisor(fleet.streams, settings, term=term)
         self._supervisor.restore(self._assignments.values(), self._pending)
         self._supervisor.connected(lease_time())
         self._carry_out()

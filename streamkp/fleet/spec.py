@@ -68,7 +68,9 @@ class FleetStream:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """A validated fleet. `graph_text` is the graph file's text as nodes get it, `base` the folder of its plugins."""
+    """A validated fleet. `graph_text` is the graph file's text as nodes get it, `base` the folder of its plugins;
+    `lease_s` is None where the way in which supervisor and nodes speak decides.
+    """
 
     group: str
     graph_text: str = field(repr=False)
@@ -76,7 +78,7 @@ class FleetSpec:
     base: str
     streams: Mapping[str, FleetStream] = field(repr=False)
     limits: Limits = field(default_factory=Limits)
-    lease_s: float = 4.0
+    lease_s: float | None = None
     broker: str | None = field(default=None, repr=False)
     graph: GraphSpec | None = field(default=None, repr=False)
 
@@ -136,17 +138,17 @@ class _Reading:
         if not isinstance(group, str) or not _NAME.match(group):
             self._add("group", "is a name of letters, digits, '.', '_' and '-'")
         limits = self._limits(data.get("limits") or {})
-        lease = data.get("lease_s", 4.0)
-        if not isinstance(lease, int | float) or not 1 <= lease <= 600:
-            self._add("lease_s", "is a number of seconds from 1 to 600")
-            lease = 4.0
+        lease = data.get("lease_s")
+        if lease is not None and (not isinstance(lease, int | float) or not 2 <= lease <= 600):
+            self._add("lease_s", "is a number of seconds from 2 to 600")
+            lease = None
         graph_text, graph_origin, graph_base, graph = self._graph(data.get("graph"))
         streams = self._streams(data)
         if self._problems:
             raise GraphError(self._problems[:200], self._yaml.place, self._origin)
         broker = data.get("broker")
         return FleetSpec(
-            str(group), graph_text, graph_origin, graph_base, streams, limits, float(lease),
+            str(group), graph_text, graph_origin, graph_base, streams, limits, lease,
             None if broker is None else str(broker), graph,
         )  # fmt: skip
 

@@ -32,6 +32,7 @@ BUILT_IN: Final = {
     "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
     "record": "streamkp.sinks.record:Record",
     "render": "streamkp.sinks.render:Render",
+    "rerun": "streamkp.sinks.rerun:Rerun",
 }
 
 _FILE_MODULE: Final = "streamkp_plugin_"  # how the modules of plugin files are called

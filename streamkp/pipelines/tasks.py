@@ -103,7 +103,7 @@ def pipeline(
         UsageError: the task is unknown, the model is for another one, or options do not go together.
         ModelError: the model is unknown.
 
-    Example:
+    Examples:
         >>> body3d = streamkp.pipeline("body-3d-keypoints")                             # doctest: +SKIP
         >>> out = body3d("walking.mp4", output_video="out.mp4")                         # doctest: +SKIP
         >>> out["keypoints"].shape, out["timestamps"][1]                                # doctest: +SKIP

@@ -54,8 +54,12 @@ class Holding:
         return True
 
     def unsupervised(self, number: int, now: float) -> None:
-        """A beat has reached the broker, which says that no supervisor runs: nobody will take the streams away."""
-        if self.lease_s is not None and number in self._sent:
+        """A beat has reached the broker, which says that no supervisor runs: nobody will take the streams away.
+
+        That renews a lease that still runs. One that has run out may have been given to others, by a supervisor that
+        has come and gone since.
+        """
+        if self.lease_s is not None and number in self._sent and now < self.deadline:
             self._extend(number, now)
 
     def wanted(self, now: float) -> dict[str, int]:

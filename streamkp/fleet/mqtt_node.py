@@ -107,7 +107,8 @@ class MqttNode:
             self._urgent.clear()
             left = node.wait(0)
             # A state that the broker has not acknowledged counts as not told: it goes out again on the next connection.
-            if (state := node.state(again=again)) is not None:
+            # A supervisor may have forgotten a node that was silent for long.
+            if (state := node.state(again=again or node.lease_left() <= 0)) is not None:
                 await client.publish(broker.topic("state", node.id), state.encoded(), 1, True, timeout=LATE_SECONDS)
             again = False
             if left:

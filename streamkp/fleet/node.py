@@ -46,6 +46,7 @@ class _Run:
     lapses: int  # of the lease, when it was started: nothing of it leaves after the next
     listed: int | None = None  # the version of the first state that has this epoch
     stopping: bool = False
+    cut: bool = False  # it was ended because its lease had
     over: bool = False  # it has ended by itself, or could not be started
     failure: str | None = None
 
@@ -153,12 +154,15 @@ class Node:
         """What has to be told, if it has changed since the last call, or if `again`."""
         engine = self._engine
         statuses = {} if engine is None else engine.statuses()
+        ending = engine is None or engine.state != "running"  # looked at after the statuses
         with self._wake:
             streams = {}
             for name, run in self._runs.items():
                 status = statuses.get(name)
                 if run.failure is not None:
                     streams[name] = Running(epoch=run.epoch, status="failed", reason=run.failure)
+                elif run.stopping or run.cut or ending:  # not at its own end
+                    streams[name] = Running(epoch=run.epoch, status="stopping")
                 elif status is None:
                     streams[name] = Running(epoch=run.epoch)
                 else:
@@ -216,9 +220,11 @@ class Node:
             while run.listed is None or self._holding.told < run.listed:
                 left = self._holding.deadline - self._now()
                 if run.stopping or left <= 0:
+                    run.cut = True
                     return False
                 self._wake.wait(left)
-            return not run.stopping
+            run.cut = run.stopping
+            return not run.cut
 
     def lets_out(self, stream: str) -> bool:
         """Nothing leaves when the lease has run out."""

@@ -233,7 +233,7 @@ class RayNode:
             left = self._node.wait(0)
             try:
                 supervisor = supervisor or ray.get_actor(supervisor_name(self._group), NAMESPACE)
-                state = self._node.state(again=again)
+                state = self._node.state(again=again or self._node.lease_left() <= 0)
                 beat = self._node.beat()
                 told = None if state is None else state.encoded().decode()
                 call = supervisor.beat.remote(told, beat.encoded().decode(), self._revision)

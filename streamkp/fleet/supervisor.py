@@ -73,7 +73,8 @@ class _Node:
     leaving: set[str] = field(default_factory=set)  # no longer assigned, perhaps still running
     weight: float = 0.0  # of `assigned`, and of streams that are on their way here
     revision: int = 0
-    dirty: bool = False
+    dirty: bool = False  # its assignment has to be told
+    given: bool = False  # it was given streams since the last time
     expired: bool = False
     failed: bool = False  # counted as a failure
     lost: bool = False  # said to be dead: gets nothing, though its lease still runs
@@ -185,6 +186,9 @@ class Supervisor:
                     self._died(other, now)
             node = self._nodes[state.node] = _Node(state.node, state.name, now + self._wait)
             self._joined(node, now)
+            if state.revision:  # it may still go by an assignment that is forgotten here: no lease before it has ours
+                node.revision = state.revision
+                self._touch(node)
         elif state.version < node.version:
             return
         if node.state is None or node.state.capacity != state.capacity:
@@ -318,8 +322,9 @@ class Supervisor:
             known = self._told.streams if self._told is not None else {}
             self._told = Pending(streams={**known, **final.streams}, drained=final.drained)
             out.append(self._told)
-        for node in sorted((n for n in self._nodes.values() if n.dirty), key=lambda n: len(n.assigned)):
-            node.dirty = False
+        # Those that were given streams first: the nodes that had them have let go, or their lease has ended.
+        for node in sorted((n for n in self._nodes.values() if n.dirty), key=lambda n: not n.given):
+            node.dirty = node.given = False
             out.append(Assignment(node=node.node, term=self.term, revision=node.revision, streams=dict(node.assigned)))
         if final != self._told:
             out.append(final)
@@ -452,6 +457,7 @@ class Supervisor:
         node.leaving.discard(name)
         node.weight += stream.spec.weight
         node.changed_at = now
+        node.given = True
         self._touch(node)
         stream.owner, stream.epoch, stream.target, stream.why_waiting = node.node, max(stream.epoch, epoch), None, ""
         self._pending.pop(name, None)

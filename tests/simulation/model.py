@@ -108,7 +108,7 @@ class SimNode:
             return
         self.apply()
         content = (self.holding.revision, tuple(self.running.items()))
-        if content != self.told:
+        if content != self.told or self.now >= self.holding.deadline:
             self.told = content
             self.version += 1
             streams = {n: Running.model_construct(epoch=e, status="live", reason=None) for n, e in self.running.items()}

@@ -116,9 +116,10 @@ def test_an_overloaded_node_gives_away_what_it_cannot_carry() -> None:
     assert run.record.wrong == []
 
 
-def test_everything_at_once() -> None:
+@pytest.mark.parametrize("seed", range(7, 9))
+def test_everything_at_once(seed: int) -> None:
     """Kills, partitions and restarts of the supervisor at random, over an hour."""
-    run = Fleet(cameras(120, sites=3), {f"n{n}": (60.0, {"site": f"s{n % 3}"}, 64.0) for n in range(9)}, seed=7)
+    run = Fleet(cameras(120, sites=3), {f"n{n}": (60.0, {"site": f"s{n % 3}"}, 64.0) for n in range(9)}, seed=seed)
     chance = run.loop.random
     at = 20.0
     while at < 3600:

@@ -39,7 +39,7 @@ class Fleet:
 
     def __init__(self, start: Start, folder: Path, port: int) -> None:
         self._start, self._address = start, f"mqtt://127.0.0.1:{port}"
-        self.file = fleet_file(folder, port)
+        self.file = fleet_file(folder, port, lease_s=3)
         self.nodes = {name: self.node(name) for name in ("a", "b", "c")}
         self.supervisor = self.supervise()
 
@@ -90,9 +90,9 @@ def test_a_fleet_outlives_its_nodes_its_supervisor_and_its_broker(
     fleet.supervisor.kill()
     fleet.supervisor.wait()
     before = watch.latest()
-    watch.until(lambda: all(f.seq >= before[n].seq + 70 for n, f in watch.latest().items()))  # longer than a lease
+    watch.until(lambda: all(f.seq >= before[n].seq + 50 for n, f in watch.latest().items()))  # longer than a lease
     fleet.supervisor = fleet.supervise()
-    watch.until(lambda: all(f.seq >= before[n].seq + 150 for n, f in watch.latest().items()))
+    watch.until(lambda: all(f.seq >= before[n].seq + 100 for n, f in watch.latest().items()))
     assert {name: frame.epoch for name, frame in watch.latest().items()} == {n: f.epoch for n, f in before.items()}
     watch.check()
 
@@ -100,7 +100,7 @@ def test_a_fleet_outlives_its_nodes_its_supervisor_and_its_broker(
     before = watch.latest()
     mosquitto.stop()
     mosquitto.start()
-    watch.until(lambda: all(f.seq >= before[n].seq + 60 for n, f in watch.latest().items()))
+    watch.until(lambda: all(f.seq >= before[n].seq + 30 for n, f in watch.latest().items()))
     assert {name: frame.epoch for name, frame in watch.latest().items()} == {n: f.epoch for n, f in before.items()}
     watch.check(repeats=True)
 

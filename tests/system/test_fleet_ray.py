@@ -79,7 +79,7 @@ def test_a_fleet_on_ray_outlives_its_nodes_and_its_supervisor(
     answer = streamkp("fleet", "move", "s0", "nowhere", "--group", "test", "--address", cluster.address)
     assert "there is no node named nowhere" in answer.complaint()
     os.kill(json.loads(status.out)["pid"], signal.SIGKILL)
-    watch.until(lambda: all(f.seq >= before[n].seq + 150 for n, f in watch.latest().items()))
+    watch.until(lambda: all(f.seq >= before[n].seq + 100 for n, f in watch.latest().items()))
     assert {name: frame.epoch for name, frame in watch.latest().items()} == {n: f.epoch for n, f in before.items()}
     again = streamkp("fleet", "status", "--group", "test", "--address", cluster.address, "--json")
     assert json.loads(again.out)["placed"] == 12

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from streamkp.fleet.supervisor import Settings
+from tests.simulation import full_size
 from tests.simulation.model import Fleet, cameras
 
 
@@ -141,3 +144,16 @@ def test_everything_at_once(seed: int) -> None:
         number = int(name.rpartition("-")[2])
         if number % 4 == 0:
             assert dict(run.by_id[node].labels)["site"] == f"s{number % 3}"
+
+
+def test_many_nodes_with_failures_stay_level_and_move_little() -> None:
+    """The size that is of interest, 200 nodes and 20,000 cameras, takes minutes: `tests/simulation/full_size.py`."""
+    nodes, streams = (200, 20000) if os.environ.get("STREAMKP_FULL_SIZE") else (20, 600)
+    figures = full_size.run(nodes, streams, minutes=5 if nodes == 20 else 10)
+    assert figures["violations"] == []
+    assert figures["published"] == streams
+    assert figures["recovery_s"]["max"] < 10
+    for when in ("balance_at_start", "balance_at_end"):
+        level = figures[when]
+        assert level["most"] - level["least"] <= 0.25 * level["mean"], figures
+    assert figures["moves_per_lost_stream"] <= 2.5, "once away from the dead node, once back to the new one"

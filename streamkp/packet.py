@@ -49,14 +49,30 @@ class Keypoints2D:
 
 
 @dataclass(slots=True)
+class Extremities:
+    """Face, hands and feet to go with a lifted pose that has none of them.
+
+    `points` is float32 (K, 3), in the axes, scale and origin of the pose that they belong to. `source` says where they
+    come from ("blazepose-world": the 2D network's own estimate in space), for they are less certain than the body.
+    """
+
+    skeleton: str
+    points: FloatArray
+    source: str
+
+
+@dataclass(slots=True)
 class Keypoints3D:
     """Joints of one person in space; `points` is float32 (K, 3) in metres, pelvis at the origin.
 
     Attributes:
         frame_seq: `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
-        space: axes of `points`: "camera" (x right, y down, z away from the camera) or "world".
-        root: float32 (3,), position of the pelvis in camera space in metres, where the lifter was asked for it.
+        space: axes of `points`: "camera" (x right, y down, z away from the camera) or "world" (level: x right, y up,
+            z back towards the camera).
+        root: float32 (3,), position of the pelvis in metres, in those axes: from the camera, where the lifter was asked
+            for it; in the world y is above the floor.
         sigma: float32 (K,), standard deviation of each joint's position in metres, where the lifter estimates it.
+        extremities: face, hands and feet of the same frame, where something above knows them.
     """
 
     skeleton: str
@@ -65,6 +81,12 @@ class Keypoints3D:
     space: Space = "camera"
     root: FloatArray | None = None
     sigma: FloatArray | None = None
+    extremities: Extremities | None = None
+
+    @property
+    def y_down(self) -> FloatArray:
+        """`points` with x right, y down and z away, of a pose in the world too."""
+        return self.points if self.space == "camera" else self.points * np.array([1, -1, -1], np.float32)
 
 
 @dataclass(slots=True)

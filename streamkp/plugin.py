@@ -25,9 +25,11 @@ from streamkp.graph.stage import (
     StageOptions,
     StreamContext,
 )
+from streamkp.graph.status import Status
 from streamkp.packet import (
     Annotation,
     Detections,
+    Extremities,
     Keypoints2D,
     Keypoints3D,
     LabelAnnotation,
@@ -49,6 +51,7 @@ __all__ = [
     "BatchStage",
     "Clock",
     "Detections",
+    "Extremities",
     "Keypoints2D",
     "Keypoints3D",
     "LabelAnnotation",
@@ -71,6 +74,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageOptions",
+    "Status",
     "StreamContext",
     "StreamkpError",
     "UsageError",

@@ -4,8 +4,8 @@ Every array of keypoints in streamkp is (..., K, C) with K joints in the order o
 and "right" are the person's own.
 
 Sources: COCO and COCO-WholeBody (Jin et al. 2020) for `coco17`, `wholebody133` and `hand21`; Human3.6M as
-used by VideoPose3D for `h36m17`; MediaPipe Pose for `blazepose33`; the ModelScope body and face models for
-`body15` and `face106`.
+used by VideoPose3D for `h36m17`; MediaPipe Pose for `blazepose33` and `extremities13`; the ModelScope body and face
+models for `body15` and `face106`.
 """
 
 from __future__ import annotations
@@ -135,6 +135,18 @@ _BLAZEPOSE33 = Skeleton(
     _mirror_by_name(_BLAZEPOSE33_JOINTS),
 )
 
+# What a body of h36m17 lacks: where the face, the hands and the feet point. A part of blazepose33, by the same names.
+_EXTREMITY_JOINTS = (
+    "nose", "left_ear", "right_ear", "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb",
+    "right_thumb", "left_heel", "right_heel", "left_foot_index", "right_foot_index",
+)  # fmt: skip
+_EXTREMITIES13 = Skeleton(
+    "extremities13",
+    _EXTREMITY_JOINTS,
+    ((0, 1), (0, 2), (3, 5), (4, 6), (5, 7), (6, 8), (9, 11), (10, 12)),
+    _mirror_by_name(_EXTREMITY_JOINTS),
+)
+
 # --- hand, and COCO-WholeBody: body, feet, face, left hand, right hand --------------------------------------
 
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
@@ -227,7 +239,7 @@ _FACE106 = Skeleton(
 )  # fmt: skip
 
 SKELETONS: dict[str, Skeleton] = {
-    s.name: s for s in (_COCO17, _H36M17, _BODY15, _BLAZEPOSE33, _WHOLEBODY133, _HAND21, _FACE106)
+    s.name: s for s in (_COCO17, _H36M17, _BODY15, _BLAZEPOSE33, _EXTREMITIES13, _WHOLEBODY133, _HAND21, _FACE106)
 }
 
 
@@ -269,6 +281,7 @@ _H36M_FROM_FACE_AND_LIMBS = {
 
 _TABLE: dict[tuple[str, str], _Rows] = {
     ("blazepose33", "coco17"): _rows(_BLAZEPOSE33, _COCO17, {}),
+    ("blazepose33", "extremities13"): _rows(_BLAZEPOSE33, _EXTREMITIES13, {}),
     ("blazepose33", "h36m17"): _rows(_BLAZEPOSE33, _H36M17, _H36M_FROM_FACE_AND_LIMBS),
     ("coco17", "h36m17"): _rows(_COCO17, _H36M17, _H36M_FROM_FACE_AND_LIMBS),
     ("wholebody133", "coco17"): _rows(_WHOLEBODY133, _COCO17, {}),

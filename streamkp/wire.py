@@ -45,20 +45,35 @@ class Points2DMessage(_Model):
     points: list[tuple[float, float, Score]] = Field(description="x, y in source pixels, score.")
 
 
+class ExtremitiesMessage(_Model):
+    """Face, hands and feet of a lifted pose that has none, in its axes, scale and origin."""
+
+    skeleton: str
+    source: str = Field(
+        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift."
+    )
+    points: list[tuple[float, float, float]] = Field(description="Metres, as in the pose around it.")
+
+
 class Points3DMessage(_Model):
     """Joints in space, in the order of the named skeleton, the pelvis at the origin."""
 
     skeleton: str
     space: Literal["camera", "world"]
     frame_seq: int = Field(description="`seq` of the frame that this pose describes; 3D may lag behind 2D.")
-    points: list[tuple[float, float, float]] = Field(description="x right, y down, z away from the camera, metres.")
+    points: list[tuple[float, float, float]] = Field(
+        description="Metres. camera: x right, y down, z away from the camera; world: level, x right, y up, z back."
+    )
     root: tuple[float, float, float] = Field(  # type: ignore[assignment]
-        default=None, description="Position of the pelvis in camera space, metres. Absent where it is not known."
+        default=None,
+        description="Position of the pelvis, metres. camera: from the camera; world: y above the floor, x and z from "
+        "the camera or, where that is not known, 0. Absent where it is not known.",
     )
     sigma: list[Annotated[float, Field(ge=0)]] = Field(
         default=None,  # type: ignore[arg-type]
         description="Standard deviation of each joint's position, metres. Absent where the lifter gives none.",
     )
+    extremities: ExtremitiesMessage = Field(default=None, description="Absent where they are not known.")  # type: ignore[assignment]
 
 
 class PersonMessage(_Model):
@@ -103,7 +118,11 @@ class FrameMessage(_Model):
     published_at: Nanoseconds
     width: int
     height: int
-    dropped: int = Field(ge=0, description="Frames lost between the last published one and this.")
+    dropped: int = Field(
+        ge=0,
+        description="Frames lost between the last published one and this; over MQTT also "
+        "those that found no room in the buffer while the broker was away.",
+    )
     persons: list[PersonMessage]
     events: list[dict[str, Any]]
     annotations: list[LabelMessage | LineMessage] = Field(
@@ -113,12 +132,25 @@ class FrameMessage(_Model):
 
 
 class StatusMessage(_Model):
-    """WebSocket only: a stream delivers, or has ended. MQTT says the same on its retained status topic."""
+    """Where a stream stands: over WebSocket on each change and to each new client, over MQTT on a retained topic.
+
+    `connecting` until the first frame; `live` while frames come; `stalled` where the source is there but brings no
+    frame; `reconnecting` where the connection failed or was lost and is tried again; `failed` where it was given up;
+    `ended` at its proper end. The last two come after the stream's last frame.
+    """
 
     v: Literal[1]
     type: Literal["status"]
     stream: str
-    status: Literal["online", "offline"]
+    state: Literal["connecting", "live", "stalled", "reconnecting", "failed", "ended"]
+    reason: str | None = Field(description="Why, for people.")
+    since: Nanoseconds | None = Field(
+        description="Unix time at which the stream came into this state. Null in MQTT's last will: nobody was there."
+    )
+    epoch: int = Field(description="Of the newest frame.")
+    picture: Literal["frozen", "dark"] | None = Field(
+        description="What is wrong with the pictures of a live stream: they stand still, or are black."
+    )
 
 
 class LostMessage(_Model):
@@ -185,9 +217,9 @@ def message(packet: Packet, published_at: int, dropped: int) -> Message:
     return out
 
 
-def status_message(stream: str, online: bool) -> Message:
-    """Tells a client that a stream delivers or has ended."""
-    return {"v": VERSION, "type": "status", "stream": stream, "status": "online" if online else "offline"}
+def status_message(stream: str, status: Mapping[str, Any]) -> Message:
+    """Tells where a stream stands; `status` has the fields of `StatusMessage`."""
+    return {"v": VERSION, "type": "status", "stream": stream, **status}
 
 
 def lost_message(messages: int) -> Message:
@@ -251,6 +283,13 @@ def _person(person: Person, events: list[Any]) -> Message | None:
             out["keypoints_3d"]["root"] = [round(value, 4) for value in pose.root.tolist()]
         if pose.sigma is not None and _are_deviations(pose.sigma, len(pose.points)):
             out["keypoints_3d"]["sigma"] = np.asarray(pose.sigma, dtype=np.float32)
+        more = pose.extremities
+        if more is not None and np.isfinite(more.points).all():
+            out["keypoints_3d"]["extremities"] = {
+                "skeleton": more.skeleton,
+                "source": more.source,
+                "points": np.asarray(more.points, dtype=np.float32),
+            }
     return out
 
 
@@ -384,6 +423,12 @@ def _checked(found: Any) -> Message:
                 if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
                     raise ValueError(f"{key} of track {person.get('track')} are not finite rows of 3 numbers")
                 person[key]["points"] = points
+        if "extremities" in person.get("keypoints_3d", {}):
+            more = person["keypoints_3d"]["extremities"]
+            _require(more, ExtremitiesMessage)
+            more["points"] = np.asarray(more["points"], dtype=np.float32)
+            if more["points"].ndim != 2 or more["points"].shape[1] != 3 or not np.isfinite(more["points"]).all():
+                raise ValueError(f"extremities of track {person.get('track')} are not finite rows of 3 numbers")
         if "sigma" in person.get("keypoints_3d", {}):
             pose = person["keypoints_3d"]
             pose["sigma"] = np.asarray(pose["sigma"], dtype=np.float32)

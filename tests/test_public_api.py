@@ -19,9 +19,10 @@ PUBLIC = {
         UsageError __version__ pipeline stream
     """,
     "streamkp.plugin": """
-        SKELETONS Annotation BatchStage Clock Detections Keypoints2D Keypoints3D LabelAnnotation LineAnnotation LoopThread
-        MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person PoseWindow Sink Skeleton Source SourceError Stage StageContext
-        StageOptions StreamContext StreamkpError UsageError WindowRequest convert recording refuse_existing skeleton
+        SKELETONS Annotation BatchStage Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
+        LineAnnotation LoopThread MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person
+        PoseWindow Sink Skeleton Source SourceError Stage StageContext StageOptions Status StreamContext StreamkpError
+        UsageError WindowRequest convert recording refuse_existing skeleton
     """,
     "streamkp.testing": "FRAME Collect Collected ManualClock Scripted build count_to make_packet open_stage run_stage",
     "streamkp.models": """
@@ -37,7 +38,7 @@ HOOKS = {
     "MapStage": "drain process",
     "BatchStage": "process",
     "Sink": "process",
-    "MessageSink": "process send stream_ended wanted",
+    "MessageSink": "follow_streams process send stream_ended unfollow_streams wanted",
     "Source": "file_of frames is_live",
 }
 

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from streamkp import wire
 from streamkp.errors import SourceError
+from streamkp.graph.status import STATES, Status
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -268,7 +269,9 @@ def test_noise_is_an_error_not_a_crash(data: bytes) -> None:
         assert isinstance(wire.decode(data), dict)
 
 
-@pytest.mark.parametrize("message", [wire.status_message("cam", True), wire.lost_message(3)])
+@pytest.mark.parametrize(
+    "message", [wire.status_message("cam", Status("stalled", "no frame", 7).as_json()), wire.lost_message(3)]
+)
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 def test_other_messages(message: wire.Message, format: wire.Format) -> None:
     assert wire.decode(wire.encode(message, format)) == message
@@ -276,6 +279,9 @@ def test_other_messages(message: wire.Message, format: wire.Format) -> None:
 
 def test_schema_names_every_field() -> None:
     schema = wire.schema()
+    status = wire.status_message("cam", Status("live", None, 1).as_json())
+    assert set(schema["$defs"]["StatusMessage"]["properties"]) == set(status)
+    assert tuple(schema["$defs"]["StatusMessage"]["properties"]["state"]["enum"]) == STATES
     frame = schema["$defs"]["FrameMessage"]
     sent = wire.message(_packet(_person()), 0, 0)
     assert set(frame["properties"]) - {"annotations"} == set(sent) == set(frame["required"])

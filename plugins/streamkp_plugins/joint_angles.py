@@ -68,7 +68,7 @@ class JointAngles(MapStage):
         if self.options.space == "3d":
             solid = person.keypoints_3d
             return (
-                None if solid is None else self._of(solid.points, np.ones(len(solid.points)), skeleton(solid.skeleton))
+                None if solid is None else self._of(solid.y_down, np.ones(len(solid.points)), skeleton(solid.skeleton))
             )
         flat = person.keypoints_2d
         return None if flat is None else self._of(flat.points[:, :2], flat.points[:, 2], skeleton(flat.skeleton))

@@ -58,7 +58,7 @@ def _view(stats: dict[str, Any], said: str) -> RenderableType:
 def _streams(streams: dict[str, Any]) -> Table:
     table = Table("stream", "source", "status", "frames", "progress", title="streams", title_justify="left")
     for name, row in list(streams.items())[:32]:
-        table.add_row(name, Text(row["source"]), row["status"], str(row["frames"]), _progress(row))
+        table.add_row(name, Text(row["source"]), row["status"]["state"], str(row["frames"]), _progress(row))
     return table
 
 
@@ -95,8 +95,9 @@ def summary(engine: Engine, console: Console) -> None:
     for name, row in stats["streams"].items():
         lost = [figures for figures in engine.figures() if figures.stream == name and figures.losses()]
         dropped = sum(figures.dropped for figures in lost)
+        state = row["status"]["state"]
         console.print(
-            f"{name}: {row['frames']} frames, {dropped} dropped, {row['status']} after {stats['uptime_s']:.1f} s",
+            f"{name}: {row['frames']} frames, {dropped} dropped, {state} after {stats['uptime_s']:.1f} s",
             highlight=False,
             markup=False,
         )

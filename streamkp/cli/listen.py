@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
@@ -113,9 +113,8 @@ async def _mqtt(uri: str, address: Address, stream: str | None) -> AsyncGenerato
                 payload = message.payload if isinstance(message.payload, bytes) else b""
                 topic = str(message.topic)
                 if topic.endswith("/status"):
-                    status = payload[:200].decode("utf-8", "replace")
-                    if not message.retain and status not in ("online", "live"):  # frames tell that well enough
-                        yield {"type": "status", "stream": topic.split("/")[-2], "status": status}
+                    with suppress(SourceError):  # of a program that is not streamkp, under the same prefix
+                        yield _decoded(payload, uri)
                 else:
                     yield _decoded(payload, uri)
     except aiomqtt.MqttError as error:
@@ -141,7 +140,8 @@ def _nobody(uri: str, error: Exception) -> SourceError:
 def describe(message: wire.Message) -> str:
     """One readable line for a message."""
     if message.get("type") == "status":
-        return f"{message.get('stream')}: {message.get('status')}"
+        what = " ".join(filter(None, [message.get("state"), message.get("picture") and f"({message['picture']})"]))
+        return f"{message.get('stream')}: {what}" + (f": {message['reason']}" if message.get("reason") else "")
     if message.get("type") == "lost":
         return f"({message.get('messages')} messages lost: this listener is too slow)"
     if "type" in message:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from aiohttp import web
 
 from streamkp.graph.stage import EngineView
@@ -11,7 +13,7 @@ def routes(engine: EngineView | None) -> list[web.RouteDef]:
     """The routes of one engine; without one (a sink that runs on its own) they say that nothing is ready.
 
     * `/healthz`: 200 while no sink is out of use and no stage is stuck, else 503.
-    * `/readyz`: 200 while the graph runs and at least one stream delivers, else 503.
+    * `/readyz`: 200 while the graph runs and at least one stream is live, else 503.
     * `/metrics`: Prometheus text format.
     * `/stats`: the same figures as JSON.
     """
@@ -26,8 +28,9 @@ def routes(engine: EngineView | None) -> list[web.RouteDef]:
     async def readyz(_: web.Request) -> web.Response:
         ready = engine is not None and engine.ready()
         text = "ok" if ready else "no stream delivers"
-        if engine is not None and (failed := len(engine.failed_streams())):
-            text += f"; {failed} failed, /stats says why"
+        states = Counter() if engine is None else Counter(status.state for status in engine.statuses().values())
+        if others := ", ".join(f"{count} {state}" for state, count in states.items() if state != "live"):
+            text += f"; {others} (/stats says why)"
         return web.Response(text=f"{text}\n", status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:

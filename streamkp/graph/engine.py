@@ -29,6 +29,7 @@ from streamkp.graph.source_runner import SourceRunner
 from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StreamSpec
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
 from streamkp.graph.statistics import StageFigures, prometheus_text
+from streamkp.graph.status import Status, StatusBoard
 from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
 from streamkp.uris import mask_address
@@ -64,6 +65,8 @@ class ThreadEngine:
         self.spec = self.plan.graph
         self.clock = clock or Clock()
         self.profile = profile
+        self.streams = StatusBoard(self.clock)
+        self.streams.watch(self._count_live)
         self.gate = gate
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
@@ -118,7 +121,7 @@ class ThreadEngine:
                 self._spawn(f"{runner.name}", lambda r=runner, w=worker: r.run(w))
         for join in self._joins:
             self._spawn("join", join.run)
-        self._watchdog = Watchdog(self._runners, self._threads, self.clock)
+        self._watchdog = Watchdog(self._runners, self._threads, self.clock, lambda: list(self._feeds.values()))
         self._watchdog.start()
         for name, feed in list(self._feeds.items()):
             self._spawn(f"stream-{name}", feed.run)
@@ -251,7 +254,7 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
-        return prometheus_text(self.figures(), [(n, f.stream.status) for n, f in list(self._feeds.items())])
+        return prometheus_text(self.figures(), [(n, status.state) for n, status in self.streams.all().items()])
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""
@@ -266,14 +269,13 @@ class ThreadEngine:
         with self._lock:
             return [thread for thread in self._threads if thread.is_alive()]
 
-    def failed_streams(self) -> dict[str, str]:
-        """The streams that have failed, each with its reason."""
-        streams = [(name, feed.stream) for name, feed in list(self._feeds.items())]
-        return {name: stream.reason or "" for name, stream in streams if stream.status == "failed"}
+    def statuses(self) -> dict[str, Status]:
+        """Where each stream stands."""
+        return self.streams.all()
 
     def ready(self) -> bool:
         """The graph runs and at least one stream delivers."""
-        return self.state == "running" and any(f.stream.status == "live" for f in list(self._feeds.values()))
+        return self.state == "running" and any(s.state == "live" for s in self.streams.all().values())
 
     def cpu_times(self) -> Iterator[tuple[str, int, int]]:
         """(thread's stage, CPU nanoseconds in all, of those in the stage's code); after the end, if profiling."""
@@ -307,9 +309,8 @@ class ThreadEngine:
         """A stream's thread has delivered its last packet."""
         if error is not None:
             self.report(error)
-            stream.reason = str(error)
             log.error("stream %s failed: %s", stream.stream, error)
-        stream.set_status("failed" if error is not None else "ended")
+        stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)
         try:
@@ -337,7 +338,7 @@ class ThreadEngine:
 
     def _assemble(self) -> Iterator[Stage]:
         """Make all stages and the channels between them; yields each stage in the order of the graph."""
-        contexts = {stage.name: StageContext(stage.name, self.clock) for stage in self.spec.stages}
+        contexts = {stage.name: StageContext(stage.name, self.clock, self.streams) for stage in self.spec.stages}
         on_the_way = self._feedback(contexts)
         inboxes, edges = self._connect(contexts, on_the_way)
         stages: list[Stage] = []
@@ -433,8 +434,9 @@ class ThreadEngine:
         uri = spec.uri.get_secret_value()
         label = mask_address(uri)
         live = type(self._source).is_live(uri) if spec.live is None else spec.live
-        stream = StreamContext(name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime)
-        stream.on_status = self._count_live
+        stream = StreamContext(
+            name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime, board=self.streams
+        )
         feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self, epoch)
         return feed
 
@@ -442,11 +444,13 @@ class ThreadEngine:
         with self._lock:
             self._feeds.pop(stream, None)
             self._removed.discard(stream)
+        self.streams.forget(stream)
         for runner in self._runners:
             runner.forget_figures(stream)
 
-    def _count_live(self, _: StreamContext) -> None:
-        now = [feed.stream for feed in list(self._feeds.values()) if feed.stream.status == "live"]
+    def _count_live(self, _: str, __: Status | None) -> None:
+        live = {name for name, status in self.streams.all().items() if status.state == "live"}
+        now = [feed.stream for name, feed in list(self._feeds.items()) if name in live]
         self._delivering, self._delivering_live = len(now), sum(stream.live for stream in now)
 
     def _spawn(self, name: str, target: Any) -> None:

@@ -27,6 +27,7 @@ BUILT_IN: Final = {
     "window": "streamkp.stages.window:WindowStage",
     "lift-3d": "streamkp.stages.lift_3d:Lift3D",
     "smooth-3d": "streamkp.stages.smooth_3d:Smooth3D",
+    "level-3d": "streamkp.stages.level_3d:Level3D",
     "publish-websocket": "streamkp.sinks.publish_websocket:PublishWebsocket",
     "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
     "record": "streamkp.sinks.record:Record",

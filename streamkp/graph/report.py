@@ -48,8 +48,7 @@ def streams(feeds: Mapping[str, SourceRunner]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "source": feed.stream.label,
-            "status": feed.stream.status,
-            "reason": feed.stream.reason,
+            "status": feed.stream.status.as_json(),
             "live": feed.stream.live,
             "frames": feed.meter.done,
             "frames_total": feed.stream.frames_total,

@@ -121,6 +121,8 @@ class StageRunner:
         self._taken = self._sent = 0
         self._running = workers
         stage.context.on_failed = self._failed_in_part
+        stage.context.on_delivered = self._delivered
+        stage.context.on_undelivered = self._undelivered
 
     def run(self, worker: int = 0) -> None:
         """The thread: until the inbox is closed and empty, or the engine aborts; then close the stage."""
@@ -256,7 +258,7 @@ class StageRunner:
         self._count([packet], started, cpu, meters)
         if out is None and not isinstance(self.stage, Sink):
             meter.nothing += 1
-        if isinstance(self.stage, Sink):
+        if isinstance(self.stage, Sink) and not self.stage.delivers_later:
             meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
         return out
 
@@ -322,6 +324,16 @@ class StageRunner:
             meter = meters[packet.stream] = Meter()
         meter.failed_in_part += 1
         self._errors.add(packet, error, "has no result for frame")
+
+    def _delivered(self, stream: str, captured_at: int) -> None:
+        # In the sink's own thread, which for such a sink is the only one that writes the latency.
+        if (meter := self.meters[0].get(stream)) is not None:
+            meter.latency.add((self._clock.now() - captured_at) / 1e9)
+
+    def _undelivered(self, stream: str, count: int) -> None:
+        with self._turn:  # from any thread
+            if (meter := self.meters[0].get(stream)) is not None:
+                meter.undelivered += count
 
     @property
     def _keeps_state(self) -> bool:

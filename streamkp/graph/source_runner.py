@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from itertools import pairwise
 
 from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.channel import Closed
 from streamkp.graph.edges import Outputs
 from streamkp.graph.runner import CpuAccount, Host
 from streamkp.graph.stage import Source, StreamContext
-from streamkp.graph.statistics import Meter
+from streamkp.graph.statistics import Meter, recent
+from streamkp.graph.status import State
+
+STALLED = 1.5  # seconds without a frame after which a live source counts as stalled, unless it says otherwise
+STALLED_FILE = 10.0  # of a file: a network drive that is away
+SLOW = 4  # times the usual distance of its frames that a slow camera may take
+_LIVE: tuple[State, ...] = ("live",)
+USUAL_OVER = 16  # frames over which that is measured
 
 
 class SourceRunner:
@@ -24,6 +32,7 @@ class SourceRunner:
         self.meter = Meter()
         self.cpu = CpuAccount()
         self.position = 0  # nanoseconds of the source's clock since its first frame
+        self._asked: int | None = None  # monotonic ns since when the source has been asked for a frame
         self._source = source
         self._outputs = outputs
         self._host = host
@@ -50,7 +59,9 @@ class SourceRunner:
         try:
             while not self.stream.stopping:
                 started, cpu = clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+                self._asked = started
                 packet = next(frames, None)
+                self._asked = None
                 if packet is None:
                     return
                 now = clock.monotonic()
@@ -59,9 +70,10 @@ class SourceRunner:
                 meter.done += 1
                 meter.busy.add((now - started) / 1e9)
                 meter.times.append(now)
-                if self.stream.status != "live":
-                    self.stream.set_status("live")
                 packet.epoch += begin
+                status = self.stream.status
+                if status.state != "live" or status.epoch != packet.epoch:
+                    self.stream.set_status("live", epoch=packet.epoch)
                 if packet.epoch != epoch:
                     first, epoch = packet.pts, packet.epoch
                     self.epoch = epoch
@@ -72,3 +84,21 @@ class SourceRunner:
         finally:
             if isinstance(frames, Generator):
                 frames.close()
+
+    def look(self) -> None:
+        """Notice that a stream that was live brings no more frames. Called now and then, by another thread."""
+        asked, now = self._asked, self._host.clock.monotonic()
+        if asked is None or self.stream.waiting:
+            return
+        silent = (now - asked) / 1e9
+        if silent > self._patience():
+            self.stream.board.set(self.stream.stream, "stalled", f"no frame for {silent:.1f} s", only_from=_LIVE)
+
+    def _patience(self) -> float:
+        if self.stream.stall_after is not None:
+            return self.stream.stall_after
+        if not self.stream.live:
+            return STALLED_FILE
+        times = recent(self.meter.times)[-USUAL_OVER:]
+        gaps = sorted(b - a for a, b in pairwise(times))
+        return max(STALLED, SLOW * gaps[len(gaps) // 2] / 1e9 if gaps else 0.0)

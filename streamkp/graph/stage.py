@@ -24,11 +24,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from streamkp.graph.clock import Clock
 from streamkp.graph.feedback import Feedback as Feedback
+from streamkp.graph.status import PictureFlag, State, Status, StatusBoard
 from streamkp.packet import Packet, WindowRequest
 from streamkp.uris import local_path
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
-StreamStatus = Literal["connecting", "live", "reconnecting", "ended", "failed"]
 S = TypeVar("S")
 
 _log = logging.getLogger("streamkp.graph")
@@ -97,8 +97,8 @@ class EngineView(Protocol):
     def stuck(self) -> list[str]:
         """The stages that have worked on one packet for too long, in words: where, on what and for how long."""
 
-    def failed_streams(self) -> dict[str, str]:
-        """The streams that have failed, each with its reason."""
+    def statuses(self) -> dict[str, Status]:
+        """Where each stream stands."""
 
     def ready(self) -> bool:
         """Every stage is open and at least one stream delivers."""
@@ -107,16 +107,19 @@ class EngineView(Protocol):
 class StageContext:
     """What the engine gives a stage: its name in the graph, the clock, a logger, and its feedback edges."""
 
-    def __init__(self, name: str, clock: Clock | None = None) -> None:
+    def __init__(self, name: str, clock: Clock | None = None, streams: StatusBoard | None = None) -> None:
         self.name = name
         self.clock = clock or Clock()
+        self.streams = streams or StatusBoard(self.clock)  # where each stream stands
         self.log = logging.getLogger(f"streamkp.{name}")
         self.feedback_out: Feedback | None = None
         self.feedback_in: Feedback | None = None
         self.engine: EngineView | None = None
         self.bound: Any = None  # an object of the running program for this stage, see `ThreadEngine`
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
-        self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine
+        self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine, as the next two
+        self.on_delivered: Callable[[str, int], None] = lambda stream, captured_at: None
+        self.on_undelivered: Callable[[str, int], None] = lambda stream, count: None
 
     def failed(self, packet: Packet, error: Exception) -> None:
         """Count and log an error that costs a packet a part of its results; the packet itself goes on."""
@@ -124,6 +127,14 @@ class StageContext:
             self.on_failed(packet, error)
         else:
             self.log.error("frame %d of stream %s: %s", packet.seq, packet.stream, error)
+
+    def delivered(self, stream: str, captured_at: int) -> None:
+        """A frame captured at that time (Unix ns) has reached who it was for; see `Sink.delivers_later`."""
+        self.on_delivered(stream, captured_at)
+
+    def undelivered(self, stream: str, count: int) -> None:
+        """Messages that the sink had taken are lost, for nobody was there to receive them."""
+        self.on_undelivered(stream, count)
 
 
 class Stage:
@@ -242,6 +253,7 @@ class Sink(Stage):
 
     kind = "sink"
     gives = ()
+    delivers_later: ClassVar[bool] = False  # frames are out only when the sink says so: `context.delivered`
 
     def process(self, packet: Packet) -> None:
         """Take one packet; it must not be changed."""
@@ -261,6 +273,7 @@ class StreamContext:
         *,
         loop: bool = False,
         realtime: bool = False,
+        board: StatusBoard | None = None,
     ) -> None:
         self.stream = stream
         self.uri = uri
@@ -270,11 +283,12 @@ class StreamContext:
         self.loop = loop  # start a file again at its end
         self.realtime = realtime  # play a file at its own speed
         self.log = logging.getLogger("streamkp.source")
-        self.status: StreamStatus = "connecting"
-        self.reason: str | None = None  # why it failed
+        self.board = board or StatusBoard(clock)
+        self.board.begin(stream)
+        self.stall_after: float | None = None  # seconds without a frame that are unusual; None: see `SourceRunner`
+        self.waiting = False  # the source waits on purpose
         self.duration: int | None = None  # nanoseconds, where the source knows it
         self.frames_total: int | None = None  # an estimate, where the source knows it
-        self.on_status: Callable[[StreamContext], None] = lambda _: None
         self._stop = threading.Condition()
         self._stopping = False
 
@@ -292,18 +306,31 @@ class StreamContext:
     def wait(self, seconds: float) -> bool:
         """Wait (for a reconnect, or for a file played at its own speed); True if the stream must end."""
         deadline = self.clock.monotonic() + int(seconds * 1e9)
-        with self._stop:
-            while not self._stopping:
-                left = (deadline - self.clock.monotonic()) / 1e9
-                if left <= 0:
-                    break
-                self.clock.wait(self._stop, left)
-            return self._stopping
+        self.waiting = True
+        try:
+            with self._stop:
+                while not self._stopping:
+                    left = (deadline - self.clock.monotonic()) / 1e9
+                    if left <= 0:
+                        break
+                    self.clock.wait(self._stop, left)
+                return self._stopping
+        finally:
+            self.waiting = False
 
-    def set_status(self, status: StreamStatus) -> None:
+    @property
+    def status(self) -> Status:
+        """Where the stream stands."""
+        status = self.board.get(self.stream)
+        return Status("ended", None, 0) if status is None else status  # it has been removed
+
+    def set_status(self, state: State, reason: str | None = None, *, epoch: int | None = None) -> None:
         """Say where the stream stands; batches do not wait for a stream that is not live."""
-        self.status = status
-        self.on_status(self)
+        self.board.set(self.stream, state, reason, epoch=epoch)
+
+    def set_picture(self, flag: PictureFlag | None) -> None:
+        """Say that the pictures stand still or are black; None: they are as they should be."""
+        self.board.flag(self.stream, flag)
 
 
 class Source(Stage):

@@ -16,6 +16,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from streamkp.graph.status import STATES
+
 BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Upper bounds of the histograms, seconds."""
 
@@ -50,6 +52,7 @@ class Meter:
     nothing: int = 0  # frames for which the stage returned no packet
     stale: int = 0
     refused: int = 0  # sent to a sink that is out of use
+    undelivered: int = 0  # messages that a sink had taken, and nobody was there to receive
     busy: Histogram = field(default_factory=Histogram)
     latency: Histogram = field(default_factory=Histogram)  # sinks: capture to publish
     times: deque[int] = field(default_factory=lambda: deque(maxlen=64))  # monotonic ns of the latest packets
@@ -68,6 +71,7 @@ class StageFigures:
     dropped_overflow: int = 0
     dropped_stale: int = 0
     dropped_refused: int = 0
+    undelivered: int = 0
     queue: int = 0
     fps: float = 0.0
     busy: list[float] = field(default_factory=list)
@@ -80,7 +84,8 @@ class StageFigures:
     @property
     def dropped(self) -> int:
         """Packets lost here, for whatever reason."""
-        return self.dropped_overflow + self.dropped_stale + self.dropped_refused + self.errors + self.nothing
+        on_purpose = self.dropped_overflow + self.dropped_stale + self.dropped_refused
+        return on_purpose + self.undelivered + self.errors + self.nothing
 
     @property
     def always_failed(self) -> bool:
@@ -96,6 +101,7 @@ class StageFigures:
             "too old": self.dropped_stale,
             "queue full": self.dropped_overflow,
             "output out of use": self.dropped_refused,
+            "not delivered, for the receiver was away": self.undelivered,
         }
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
@@ -107,12 +113,13 @@ class StageFigures:
         self.nothing += meter.nothing
         self.dropped_stale += meter.stale
         self.dropped_refused += meter.refused
+        self.undelivered += meter.undelivered
         self.fps += _rate(meter.times, now)
         for histogram, values, counts in (
             (meter.busy, self.busy, self.busy_counts),
             (meter.latency, self.latency, self.latency_counts),
         ):
-            values.extend(_snapshot(histogram.recent))
+            values.extend(recent(histogram.recent))
             for i, n in enumerate(histogram.counts):
                 counts[i] += n
         self.busy_total += meter.busy.total
@@ -129,6 +136,7 @@ class StageFigures:
                 "overflow": self.dropped_overflow,
                 "stale": self.dropped_stale,
                 "refused": self.dropped_refused,
+                "undelivered": self.undelivered,
                 "error": self.errors,
                 "nothing": self.nothing,
             },
@@ -148,7 +156,8 @@ def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3), "p99": round(float(p99), 3)}
 
 
-def _snapshot(values: deque[Any]) -> list[Any]:
+def recent(values: deque[Any]) -> list[Any]:
+    """A copy of what another thread appends to."""
     while True:
         try:
             return list(values)
@@ -157,7 +166,7 @@ def _snapshot(values: deque[Any]) -> list[Any]:
 
 
 def _rate(times: deque[int], now: int) -> float:
-    stamps = _snapshot(times)
+    stamps = recent(times)
     if len(stamps) < 2:
         return 0.0
     span = max(stamps[-1] - stamps[0], 1)
@@ -167,7 +176,7 @@ def _rate(times: deque[int], now: int) -> float:
 
 
 def prometheus_text(figures: Iterable[StageFigures], streams: Iterable[tuple[str, str]]) -> bytes:
-    """The figures in Prometheus' text format. `streams` are (stream id, status) pairs."""
+    """The figures in Prometheus' text format. `streams` are (stream id, state) pairs."""
     registry = CollectorRegistry()
     rows, states = list(figures), list(streams)
 
@@ -189,6 +198,9 @@ def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterat
     busy = HistogramMetricFamily("streamkp_processing_seconds", "Time in the stage", labels=labels)
     latency = HistogramMetricFamily("streamkp_latency_seconds", "Time from capture to publish", labels=labels)
     up = GaugeMetricFamily("streamkp_stream_live", "1 while the stream delivers", labels=["stream"])
+    state = GaugeMetricFamily(
+        "streamkp_stream_state", "1 for the state that the stream is in", labels=["stream", "state"]
+    )
     for row in rows:
         key = [row.stage, row.stream]
         done.add_metric(key, row.done)
@@ -196,15 +208,18 @@ def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterat
         drops.add_metric([*key, "overflow"], row.dropped_overflow)
         drops.add_metric([*key, "stale"], row.dropped_stale)
         drops.add_metric([*key, "refused"], row.dropped_refused)
+        drops.add_metric([*key, "undelivered"], row.undelivered)
         drops.add_metric([*key, "nothing"], row.nothing)
         queue.add_metric(key, row.queue)
         fps.add_metric(key, row.fps)
         busy.add_metric(key, _cumulative(row.busy_counts), row.busy_total)
         if row.latency:
             latency.add_metric(key, _cumulative(row.latency_counts), row.latency_total)
-    for stream, status in states:
-        up.add_metric([stream], float(status == "live"))
-    yield from (done, errors, drops, queue, fps, busy, latency, up)
+    for stream, now in states:
+        up.add_metric([stream], float(now == "live"))
+        for each in STATES:
+            state.add_metric([stream, each], float(now == each))
+    yield from (done, errors, drops, queue, fps, busy, latency, up, state)
 
 
 def _cumulative(counts: list[int]) -> list[tuple[str, float]]:

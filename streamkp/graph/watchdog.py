@@ -1,4 +1,4 @@
-"""Notices stages that do not come back from one packet, and shows what the threads of a graph are doing."""
+"""Notices stages that do not come back from one packet and streams that stall; shows what the threads are doing."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from streamkp.graph.clock import Clock
 from streamkp.graph.runner import StageRunner
+from streamkp.graph.source_runner import SourceRunner
 
 STUCK: Final = 30.0  # seconds with one packet: no network or disk takes that long
-_LOOK: Final = 5.0  # seconds between two looks
+_LOOK: Final = 0.5  # seconds between two looks
 log = logging.getLogger("streamkp.engine")
 
 
 class Watchdog:
-    """A thread that logs each stage that gets stuck, once each time. It ends with `end`, or after the last runner."""
+    """A thread that looks after stages and streams. It ends with `end`, or after the last runner.
 
-    def __init__(self, runners: Sequence[StageRunner], threads: Sequence[threading.Thread], clock: Clock) -> None:
+    Each stage that gets stuck is logged, once each time; a stream without frames is marked as stalled.
+    """
+
+    def __init__(
+        self,
+        runners: Sequence[StageRunner],
+        threads: Sequence[threading.Thread],
+        clock: Clock,
+        feeds: Callable[[], Iterable[SourceRunner]] = tuple,
+    ) -> None:
         self._runners = runners
         self._threads = tuple(threads)
+        self._feeds = feeds
         self._clock = clock
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamkp-watchdog", daemon=True)
@@ -42,7 +53,9 @@ class Watchdog:
         return [text for _, text in self._stuck()]
 
     def look(self) -> None:
-        """Log the stages that have got stuck since the last look."""
+        """Log the stages that have got stuck since the last look, and mark the streams that stall."""
+        for feed in self._feeds():
+            feed.look()
         now = self._stuck()
         for key, text in now:
             if key not in self._told:

@@ -1,6 +1,6 @@
 """One stream's connection to an MQTT broker.
 
-MQTT allows one last will per connection, and `{prefix}/{stream}/status` must turn to `offline` for every stream when
+MQTT allows one last will per connection, and `{prefix}/{stream}/status` must turn to `failed` for every stream when
 this process dies. So every stream has a connection of its own; a stream that is slow to be acknowledged then does
 not hold up another either.
 """
@@ -12,40 +12,63 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import aiomqtt
+
+from streamkp import wire
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between two attempts to connect
 STATUS_QOS = EVENT_QOS = 1
 
 
-class _Waiting(NamedTuple):
-    data: bytes
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    message: wire.Message
     event: bool
 
 
 class MqttStream:
-    """Sends one stream's messages in order. `offer()` is for the graph's thread, the rest for the loop's.
+    """Sends one stream's messages in order. `offer()` and `set_status()` are for any thread, the rest for the loop's.
 
-    Messages wait in a bounded buffer while the broker is away; a full one loses its oldest, and `lost` counts them.
+    Messages wait in a bounded buffer while the broker is away; a full one loses its oldest, and `lost` counts them. The
+    next frame that goes out tells of the frames among them in its `dropped`. The status is not in the buffer: the
+    newest one goes out as soon as the broker is there, a final one after the last message.
+
     With QoS 1 a message leaves the buffer when the broker has acknowledged it: after a broken connection the first
     one may be sent twice, none is skipped. With QoS 0 what was on its way when the broker died is lost.
     """
 
     def __init__(
         self,
+        name: str,
         client: Callable[[aiomqtt.Will], aiomqtt.Client],
         topic: str,
         qos: int,
+        format: wire.Format,
         limit: int,
         log: logging.Logger,
+        *,
+        will: bytes,
+        sent: Callable[[wire.Message], None] = lambda _: None,
+        lose: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """`will` is the status that the broker publishes for us. `sent` hears of each frame that the broker has
+        acknowledged (QoS 1) or that is on the socket (QoS 0), `lose` of messages that were lost."""
+        self.name = name
         self.topic = topic
         self.lost = 0
         self._client = client
         self._pose, self._status, self._event = f"{topic}/pose", f"{topic}/status", f"{topic}/event"
         self._qos = qos
+        self._format = format
+        self._will = will
+        self._on_sent, self._on_lost = sent, lose
+        self._current: bytes | None = None  # status
+        self._final: bytes | None = None
+        self._to_tell = False  # the current status has yet to go out
+        self._sending: _Waiting | None = None
+        self._owed = 0  # lost frames that no frame in the buffer tells of
         self._limit = limit
         self._log = log
         self._buffer: deque[_Waiting] = deque()
@@ -58,43 +81,65 @@ class MqttStream:
         """Messages in the buffer."""
         return len(self._buffer)
 
-    def offer(self, data: bytes, *, event: bool = False) -> None:
+    def set_status(self, data: bytes, *, final: bool = False) -> None:
+        """The status to publish; follow it with `wake()` on the loop."""
+        with self._lock:
+            if final:
+                self._final = data
+            else:
+                self._current, self._to_tell = data, True
+
+    def offer(self, message: wire.Message, *, event: bool = False) -> None:
         """Queue a message for sending, from any thread; follow it with `wake()` on the loop.
 
         A full buffer loses its oldest frame; events, which nobody can make up for, only where there is no frame.
         """
         with self._lock:
-            if len(self._buffer) >= self._limit:
-                oldest = next((i for i, waiting in enumerate(self._buffer) if not waiting.event), 0)
-                del self._buffer[oldest]
-                self.lost += 1
-            self._buffer.append(_Waiting(data, event))
+            if not event:
+                message["dropped"] += self._owed
+                self._owed = 0
+            self._buffer.append(_Waiting(message, event))
+            if len(self._buffer) > self._limit:
+                self._lose_oldest()
 
     def wake(self) -> None:
         """There may be something to send."""
         self._awake.set()
 
-    def end(self) -> None:
-        """Let `run()` return once the buffer is empty."""
+    def end(self, status: bytes) -> None:
+        """Let `run()` return once the buffer is empty; `status` is the last one where none has been set."""
+        with self._lock:
+            self._final = self._final or status
         self._ending = True
         self._awake.set()
+
+    def lose_waiting(self) -> int:
+        """Count what is in the buffer as lost, for nobody will send it; returns how many messages that are."""
+        with self._lock:
+            count, self._buffer = len(self._buffer), deque()
+        self.lost += count
+        self._on_lost(count)
+        return count
 
     async def run(self) -> None:
         """Connect and send until `end()`; connect again whenever the connection breaks."""
         delay, away = RETRY_FIRST, False
         while True:
             try:
-                async with self._client(aiomqtt.Will(self._status, "offline", STATUS_QOS, True)) as client:
-                    await client.publish(self._status, "online", STATUS_QOS, True)
+                async with self._client(aiomqtt.Will(self._status, self._will, STATUS_QOS, True)) as client:
+                    with self._lock:
+                        self._to_tell = self._current is not None
+                    await self._tell_status(client)
                     if away:
                         self._log.info("the broker is back: %s; %d messages lost so far", self._pose, self.lost)
                     delay, away = RETRY_FIRST, False
                     try:
                         await self._send_until_broken(client)
                     except asyncio.CancelledError:  # the time is up: this goes out last, or not at all
-                        await client.publish(self._status, "offline", STATUS_QOS, True, timeout=0.5)
+                        if self._final is not None:
+                            await client.publish(self._status, self._final, STATUS_QOS, True, timeout=0.5)
                         raise
-                    await client.publish(self._status, "offline", STATUS_QOS, True)
+                    await client.publish(self._status, self._final, STATUS_QOS, True)
                     return
             except aiomqtt.MqttError as error:
                 if not away:
@@ -118,15 +163,29 @@ class MqttStream:
     async def _send(self, client: aiomqtt.Client) -> None:
         while True:
             self._awake.clear()
+            await self._tell_status(client)
             while (waiting := self._first()) is not None:
-                if waiting.event:
-                    await client.publish(self._event, waiting.data, EVENT_QOS)
-                else:
-                    await client.publish(self._pose, waiting.data, self._qos)
-                self._sent(waiting)
+                data = wire.encode(waiting.message, self._format)
+                try:
+                    if waiting.event:
+                        await client.publish(self._event, data, EVENT_QOS)
+                    else:
+                        await client.publish(self._pose, data, self._qos)
+                    self._sent(waiting)
+                finally:
+                    self._sending = None
+                await self._tell_status(client)
             if self._ending:
                 return
             await self._awake.wait()
+
+    async def _tell_status(self, client: aiomqtt.Client) -> None:
+        with self._lock:
+            data, wanted = self._current, self._to_tell
+        if wanted:
+            await client.publish(self._status, data, STATUS_QOS, True)
+            with self._lock:
+                self._to_tell = self._current is not data
 
     @staticmethod
     async def _read(client: aiomqtt.Client) -> None:
@@ -135,9 +194,27 @@ class MqttStream:
 
     def _first(self) -> _Waiting | None:
         with self._lock:
-            return self._buffer[0] if self._buffer else None
+            self._sending = self._buffer[0] if self._buffer else None
+            return self._sending
 
     def _sent(self, waiting: _Waiting) -> None:
         with self._lock:
-            if self._buffer and self._buffer[0] is waiting:  # it may have been pushed out meanwhile
-                self._buffer.popleft()
+            self._buffer.remove(waiting)
+        if not waiting.event:
+            self._on_sent(waiting.message)
+
+    def _lose_oldest(self) -> None:
+        """Make room. What is being sent stays, since it may arrive."""
+        places = [i for i, waiting in enumerate(self._buffer) if waiting is not self._sending]
+        oldest = next((i for i in places if not self._buffer[i].event), places[0])
+        gone = self._buffer[oldest]
+        del self._buffer[oldest]
+        self.lost += 1
+        self._on_lost(1)
+        if not gone.event:
+            frames = 1 + int(gone.message["dropped"])
+            heir = next((w for w in list(self._buffer)[oldest:] if not w.event), None)
+            if heir is None:
+                self._owed += frames
+            else:
+                heir.message["dropped"] += frames

@@ -107,6 +107,10 @@ class WebApp:
 
     async def _preview(self, request: web.Request) -> web.StreamResponse:
         stream = request.match_info["stream"]
+        status = self._hub.status(stream)
+        if status is not None and status.state != "live":  # an old picture must not pass for what is there now
+            self._previews.pop(stream, None)
+            raise web.HTTPNotFound(text=f"No image of now: the stream is {status.state}.\n")
         async with self._one_preview:  # viewers share one encoder: it must not take the graph's cores
             newest = self._hub.images.get(stream)
             if newest is None:

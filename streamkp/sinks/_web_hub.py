@@ -10,6 +10,7 @@ from collections.abc import Callable
 from aiohttp import WSMsgType, web
 
 from streamkp import wire
+from streamkp.graph.status import Status
 from streamkp.packet import AnyImage
 
 
@@ -64,7 +65,7 @@ class Client:
 
 
 class Hub:
-    """All clients, the streams that are online, and the newest image of each.
+    """All clients, where each stream stands, and its newest image.
 
     `post` runs a function on the loop of the clients soon, from any thread.
     """
@@ -72,16 +73,17 @@ class Hub:
     def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
         self.images: dict[str, tuple[int, AnyImage]] = {}  # by stream: seq, image (shared with the graph: read only)
         self.clients: tuple[Client, ...] = ()  # replaced as a whole, so that the graph reads it without a lock
-        self._online: dict[str, None] = {}
-        self._lock = threading.Lock()  # keeps a new client's list of streams in step with status messages
+        self._statuses: dict[str, Status] = {}
+        self._lock = threading.Lock()  # keeps what a new client is told in step with what all are told
         self._post = post
         self._waking = False
 
     def add(self, client: Client) -> None:
-        """A new client; it is told first which streams are online."""
+        """A new client; it is told first where each stream stands."""
         with self._lock:
-            for stream in filter(client.wants, self._online):
-                client.offer(wire.encode(wire.status_message(stream, True), client.format), frame=False)
+            for stream in filter(client.wants, self._statuses):
+                message = wire.status_message(stream, self._statuses[stream].as_json())
+                client.offer(wire.encode(message, client.format), frame=False)
             self.clients = (*self.clients, client)
         client.wake()
 
@@ -106,22 +108,25 @@ class Hub:
             self._waking = True
             self._post(self._wake)
 
-    def set_online(self, stream: str, online: bool) -> None:
-        """Tell the clients when a stream starts to deliver, and when it ends."""
-        if online is (stream in self._online):
-            return
+    def set_status(self, stream: str, status: Status | None) -> None:
+        """Tell the clients where a stream stands; None: it has been removed, and new clients hear nothing of it."""
         with self._lock:
-            if online:
-                self._online[stream] = None
-            else:
-                del self._online[stream]
+            if status is None or status.final:
                 self.images.pop(stream, None)
-            self.publish(wire.status_message(stream, online))
+            if status is None:
+                self._statuses.pop(stream, None)
+                return
+            self._statuses[stream] = status
+            self.publish(wire.status_message(stream, status.as_json()))
+
+    def status(self, stream: str) -> Status | None:
+        """Where a stream stands; None where that is not known."""
+        return self._statuses.get(stream)
 
     def online(self) -> list[str]:
-        """Streams that deliver, in the order in which they came."""
+        """Streams that deliver, or may do so again, in the order in which they came."""
         with self._lock:
-            return list(self._online)
+            return [stream for stream, status in self._statuses.items() if not status.final]
 
     def end(self) -> None:
         """Nothing more will come: clients are closed once they have what is queued. To be called on the loop."""

@@ -3,11 +3,14 @@
 * `{prefix}/{stream}/pose` one message per frame, as in `streamkp.wire`; not retained
 * `{prefix}/{stream}/event` one message per event of a frame (a repetition, a fall), with QoS 1: `v`, `stream`,
   `epoch`, `seq`, `pts`, `captured_at`, and what the event says; not retained
-* `{prefix}/{stream}/status` retained, `online` or `offline` as plain text; `offline` is also the last will of that
-  stream's connection, so it is true after a crash as well. A subscriber that comes later knows at once.
+* `{prefix}/{stream}/status` retained, JSON: `v`, `type`, `stream`, `state`, `reason`, `since`, `epoch`, `picture`, as
+  in `streamkp.wire.StatusMessage`, on every change. The last will of that stream's connection says `failed`, so it is
+  true after a crash as well. A subscriber that comes later knows at once.
 
-While the broker is away each stream keeps its newest `buffer` messages, and sends them in order when it is back. At the
-end of the graph what waits is sent within a few seconds, then dropped with a warning.
+While the broker is away each stream keeps its newest `buffer` messages, and sends them in order when it is back. What
+did not fit is counted (`undelivered` in the statistics), and in `dropped` of the next frame that goes out. At the end
+of the graph what waits is sent within a few seconds, then dropped with a warning. The latency in the statistics is from
+capture to the broker's acknowledgement with QoS 1, and to the write to the socket with QoS 0.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import asyncio
 import logging
 import re
 import ssl
+import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +33,7 @@ from streamkp import wire
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import StageOptions
+from streamkp.graph.status import Status
 from streamkp.sinks._mqtt_broker import HOST, start_broker
 from streamkp.sinks._mqtt_stream import MqttStream
 from streamkp.sinks.message_sink import MessageSink
@@ -75,13 +80,15 @@ class PublishMqtt(MessageSink):
         buffer: int = Field(1000, ge=1, description="Messages of each stream to keep while the broker is away.")
 
     options: Options
+    delivers_later = True
 
     def notice(self) -> str:
         return f"publishing to mqtt://{self._address.host}:{self._address.port}, topics {self.options.prefix}/..."
 
     def open(self) -> None:
         self._address = self._find_address()
-        self._streams: dict[str, MqttStream] = {}  # by stream id, for the graph's thread
+        self._streams: dict[str, MqttStream] = {}  # by stream id, for any thread with the lock
+        self._lock = threading.Lock()
         self._running: dict[str, tuple[MqttStream, asyncio.Task[None]]] = {}  # by topic, for the loop's
         self._broker: Any = None
         self._loop = LoopThread(self.context.name)
@@ -91,36 +98,45 @@ class PublishMqtt(MessageSink):
         except BaseException:
             self._loop.stop()
             raise
+        self.follow_streams(self._changed)
 
     def send(self, message: wire.Message) -> None:
         self._loop.check()
-        name = message["stream"]
-        stream = self._streams.get(name)
-        if stream is None:
-            stream = self._streams[name] = self._new_stream(name)
-            self._loop.post(self._start, stream)
-        stream.offer(wire.encode(message, self.options.format))
+        stream = self._stream(message["stream"])
+        stream.offer(message)
         for event in message["events"]:
             frame = {key: message[key] for key in ("v", "stream", "epoch", "seq", "pts", "captured_at")}
-            stream.offer(wire.encode(event | frame, self.options.format), event=True)
+            stream.offer(event | frame, event=True)
         self._loop.post(stream.wake)
 
     def stream_ended(self, stream: str) -> None:
         super().stream_ended(stream)
-        if (ended := self._streams.pop(stream, None)) is not None:
+        with self._lock:
+            ended = self._streams.pop(stream, None)
+        if ended is not None:
             self._loop.post(self._end, ended)
 
     def close(self) -> None:
+        self.unfollow_streams()
         try:
             self._loop.call(self._finish())
         finally:
             self._loop.stop()
         self._loop.check()
 
-    @property
-    def lost(self) -> dict[str, int]:
-        """Messages pushed out of the buffer of each stream while the broker was away."""
-        return {name: stream.lost for name, stream in self._streams.items()}
+    def _stream(self, name: str) -> MqttStream:
+        with self._lock:
+            stream = self._streams.get(name)
+            if stream is None:
+                stream = self._streams[name] = self._new_stream(name)
+                self._loop.post(self._start, stream)
+            return stream
+
+    def _changed(self, name: str, status: Status | None) -> None:
+        if status is not None:
+            stream = self._stream(name)
+            stream.set_status(_status(name, status), final=status.final)
+            self._loop.post(stream.wake)
 
     def _find_address(self) -> _Address:
         options = self.options
@@ -174,12 +190,19 @@ class PublishMqtt(MessageSink):
     def _new_stream(self, stream: str) -> MqttStream:
         # The same name on every connection of this stream: a broker then ends the old one before it takes the new.
         name = f"streamkp-{uuid.uuid4().hex[:12]}"
+        gone = {"state": "failed", "reason": "the publisher is gone: it died, or its connection broke"}
+        will = wire.status_message(stream, {**gone, "since": None, "epoch": 0, "picture": None})
         return MqttStream(
+            stream,
             lambda will: self._new_client(name, will),
             f"{self.options.prefix}/{re.sub(r'[/+#]', '_', stream)}",
             self.options.qos,
+            self.options.format,
             self.options.buffer,
             self.context.log,
+            will=wire.encode(will, "json"),
+            sent=lambda message: self.context.delivered(stream, message["captured_at"]),
+            lose=lambda count: self.context.undelivered(stream, count),
         )
 
     async def _begin(self) -> None:
@@ -207,6 +230,7 @@ class PublishMqtt(MessageSink):
             await stream.run()
 
         def forget(task: asyncio.Task[None]) -> None:
+            self._give_up(stream)
             if self._running.get(stream.topic) == (stream, task):
                 del self._running[stream.topic]
 
@@ -215,15 +239,23 @@ class PublishMqtt(MessageSink):
         task.add_done_callback(forget)
 
     def _end(self, stream: MqttStream) -> None:
-        stream.end()
+        stream.end(self._stopped(stream))
         if (running := self._running.get(stream.topic)) is not None and running[0] is stream:
             asyncio.get_running_loop().call_later(LINGER_SECONDS, running[1].cancel)
+
+    def _give_up(self, stream: MqttStream) -> None:
+        if count := stream.lose_waiting():
+            self.context.log.warning("%s: %d messages were not sent: the broker is away", stream.topic, count)
+
+    def _stopped(self, stream: MqttStream) -> bytes:
+        """The last status of a stream that the graph has not seen to its end."""
+        return _status(stream.name, Status("ended", "the graph was stopped", self.context.clock.now()))
 
     async def _finish(self) -> None:
         streams = [stream for stream, _ in self._running.values()]
         tasks = {task for _, task in self._running.values()}
         for stream in streams:
-            stream.end()
+            stream.end(self._stopped(stream))
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=FLUSH_SECONDS)
             for task in late:
@@ -231,10 +263,7 @@ class PublishMqtt(MessageSink):
             if late:
                 await asyncio.wait(late)
         for stream in streams:
-            if stream.waiting:
-                self.context.log.warning(
-                    "%s: %d messages were not sent: the broker is away", stream.topic, stream.waiting
-                )
+            self._give_up(stream)
         if self._broker is not None:
             await self._settle()
             await self._broker.shutdown()
@@ -252,3 +281,7 @@ class PublishMqtt(MessageSink):
                 await anext(aiter(client.messages))
         except (aiomqtt.MqttError, TimeoutError):
             self.context.log.warning("the embedded broker ends before it has handed on every message")
+
+
+def _status(stream: str, status: Status) -> bytes:
+    return wire.encode(wire.status_message(stream, status.as_json()), "json")

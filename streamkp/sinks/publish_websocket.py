@@ -3,8 +3,9 @@
 * `/` the page
 * `/ws?stream=ID&format=F` the WebSocket: F is msgpack (default) or json; without `stream`, all streams. The messages
   are those of `streamkp.wire`. At the end of the graph a client gets what is queued for it and is closed with 1001.
-* `/streams` the streams that deliver
-* `/preview/{stream}.jpg` the newest image, at most 640 pixels wide; the header X-Streamkp-Seq has its `seq`
+* `/streams` the streams that have not ended
+* `/preview/{stream}.jpg` the newest image, at most 640 pixels wide; the header X-Streamkp-Seq has its `seq`; 404 while
+  the stream is not live
 * `/stats`, `/metrics` the engine's figures, as JSON and for Prometheus
 * `/healthz`, `/readyz` 200 or 503
 """
@@ -88,12 +89,12 @@ class PublishWebsocket(MessageSink):
             raise
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.url = f"http{'s' if tls else ''}://{host}:{self.port}"
+        self.follow_streams(self._hub.set_status)
 
     def process(self, packet: Packet) -> None:
         self._loop.check()
         if packet.picture is not None:
             self._hub.images[packet.stream] = packet.seq, packet.picture
-        self._hub.set_online(packet.stream, True)
         super().process(packet)
 
     def wanted(self, packet: Packet) -> bool:
@@ -102,11 +103,8 @@ class PublishWebsocket(MessageSink):
     def send(self, message: wire.Message) -> None:
         self._hub.publish(message)
 
-    def stream_ended(self, stream: str) -> None:
-        super().stream_ended(stream)
-        self._hub.set_online(stream, False)
-
     def close(self) -> None:
+        self.unfollow_streams()
         try:
             self._loop.call(self._shut())
         finally:

@@ -75,7 +75,7 @@ def keep_connected(
         if give_up_after is not None and gone + pause > give_up_after:
             raise SourceError(f"{failure}; gave up {gone:.0f} s after the last frame")
         stream.log.warning("%s; trying again in %.1f s", failure, pause)
-        stream.set_status("reconnecting")
+        stream.set_status("reconnecting", str(failure))
         timeline.restart()
         lost = True
         if stream.wait(pause):

@@ -19,7 +19,7 @@ from pydantic import Field
 from streamkp import wire
 from streamkp.errors import SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
-from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
+from streamkp.packet import Extremities, Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.sources.video_file import check_path
 
 PREFIX = "replay://"
@@ -207,12 +207,15 @@ def _person(found: Mapping[str, Any]) -> Person:
     if (flat := found.get("keypoints_2d")) is not None:
         person.keypoints_2d = Keypoints2D(str(flat["skeleton"]), flat["points"])
     if (solid := found.get("keypoints_3d")) is not None:
+        more = solid.get("extremities")
         person.keypoints_3d = Keypoints3D(
             str(solid["skeleton"]),
             solid["points"],
             int(solid["frame_seq"]),
             solid["space"],
             np.asarray(solid["root"], np.float32) if solid.get("root") is not None else None,
+            solid.get("sigma"),
+            None if more is None else Extremities(str(more["skeleton"]), more["points"], str(more["source"])),
         )
     person.extra = {key: value for key, value in found.items() if key not in _PERSON}
     return person

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,9 +13,12 @@ from streamkp.errors import StreamkpError
 from streamkp.graph.stage import BatchStage, StageOptions
 from streamkp.models.lift import lifters
 from streamkp.models.lift.base import ASSUMED_HEIGHT, LIVE_BUCKETS, LifterOptions
+from streamkp.motion import extremities
 from streamkp.motion.camera import Intrinsics
-from streamkp.packet import Packet, WindowRequest
+from streamkp.packet import Extremities, FloatArray, Keypoints3D, Packet, Person, WindowRequest
 from streamkp.runtimes.base import Device, RunOptions, Runtime
+
+REMEMBERED = 64  # frames of a track whose hands and feet are kept for a pose that comes later
 
 
 class Camera(BaseModel):
@@ -69,6 +74,11 @@ class Lift3D(BatchStage):
             None,
             description="Frame by frame instead of whole windows (convolution networks); null: where it is faster.",
         )
+        extremities: bool = Field(
+            True,
+            description="Also face, hands and feet, where the 2D network has its own estimate in space (BlazePose) and "
+            "the lifter has none of them.",
+        )
         device: Device = Field("auto", description="Where the network runs; auto: CUDA where there is one.")
         runtime: Runtime = Field("auto", description="What runs it; auto: openvino on a CPU, torch on CUDA.")
         threads: int = Field(2, ge=1, description="CPU threads of the network; with torch, of the whole process.")
@@ -90,6 +100,7 @@ class Lift3D(BatchStage):
     def open(self) -> None:
         o = self.options
         self._lifter = lifters.open_lifter(o.model, self._lifter_options(o), memory=self.per_track(lambda: None))
+        self._seen = self.per_track(lambda: deque[tuple[int, FloatArray]](maxlen=REMEMBERED))
 
     def close(self) -> None:
         self._lifter.close()
@@ -112,8 +123,25 @@ class Lift3D(BatchStage):
     def _lift(self, batch: Sequence[Packet]) -> None:
         people = [(packet, person) for packet in batch for person in packet.persons]
         if people:
-            for (_, person), keypoints in zip(people, self._lifter.lift(people), strict=True):
+            for (packet, person), keypoints in zip(people, self._lifter.lift(people), strict=True):
                 person.keypoints_3d = keypoints
+                if self.options.extremities:
+                    person.keypoints_3d = self._completed(packet, person, keypoints)
+
+    def _completed(self, packet: Packet, person: Person, pose: Keypoints3D | None) -> Keypoints3D | None:
+        """The pose with the face, hands and feet of its own frame, which may be an older one than the packet."""
+        world = person.world
+        if world is None or world.skeleton != "blazepose33" or (pose is not None and pose.skeleton != "h36m17"):
+            return pose
+        seen = self._seen[packet.stream, person.track]
+        seen.append((packet.seq, world.points))
+        if pose is None:
+            return None
+        found = next((points for seq, points in reversed(seen) if seq <= pose.frame_seq), None)
+        points = None if found is None else extremities.attach(pose.points, found)
+        if points is None:
+            return pose
+        return replace(pose, extremities=Extremities(extremities.LAYOUT, points, "blazepose-world"))
 
     @staticmethod
     def _lifter_options(o: Options) -> LifterOptions:

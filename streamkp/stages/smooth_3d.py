@@ -10,8 +10,10 @@ from pydantic import Field, field_validator
 
 from streamkp.errors import StreamkpError
 from streamkp.graph.stage import MapStage, PerTrack, StageOptions
-from streamkp.motion.steady import Settings, Steady
-from streamkp.packet import Keypoints3D, Packet
+from streamkp.motion import extremities
+from streamkp.motion.one_euro import REFERENCE_SIZE, OneEuro
+from streamkp.motion.steady import Floats, Settings, Steady
+from streamkp.packet import Extremities, Keypoints3D, Packet
 
 REMEMBERED = 1024  # frames of a stream whose time is known: further back no pose can lie
 
@@ -23,6 +25,7 @@ class _Track:
     steady: Steady
     pts: int
     pose: Keypoints3D
+    parts: OneEuro | None
 
 
 class Smooth3D(MapStage):
@@ -84,7 +87,9 @@ class Smooth3D(MapStage):
         pts = self._time(stream, pose.frame_seq)
         state = self._tracks[stream, track]
         if state is None or state.pose.skeleton != pose.skeleton:
-            state = _Track(Steady(pose.skeleton, self._settings), pts, pose)
+            s = self._settings
+            parts = OneEuro(s.min_cutoff, s.beta, s.derivative_cutoff) if s.one_euro else None
+            state = _Track(Steady(pose.skeleton, s), pts, pose, parts)
             self._tracks[stream, track] = state
         elif pts <= state.pts:
             return state.pose
@@ -94,8 +99,23 @@ class Smooth3D(MapStage):
             self.context.log.warning("contact needs to know where a person is: set `trajectory: true` in lift-3d")
         points, at = state.steady(pose.points, root, pts)
         state.pts = pts
-        state.pose = replace(pose, points=points.astype(np.float32), root=None if at is None else at.astype(np.float32))
+        state.pose = replace(
+            pose,
+            points=points.astype(np.float32),
+            root=None if at is None else at.astype(np.float32),
+            extremities=self._held(state, pose, points, pts),
+        )
         return state.pose
+
+    def _held(self, state: _Track, pose: Keypoints3D, points: Floats, pts: int) -> Extremities | None:
+        """The extremities, smoothed in themselves and fixed to the smoothed body."""
+        found = pose.extremities
+        if found is None or found.skeleton != extremities.LAYOUT or pose.skeleton != extremities.TARGET:
+            return found
+        offsets = found.points - extremities.anchors(pose.points)
+        if state.parts is not None and np.isfinite(offsets).all():
+            offsets = state.parts(offsets, pts, REFERENCE_SIZE)
+        return replace(found, points=(extremities.anchors(points) + offsets).astype(np.float32))
 
     def _time(self, stream: str, seq: int) -> int:
         """When frame `seq` was, or the last one before it that came by here; the oldest that is known at least."""

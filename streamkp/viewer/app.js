@@ -37,7 +37,7 @@ function onMessage(message) {
   if (message.type === "lost") {
     state.lost += message.messages;
   } else if (message.type === "status") {
-    setConnection(message.status === "online" ? "live" : "ended");
+    setConnection(message.state);
   } else if (message.type === undefined && message.stream === state.stream) {
     state.frames += 1;
     state.dropped += message.dropped;
@@ -97,13 +97,13 @@ async function pollTroubles() {
 
 /** The streams that deliver nothing, each with the reason where the server gives one. */
 function showTroubles(streams) {
-  const lines = Object.entries(streams).filter(([, { status }]) => !FINE.includes(status));
+  const lines = Object.entries(streams).filter(([, { status }]) => !FINE.includes(status.state));
   element("troubles").hidden = lines.length === 0;
   element("troubles").replaceChildren(
-    ...lines.map(([name, { status, reason }]) => {
+    ...lines.map(([name, { status: { state: now, reason } }]) => {
       const line = document.createElement("li");
-      line.dataset.status = status;
-      line.textContent = `${name}: ${status}${reason ? ` - ${reason}` : ""}`;
+      line.dataset.status = now;
+      line.textContent = `${name}: ${now}${reason ? ` - ${reason}` : ""}`;
       return line;
     }),
   );

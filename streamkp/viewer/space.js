@@ -37,7 +37,7 @@ export class Space {
     this.last = now;
     const context = this.canvas.getContext("2d");
     const size = fit(this.canvas, context);
-    const posed = persons.filter((p) => p.keypoints_3d).sort((a, b) => a.box[0] - b.box[0]);
+    const posed = persons.filter((p) => p.keypoints_3d).map(yDown).sort((a, b) => a.box[0] - b.box[0]);
     const lowest = Math.max(...posed.map((p) => Math.max(...p.keypoints_3d.points.map((q) => q[1]))));
     if (Number.isFinite(lowest)) this.floor += (lowest - this.floor) * 0.1;
     const project = this.projection(size, posed.length);
@@ -125,4 +125,11 @@ function drawBone(context, { from, to, colour, ends }) {
     context.arc(point.x, point.y, wide * 0.75, 0, 7);
     context.fill();
   });
+}
+
+/** The person with y down and z away, also where the poses are in a level world with y up. */
+function yDown(person) {
+  const pose = person.keypoints_3d;
+  if (pose.space !== "world") return person;
+  return { ...person, keypoints_3d: { ...pose, points: pose.points.map(([x, y, z]) => [x, -y, -z]) } };
 }

@@ -75,7 +75,7 @@ def inset(persons: Sequence[Person], size: int, azimuth: float = 0.0, elevation:
     scale = size / (2.2 + 0.8 * max(0, len(posed) - 1))
     for i, person in enumerate(posed):
         assert person.keypoints_3d is not None
-        points = person.keypoints_3d.points + np.array([i - (len(posed) - 1) / 2, 0, 0], np.float32)
+        points = person.keypoints_3d.y_down + np.array([i - (len(posed) - 1) / 2, 0, 0], np.float32)
         flat = view(points, azimuth, elevation)[:, :2] * scale + size / 2
         _draw_skeleton(canvas, person.keypoints_3d.skeleton, flat, np.ones(len(flat), bool), max(2, size // 120))
     cv2.rectangle(canvas, (0, 0), (size - 1, size - 1), (61, 44, 33), 1)

@@ -17,6 +17,7 @@ from streamkp.cli import listen
 from streamkp.cli.schema import schema
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import Sink, StageContext
+from streamkp.graph.status import Status
 from streamkp.sinks.publish_mqtt import PublishMqtt
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
@@ -147,7 +148,10 @@ def test_schema_is_json() -> None:
 
 
 def test_lines_for_other_messages() -> None:
-    assert listen.describe(wire.status_message("cam", False)) == "cam: offline"
+    stalled = Status("stalled", "no frame for 2.0 s", 7)
+    assert listen.describe(wire.status_message("cam", stalled.as_json())) == "cam: stalled: no frame for 2.0 s"
+    frozen = Status("live", None, 7, picture="frozen")
+    assert listen.describe(wire.status_message("cam", frozen.as_json())) == "cam: live (frozen)"
     assert "3 messages lost" in listen.describe(wire.lost_message(3))
     line = listen.describe(wire.message(make_packet(4, people=0), 1_700_000_000_165_000_000, 2))
     assert line == "cam #4  t=0.160 s  latency 5.0 ms  2 dropped  nobody"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamkp.graph.status import State, Status
+
 
 class FixedEngine:
     """What the HTTP routes ask of an engine, with fixed answers."""
 
-    def __init__(self, well: bool = True, failed: dict[str, str] | None = None) -> None:
+    def __init__(self, well: bool = True, **states: State) -> None:
         self.well = well
-        self._failed = failed or {}  # streams, each with its reason
+        self._statuses = {stream: Status(state, None, 1) for stream, state in states.items()}
 
     def stats(self) -> dict[str, Any]:
         return {"fps": 30}
@@ -24,8 +26,8 @@ class FixedEngine:
     def healthy(self) -> bool:
         return self.well
 
-    def failed_streams(self) -> dict[str, str]:
-        return self._failed
+    def statuses(self) -> dict[str, Status]:
+        return self._statuses
 
     def ready(self) -> bool:
         return self.well

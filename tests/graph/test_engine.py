@@ -86,7 +86,7 @@ def test_a_file_loses_nothing_and_ends_by_itself() -> None:
     assert engine.errors == []
     stats = engine.stats()
     assert stats["stages"]["b"]["x"]["done"] == 500
-    assert stats["streams"]["y"]["status"] == "ended"
+    assert stats["streams"]["y"]["status"]["state"] == "ended"
 
 
 def test_several_workers_keep_the_order_of_each_stream() -> None:
@@ -363,7 +363,7 @@ def test_a_source_that_fails_ends_its_stream_only() -> None:
     assert out.seqs("good") == list(range(50))
     assert out.seqs("bad") == [0]
     assert [str(e) for e in engine.errors] == ["bad.mp4 is cut off after 1 frame"]
-    assert engine.stats()["streams"]["bad"]["status"] == "failed"
+    assert engine.stats()["streams"]["bad"]["status"]["state"] == "failed"
 
 
 def test_a_sink_that_fails_is_taken_out_and_the_rest_goes_on() -> None:
@@ -573,7 +573,7 @@ def test_a_stream_that_fails_says_so_at_once(caplog: pytest.LogCaptureFixture) -
 
     def breaks(context: StreamContext) -> Iterator[Packet]:
         yield make_packet(context.stream)
-        context.on_status = lambda stream: failed.set()
+        context.board.watch(lambda stream, status: status and status.final and failed.set())
         raise SourceError("the cable is out")
 
     def waits(context: StreamContext) -> Iterator[Packet]:
@@ -584,10 +584,10 @@ def test_a_stream_that_fails_says_so_at_once(caplog: pytest.LogCaptureFixture) -
     engine.start()
     assert failed.wait(WAIT)
     assert "stream bad failed: the cable is out" in caplog.text
-    assert engine.failed_streams() == {"bad": "the cable is out"}
-    streams = engine.stats()["streams"]
-    assert (streams["bad"]["status"], streams["bad"]["reason"]) == ("failed", "the cable is out")
-    assert streams["good"]["reason"] is None
+    assert engine.statuses()["bad"].state == "failed"
+    bad, good = (engine.stats()["streams"][name]["status"] for name in ("bad", "good"))
+    assert (bad["state"], bad["reason"]) == ("failed", "the cable is out")
+    assert good["reason"] is None
     go_on.set()
     finish(engine)
 

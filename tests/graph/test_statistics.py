@@ -85,12 +85,14 @@ class TestRate:
 class TestFigures:
     def test_losses_of_every_kind_add_up(self) -> None:
         row = StageFigures("work", "cam", dropped_overflow=1)
-        row.add(Meter(done=5, errors=2, stale=4, refused=8, nothing=3, failed_in_part=16), SECOND)
+        row.add(Meter(done=5, errors=2, stale=4, refused=8, nothing=3, undelivered=32, failed_in_part=16), SECOND)
         row.add(Meter(done=7), SECOND)
         assert row.done == 12
-        assert row.dropped == 1 + 2 + 4 + 8 + 3
+        assert row.dropped == 1 + 2 + 4 + 8 + 3 + 32
         json = row.as_json()
-        assert json["dropped"] == {"overflow": 1, "stale": 4, "refused": 8, "error": 2, "nothing": 3}
+        assert json["dropped"] == {
+            "overflow": 1, "stale": 4, "refused": 8, "undelivered": 32, "error": 2, "nothing": 3,
+        }  # fmt: skip
         assert json["errors"] == 2 + 16
         assert "latency_ms" not in json, "only sinks have a latency"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from streamkp_plugins.mocap.avatar import HUMAN_BONES, default_avatar, read_vrm
 from streamkp_plugins.mocap.body import PARENTS, Solver, forward, from_camera, lengths, rest_offsets
 from streamkp_plugins.mocap.kinematics import Kinematics
@@ -21,6 +22,7 @@ from streamkp_plugins.mocap.rotations import matrix, quaternion, swing
 
 from streamkp.plugin import Keypoints3D, UsageError, skeleton
 from streamkp.testing import ManualClock, open_stage, run_stage
+from tests.motion.test_extremities import world as world33
 from tests.plugins.figure import packets, person, squatter
 from tests.sinks.walker import STANDING, walking
 
@@ -109,6 +111,143 @@ def test_straight_arms_do_not_spin_between_frames() -> None:
             jumps.append(np.degrees(np.arccos(np.clip((np.trace(before.T @ turn) - 1) / 2, -1, 1))))
         before = turn
     assert max(jumps) < 15
+
+
+def facing() -> tuple[Array, dict[str, Array]]:
+    """Somebody upright in a T-pose (y up), and extremities at rest: palms down, toes and nose ahead."""
+    joints = from_camera(STANDING).copy()
+    for side, sign in (("left", 1), ("right", -1)):
+        for i, joint in enumerate(("shoulder", "elbow", "wrist")):
+            joints[H36M.index(f"{side}_{joint}")] = [sign * (0.17 + 0.27 * i), 0.48, 0]
+        for i, joint in enumerate(("hip", "knee", "ankle")):
+            joints[H36M.index(f"{side}_{joint}")] = [sign * 0.1, -0.43 * i, 0]
+    joints[H36M.index("head")] = [0, 0.7, 0]
+    ends = {"nose": np.array([0, 0.7, 0.1])}
+    for side, sign in (("left", 1), ("right", -1)):
+        wrist, ankle = joints[H36M.index(f"{side}_wrist")], joints[H36M.index(f"{side}_ankle")]
+        ends[f"{side}_ear"] = np.array([sign * 0.08, 0.7, 0.0])
+        ends[f"{side}_pinky"] = wrist + np.array([sign * 0.1, 0, -0.035])
+        ends[f"{side}_index"] = wrist + np.array([sign * 0.1, 0, 0.035])
+        ends[f"{side}_thumb"] = wrist + np.array([sign * 0.06, 0, 0.07])
+        ends[f"{side}_heel"] = ankle + np.array([0, -0.06, -0.05])
+        ends[f"{side}_foot_index"] = ankle + np.array([0, -0.06, 0.17])
+    return joints, ends
+
+
+def ordered(ends: dict[str, Array]) -> Array:
+    return np.array([ends[joint] for joint in skeleton("extremities13").joints])
+
+
+def around(axis: str, degrees: float) -> Array:
+    return Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+
+
+def test_at_rest_hands_feet_and_head_are_at_rest() -> None:
+    joints, ends = facing()
+    pose = Solver().solve(joints, extremities=ordered(ends))
+    for bone, rotation in pose.rotations.items():
+        assert np.abs(rotation) == pytest.approx([0, 0, 0, 1], abs=1e-6), bone
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    yaw=st.floats(-180, 180), head=st.tuples(st.floats(-75, 75), st.floats(-50, 50), st.floats(-40, 40)),
+    palm=st.floats(-95, 95), wrist=st.tuples(st.floats(-45, 45), st.floats(-45, 45)),
+    foot=st.tuples(st.floats(-45, 45), st.floats(-25, 55)),
+)  # fmt: skip
+def test_hands_feet_and_face_are_met_within_their_limits(
+    yaw: float, head: tuple[float, float, float], palm: float, wrist: tuple[float, float], foot: tuple[float, float]
+) -> None:
+    joints, ends = facing()
+    face = around("YXZ", head)  # type: ignore[arg-type]
+    for joint in ("nose", "left_ear", "right_ear"):
+        ends[joint] = np.array([0, 0.7, 0]) + face @ (ends[joint] - [0, 0.7, 0])
+    for side in ("left", "right"):
+        hand = around("YZ", wrist) @ around("X", palm)  # type: ignore[arg-type]
+        sole = around("YX", foot)  # type: ignore[arg-type]
+        for parts, anchor, turn in (
+            (("pinky", "index", "thumb"), "wrist", hand),
+            (("heel", "foot_index"), "ankle", sole),
+        ):
+            at = joints[H36M.index(f"{side}_{anchor}")]
+            for part in parts:
+                ends[f"{side}_{part}"] = at + turn @ (ends[f"{side}_{part}"] - at)
+    turn = around("Y", yaw)
+    joints, ends = joints @ turn.T, {joint: turn @ place for joint, place in ends.items()}
+    solver = Solver()
+    pose = solver.solve(joints, extremities=ordered(ends))
+    assert worst_angle(joints, Solver()) < 0.5
+    _, turns = forward(pose, rest_offsets(lengths(joints)))
+
+    def off(found: Array, wanted: Array) -> float:
+        return float(np.degrees(np.arccos(np.clip(found @ wanted / np.linalg.norm(wanted), -1, 1))))
+
+    for name, sign in (("Left", 1.0), ("Right", -1.0)):
+        side = name.lower()
+        knuckles = (ends[f"{side}_pinky"] + ends[f"{side}_index"]) / 2
+        assert off(turns[f"{name}Hand"] @ [sign, 0, 0], knuckles - joints[H36M.index(f"{side}_wrist")]) < 0.5
+        assert off(turns[f"{name}Hand"] @ [0, 0, 1], ends[f"{side}_index"] - ends[f"{side}_pinky"]) < 0.5
+        assert off(turns[f"{name}Foot"] @ [0, 0, 1], ends[f"{side}_foot_index"] - ends[f"{side}_heel"]) < 0.5
+    assert off(turns["Head"] @ [1, 0, 0], ends["left_ear"] - ends["right_ear"]) < 0.5
+    assert off(turns["Head"] @ [0, 0, 1], ends["nose"] - (ends["left_ear"] + ends["right_ear"]) / 2) < 0.5
+
+
+def test_what_no_joint_can_do_is_not_followed() -> None:
+    """Toes that point back, a hand that is bent onto the forearm, a face that looks back."""
+    joints, ends = facing()
+    wrong = {joint: place.copy() for joint, place in ends.items()}
+    for side, sign in (("left", 1), ("right", -1)):
+        wrist, ankle = joints[H36M.index(f"{side}_wrist")], joints[H36M.index(f"{side}_ankle")]
+        wrong[f"{side}_foot_index"] = ankle + np.array([0.0, -0.06, -0.3])
+        for finger in ("pinky", "index"):
+            wrong[f"{side}_{finger}"] = wrist + np.array([-sign * 0.08, 0.05, 0.035 if finger == "index" else -0.035])
+    wrong["left_ear"], wrong["right_ear"] = wrong["right_ear"], wrong["left_ear"]
+    wrong["nose"] = np.array([0, 0.7, -0.1])
+    pose = Solver().solve(joints, extremities=ordered(wrong))
+    for bone in ("LeftFoot", "RightFoot", "Head"):
+        assert pose.rotations[bone] == pytest.approx([0, 0, 0, 1], abs=1e-6), bone
+    for side in ("Left", "Right"):
+        hand = matrix(pose.rotations[f"{side}Hand"])
+        assert np.degrees(np.arccos(hand[0, 0])) == pytest.approx(75, abs=0.5)
+
+
+def test_a_swapped_hand_or_foot_does_not_flip_a_bone() -> None:
+    """Every tenth frame the network has toes, knuckles and ears the wrong way round; in between there is noise."""
+    rng = np.random.default_rng(3)
+    solver, before, worst = Solver(), None, 0.0
+    joints, ends = facing()
+    for i in range(120):
+        noisy = {joint: place + rng.normal(0, 0.004, 3) for joint, place in ends.items()}
+        if i % 10 == 9:
+            for side in ("left", "right"):
+                for a, b in (("pinky", "index"), ("heel", "foot_index")):
+                    noisy[f"{side}_{a}"], noisy[f"{side}_{b}"] = noisy[f"{side}_{b}"], noisy[f"{side}_{a}"]
+            noisy["left_ear"], noisy["right_ear"] = noisy["right_ear"], noisy["left_ear"]
+        pose = solver.solve(joints + rng.normal(0, 0.004, (17, 3)), extremities=ordered(noisy))
+        turns = {bone: matrix(q) for bone, q in pose.rotations.items()}
+        if before is not None:
+            for bone, turn in turns.items():
+                cosine = (np.trace(before[bone].T @ turn) - 1) / 2
+                worst = max(worst, float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+        before = turns
+    assert worst < 50
+
+
+def test_a_pose_of_33_joints_moves_hands_and_feet_and_a_level_world_gives_the_height() -> None:
+    full = world33().astype(np.float32)
+    who = person(squatter(0))
+    who.keypoints_3d = Keypoints3D("blazepose33", full, 0)
+    (packet,) = run_stage(Kinematics, {}, packets([[who]]))
+    bones = packet.persons[0].extra["kinematics"]["rotations"]
+    for bone in ("LeftHand", "Head"):
+        assert abs(bones[bone][3]) < 0.9999, bone
+    level = (full * [1, -1, -1]).astype(np.float32)
+    who.keypoints_3d = Keypoints3D("blazepose33", level, 0, space="world", root=np.array([0.5, 1.25, -3], np.float32))
+    (packet,) = run_stage(Kinematics, {}, packets([[who]]))
+    found = packet.persons[0].extra["kinematics"]
+    assert found["hips"] == pytest.approx([0.5, 1.25, -3], abs=0.02)
+    for bone, rotation in bones.items():
+        assert found["rotations"][bone] == pytest.approx(rotation, abs=1e-5), bone
 
 
 @pytest.mark.skipif(not (SHARED / "mocap" / "cmu17_test.npz").is_file(), reason="the motion capture is not here")

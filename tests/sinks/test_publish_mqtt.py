@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
 from streamkp.graph.stage import StageContext
+from streamkp.sinks._mqtt_stream import MqttStream
 from streamkp.sinks.publish_mqtt import PublishMqtt
 from tests.sinks.walker import make_packet
 
@@ -52,8 +54,14 @@ class Listener:
         return self.got
 
 
-def _offline(topic: str) -> Callable[[list[tuple[str, bytes]]], bool]:
-    return lambda got: got[-1] == (topic, b"offline")
+def _state(payload: bytes) -> str:
+    message = wire.decode(payload)
+    wire.StatusMessage.model_validate(message, strict=True)
+    return str(message["state"])
+
+
+def _ended(topic: str) -> Callable[[list[tuple[str, bytes]]], bool]:
+    return lambda got: got[-1][0] == topic and _state(got[-1][1]) == "ended"
 
 
 @pytest.mark.parametrize(("qos", "format"), [(0, "msgpack"), (1, "json")])
@@ -61,14 +69,14 @@ def test_embedded_broker_delivers_every_frame(open_sink: Open, qos: int, format:
     port = _free_port()
     threads = set(threading.enumerate())
     sink = open_sink(PublishMqtt, broker="embedded", port=port, qos=qos, format=format)
-    listener = Listener(port, until=_offline("streamkp/cam/status"))
+    listener = Listener(port, until=_ended("streamkp/cam/status"))
     for seq in (0, 1, 4):
         sink.process(make_packet(seq))
     sink.stream_ended("cam")
     got = listener.join()
     sink.close()
     assert set(threading.enumerate()) <= threads
-    assert got[0] == ("streamkp/cam/status", b"online")
+    assert (got[0][0], _state(got[0][1])) == ("streamkp/cam/status", "live")
     poses = [wire.decode(payload) for topic, payload in got if topic == "streamkp/cam/pose"]
     assert [(m["seq"], m["dropped"]) for m in poses] == [(0, 0), (1, 0), (4, 2)]
 
@@ -76,7 +84,7 @@ def test_embedded_broker_delivers_every_frame(open_sink: Open, qos: int, format:
 def test_events_have_a_topic_of_their_own(open_sink: Open) -> None:
     port = _free_port()
     sink = open_sink(PublishMqtt, broker="embedded", port=port, format="json")
-    listener = Listener(port, until=_offline("streamkp/cam/status"))
+    listener = Listener(port, until=_ended("streamkp/cam/status"))
     sink.process(make_packet(0))
     sink.process(make_packet(7, events=[{"type": "rep", "count": 1}, {"type": "fall", "track": 2, "seq": 99}]))
     sink.stream_ended("cam")
@@ -92,7 +100,7 @@ def test_events_have_a_topic_of_their_own(open_sink: Open) -> None:
 def test_streams_have_topics_of_their_own(open_sink: Open) -> None:
     port = _free_port()
     sink = open_sink(PublishMqtt, broker="embedded", port=port, prefix="site/one")
-    listener = Listener(port, until=lambda got: sum(payload == b"offline" for _, payload in got) == 2)
+    listener = Listener(port, until=lambda got: sum(t.endswith("status") and _state(p) == "ended" for t, p in got) == 2)
     for seq in range(3):
         sink.process(make_packet(seq, "a"))
         sink.process(make_packet(seq, "b/#+"))
@@ -101,7 +109,7 @@ def test_streams_have_topics_of_their_own(open_sink: Open) -> None:
     got = listener.join()
     for topic in ("site/one/a", "site/one/b___"):
         assert [wire.decode(p)["seq"] for t, p in got if t == f"{topic}/pose"] == [0, 1, 2]
-        assert [p for t, p in got if t == f"{topic}/status"] == [b"online", b"offline"]
+        assert [_state(p) for t, p in got if t == f"{topic}/status"] == ["live", "ended"]
 
 
 def test_close_sends_what_waits(open_sink: Open) -> None:
@@ -114,14 +122,52 @@ def test_close_sends_what_waits(open_sink: Open) -> None:
     assert [wire.decode(payload)["seq"] for _, payload in listener.join()] == list(range(50))
 
 
-def test_a_stream_that_comes_back_is_online_again(open_sink: Open) -> None:
+def test_a_stream_that_comes_back_is_live_again(open_sink: Open) -> None:
     port = _free_port()
     sink = open_sink(PublishMqtt, broker="embedded", port=port)
     listener = Listener(port, "streamkp/cam/status", until=lambda got: len(got) == 4)
     for _ in range(2):
         sink.process(make_packet(0))
         sink.stream_ended("cam")
-    assert [payload for _, payload in listener.join()] == [b"online", b"offline"] * 2
+    assert [_state(payload) for _, payload in listener.join()] == ["live", "ended"] * 2
+
+
+def test_a_status_is_told_when_it_changes(open_sink: Open) -> None:
+    port = _free_port()
+    sink = open_sink(PublishMqtt, broker="embedded", port=port)
+    states = ["live", "stalled", "reconnecting", "failed"]
+    for n, state in enumerate(states):  # one after the other: of two that wait only the newer goes out
+        listener = Listener(port, "streamkp/cam/status", until=lambda got, s=state: _state(got[-1][1]) == s)
+        if n == 0:
+            sink.process(make_packet(0))
+        else:
+            sink.context.streams.set("cam", state, f"reason {n}")
+        if state == "failed":
+            PublishMqtt.stream_ended(sink, "cam")
+        assert wire.decode(listener.join()[-1][1])["reason"] == (f"reason {n}" if n else None)
+
+
+def test_what_finds_no_room_is_counted_and_told() -> None:
+    lost: list[int] = []
+    stream = MqttStream(
+        "cam", lambda will: None, "t", 1, "json", 3, logging.getLogger("test"), will=b"", lose=lost.append
+    )  # type: ignore[arg-type]
+    for seq in range(4):
+        stream.offer({"seq": seq, "dropped": 1})
+    stream.offer({"type": "fall"}, event=True)
+    stream.offer({"seq": 4, "dropped": 0})
+    # Of 0 to 2 the oldest that stays tells: three frames, and one that had been lost before each of them.
+    assert [(w.message.get("seq"), w.message.get("dropped")) for w in stream._buffer] == [(3, 7), (None, None), (4, 0)]
+    assert (stream.lost, sum(lost)) == (3, 3)
+    for _ in range(3):
+        stream.offer({"type": "fall"}, event=True)
+    assert [w.event for w in stream._buffer] == [True, True, True]
+    stream.offer({"seq": 5, "dropped": 0})  # events come before frames
+    assert [w.event for w in stream._buffer] == [True, True, True]
+    stream.lose_waiting()
+    assert (stream.waiting, stream.lost, sum(lost)) == (0, 10, 10)
+    stream.offer({"seq": 6, "dropped": 0})
+    assert stream._buffer[0].message == {"seq": 6, "dropped": 10}
 
 
 def test_nobody_there(open_sink: Open) -> None:

@@ -53,7 +53,7 @@ def test_every_frame_arrives_in_order(open_sink: Open, query: str) -> None:
         for packet in packets:
             sink.process(packet)
         status, *got = [wire.decode(client.recv(timeout=10)) for _ in range(5)]
-        assert status == wire.status_message("cam", True)
+        assert _told(status) == ("cam", "live")
         assert [m["seq"] for m in got] == [0, 1, 2, 6]
         assert [m["dropped"] for m in got] == [0, 0, 0, 3]
         points = got[3]["persons"][0]["keypoints_3d"]["points"]
@@ -71,19 +71,55 @@ def test_a_client_hears_only_the_stream_that_it_asked_for(open_sink: Open) -> No
         sink.stream_ended("a")
         sink.stream_ended("b")
         got = [wire.decode(client.recv(timeout=10)) for _ in range(5)]
-    assert got[0] == wire.status_message("b", True)
+    assert _told(got[0]) == ("b", "live")
     assert [(m["stream"], m["seq"]) for m in got[1:4]] == [("b", 0), ("b", 1), ("b", 2)]
-    assert got[4] == wire.status_message("b", False)
+    assert _told(got[4]) == ("b", "ended")
 
 
-def test_who_comes_late_is_told_which_streams_are_online(open_sink: Open) -> None:
+def test_who_comes_late_is_told_where_each_stream_stands(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     sink.process(make_packet(0, "a"))
     sink.process(make_packet(0, "b"))
     sink.stream_ended("a")
     assert json.loads(_get(f"{sink.url}/streams")[1]) == {"streams": ["b"]}
     with _ws(sink) as client:
-        assert wire.decode(client.recv(timeout=10)) == wire.status_message("b", True)
+        assert [_told(wire.decode(client.recv(timeout=10))) for _ in range(2)] == [("a", "ended"), ("b", "live")]
+        sink.context.streams.set("b", "reconnecting", "the cable is out")
+        told = wire.decode(client.recv(timeout=10))
+        assert (_told(told), told["reason"]) == (("b", "reconnecting"), "the cable is out")
+        sink.context.streams.forget("a")
+    with _ws(sink) as client:
+        assert _told(wire.decode(client.recv(timeout=10))) == ("b", "reconnecting")
+
+
+def test_an_image_is_shown_only_while_the_stream_is_live(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    sink.process(make_packet(0))
+    assert _get(f"{sink.url}/preview/cam.jpg")[0] == 200
+    for state in ("stalled", "reconnecting"):
+        sink.context.streams.set("cam", state)
+        status, text, _ = _get(f"{sink.url}/preview/cam.jpg")
+        assert (status, text) == (404, f"No image of now: the stream is {state}.\n".encode())
+    sink.context.streams.set("cam", "live")
+    assert _get(f"{sink.url}/preview/cam.jpg")[0] == 200
+    sink.stream_ended("cam")
+    assert _get(f"{sink.url}/preview/cam.jpg")[0] == 404
+
+
+def test_an_end_is_told_after_the_last_frame(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    with _ws(sink) as client:
+        sink.process(make_packet(0))
+        sink.context.streams.set("cam", "failed", "the cable is out")  # while a frame is on its way
+        PublishWebsocket.process(sink, make_packet(1))
+        sink.stream_ended("cam")
+        got = [wire.decode(client.recv(timeout=10)) for _ in range(4)]
+    assert [m.get("seq", m.get("state")) for m in got] == ["live", 0, 1, "failed"]
+
+
+def _told(message: wire.Message) -> tuple[str, str]:
+    wire.StatusMessage.model_validate(message, strict=True)
+    return message["stream"], message["state"]
 
 
 def test_close_flushes_then_says_going_away(open_sink: Open) -> None:
@@ -178,7 +214,9 @@ def test_the_page_and_its_files(open_sink: Open) -> None:
 @pytest.mark.parametrize("well", [True, False])
 def test_the_engines_figures(well: bool) -> None:
     context = StageContext("publish")
-    context.engine = FixedEngine(well, {} if well else {"door": "rtsp://door is gone", "gate": "gone, too"})
+    context.engine = FixedEngine(
+        well, **({"hall": "live"} if well else {"door": "failed", "gate": "failed", "hall": "stalled"})
+    )
     sink = PublishWebsocket(PublishWebsocket.Options(port=0), context)
     sink.open()
     try:
@@ -188,7 +226,9 @@ def test_the_engines_figures(well: bool) -> None:
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert _get(f"{sink.url}/healthz")[0] == (200 if well else 503)
         status, text, _ = _get(f"{sink.url}/readyz")
-        assert (status, text) == ((200, b"ok\n") if well else (503, b"no stream delivers; 2 failed, /stats says why\n"))
+        assert (status, text) == (
+            (200, b"ok\n") if well else (503, b"no stream delivers; 2 failed, 1 stalled (/stats says why)\n")
+        )
     finally:
         sink.close()
 
@@ -313,7 +353,7 @@ def test_tls(open_sink: Open, tmp_path: Path) -> None:
         async with aiohttp.ClientSession() as session, session.ws_connect(sink.url + "/ws", ssl=trusted) as client:
             return wire.decode(await client.receive_bytes(timeout=10))
 
-    assert asyncio.run(first())["status"] == "online"
+    assert asyncio.run(first())["state"] == "live"
     broken = PublishWebsocket(
         PublishWebsocket.Options(port=0, tls={"cert": key, "key": tmp_path / "none"}), StageContext("publish")
     )

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamkp import wire
@@ -13,6 +14,7 @@ from streamkp.errors import SourceError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import StageContext
+from streamkp.packet import Extremities
 from streamkp.sinks.record import Record
 from streamkp.sources import replay
 from streamkp.testing import ManualClock
@@ -27,6 +29,10 @@ def record(path: Path, *streams: str, frames: int = 5, **fields: Any) -> list[wi
             packet = make_packet(seq * 2, stream, people=2, **fields)
             packet.persons[0].extra["mine"] = {"angle": 12.5, "names": ["a"]}
             packet.events.append({"type": "rep", "count": seq})
+            pose = packet.persons[1].keypoints_3d
+            assert pose is not None
+            pose.root, pose.sigma = np.float32([0.1, 0.2, 4]), np.full(17, 0.05, np.float32)
+            pose.extremities = Extremities("extremities13", np.full((13, 3), 0.25, np.float32), "blazepose-world")
             sink.process(packet)
     sink.close()
     return [wire.decode(line) for line in path.read_bytes().splitlines()]

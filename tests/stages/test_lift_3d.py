@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
@@ -16,6 +17,7 @@ from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 from streamkp.stages.lift_3d import Lift3D
 from streamkp.stages.window import WindowStage
 from streamkp.testing import Collect, Collected, build, make_packet, open_stage
+from tests.motion.test_extremities import world
 
 BOX = np.array((0, 0, 100, 300), np.float32)
 
@@ -193,3 +195,31 @@ def test_the_ready_made_graphs_on_a_real_clip(name: str, walk_clip: Path, assets
         # On a grid of 50 a second the newest row may be of the frame before, and hdformer gives the row before it.
         assert seq - 2 <= pose.frame_seq <= seq
         assert np.isfinite(pose.points).all()
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_hands_and_feet_are_of_the_frame_that_the_pose_describes(lookahead: int) -> None:
+    """The 2D network's own estimate grows by 1 % with every frame, which scaling undoes but for the toes' place."""
+    window = open_stage(WindowStage, {"frames": 96, "rate": 30, "skeleton": "h36m17"})
+    stage = open_stage(Lift3D, {"model": "tcn-streamkp", "lookahead": lookahead})
+    assert isinstance(window, WindowStage)
+    assert isinstance(stage, Lift3D)
+    full = world()
+    flat = np.concatenate([full[:, :2] * 300 + [320, 300], np.ones((33, 1))], axis=1).astype(np.float32)
+    for seq in range(8):
+        seen = full.copy()
+        toe = skeletons.get("blazepose33").index("left_foot_index")
+        seen[toe, 0] += 0.01 * seq
+        person = Person(1, "tracked", BOX, 0.9, Keypoints2D("blazepose33", flat))
+        person.world = Keypoints3D("blazepose33", seen.astype(np.float32), seq)
+        packet = make_packet("a", seq, pts=round(seq * 1e9 / 30), persons=[person], width=640, height=640)
+        window.process(packet)
+        stage.process([packet])
+        pose = person.keypoints_3d
+        assert pose is not None
+        assert pose.extremities is not None
+        assert pose.frame_seq == max(0, seq - lookahead)
+        scale = np.linalg.norm(pose.points[5] - pose.points[4]) / np.linalg.norm(full[25] - full[23])
+        at = pose.extremities.points[skeletons.get("extremities13").index("left_foot_index")]
+        moved = (at - pose.points[6])[0] - (full[toe] - full[27])[0] * scale
+        assert moved == pytest.approx(0.01 * pose.frame_seq * scale, abs=0.01)

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from streamkp import skeletons
 from streamkp.graph.registry import stage_class
+from streamkp.motion import extremities
 from streamkp.motion.bone_lengths import lengths, tree
 from streamkp.motion.steady import Settings, Steady
-from streamkp.packet import Keypoints3D, Packet, Person
+from streamkp.packet import Extremities, Keypoints3D, Packet, Person
 from streamkp.stages.smooth_3d import Smooth3D
 from streamkp.testing import FRAME, build, make_packet, open_stage, run_stage
 
@@ -188,3 +189,21 @@ def test_a_new_epoch_and_the_end_of_a_track_start_afresh() -> None:
     engine.wait()
     raw = [bool(np.allclose(steadied(p).points, pose(p.seq).points)) for p in out.packets]
     assert [i for i, fresh in enumerate(raw) if fresh] == [0, 4, 8, 10]
+
+
+def test_extremities_are_steadied_and_stay_on_the_body() -> None:
+    rng = np.random.default_rng(2)
+    offsets = rng.normal(0, 0.1, (13, 3))
+    frames = []
+    for i in range(60):
+        keypoints = pose(i)
+        noisy = extremities.anchors(keypoints.points) + offsets + rng.normal(0, 0.01, (13, 3))
+        ends = Extremities("extremities13", noisy.astype(np.float32), "blazepose-world")
+        frames.append(packet(i, person(replace(keypoints, extremities=ends))))
+    found = []
+    for out in run_stage(Smooth3D, {}, frames):
+        ends = steadied(out).extremities
+        assert ends is not None
+        found.append(ends.points - extremities.anchors(steadied(out).points))
+    assert np.std(found[20:], axis=0).mean() < 0.006, "from 0.01"
+    assert np.mean(found[20:], axis=0) == pytest.approx(offsets, abs=0.006)

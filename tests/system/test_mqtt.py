@@ -65,12 +65,12 @@ def _pose(seq: int) -> Callable[[str, bytes], bool]:
     return lambda topic, payload: topic.endswith("/pose") and wire.decode(payload)["seq"] == seq
 
 
-def _topics(count: int, ending: str, wanted: bytes | None = None) -> Callable[[str, bytes], bool]:
-    """True once so many topics of that ending have been heard (with that payload)."""
+def _topics(count: int, ending: str, state: str | None = None) -> Callable[[str, bytes], bool]:
+    """True once so many topics of that ending have been heard (with that state)."""
     seen: set[str] = set()
 
     def heard(topic: str, payload: bytes) -> bool:
-        if topic.endswith(ending) and wanted in (None, payload):
+        if topic.endswith(ending) and (state is None or wire.decode(payload)["state"] == state):
             seen.add(topic)
         return len(seen) == count
 
@@ -122,15 +122,17 @@ def test_a_killed_broker_loses_nothing_of_what_waits(mosquitto: Mosquitto, publi
 
 
 def test_a_full_buffer_keeps_the_newest(mosquitto: Mosquitto, publish: Any) -> None:
-    sink = publish(qos=1, buffer=20)
+    sink, lost = publish(qos=1, buffer=20), list[int]()
+    sink.context.on_undelivered = lambda _, count: lost.append(count)
     listener = Listener(mosquitto.port, _pose(100))
     mosquitto.freeze()
     for seq in range(101):
         sink.process(make_packet(seq))
-    assert sink.lost["cam"] == 81
+    assert sum(lost) == 81
     mosquitto.thaw()
     listener.join()
-    assert listener.seqs() == list(range(81, 101))
+    frames = [wire.decode(payload) for topic, payload in listener.got if topic.endswith("/pose")]
+    assert [(m["seq"], m["dropped"]) for m in frames] == [(81, 81), *((seq, 0) for seq in range(82, 101))]
 
 
 def test_a_frozen_broker_is_left_and_found_again(mosquitto: Mosquitto, publish: Any) -> None:
@@ -148,27 +150,31 @@ def test_a_frozen_broker_is_left_and_found_again(mosquitto: Mosquitto, publish: 
     assert sorted(set(seqs)) == list(range(41)), "none is lost"
 
 
-def test_status_is_retained_and_the_last_will_says_offline(mosquitto: Mosquitto) -> None:
+def test_status_is_retained_and_the_last_will_says_failed(mosquitto: Mosquitto) -> None:
     script = (
         "import os, signal, sys\n"
         "from streamkp.graph.stage import StageContext; from streamkp.sinks.publish_mqtt import PublishMqtt\n"
         "from tests.sinks.walker import make_packet\n"
         "sink = PublishMqtt(PublishMqtt.Options(broker='localhost', port=int(sys.argv[1])), StageContext('mqtt'))\n"
-        "sink.open(); sink.process(make_packet(0, 'a')); sink.process(make_packet(0, 'b')); input()\n"
+        "sink.open(); [sink.context.streams.set(name, 'live') for name in 'ab']\n"
+        "sink.process(make_packet(0, 'a')); sink.process(make_packet(0, 'b')); input()\n"
     )
     root = Path(__file__).parents[2]
     listener = Listener(mosquitto.port, _topics(2, "/pose"))
     victim = subprocess.Popen([sys.executable, "-c", script, str(mosquitto.port)], cwd=root, stdin=subprocess.PIPE)
     listener.join()
-    late = Listener(mosquitto.port, _topics(2, "/status", b"online"))
-    assert dict(late.join()) == {"streamkp/a/status": b"online", "streamkp/b/status": b"online"}
-    gone = Listener(mosquitto.port, _topics(2, "/status", b"offline"))
+    late = Listener(mosquitto.port, _topics(2, "/status", "live"))
+    assert {topic: wire.decode(payload)["state"] for topic, payload in late.join()} == {
+        "streamkp/a/status": "live", "streamkp/b/status": "live",
+    }  # fmt: skip
+    gone = Listener(mosquitto.port, _topics(2, "/status", "failed"))
     victim.kill()
     victim.wait()
-    assert {topic for topic, payload in gone.join() if payload == b"offline"} == {
-        "streamkp/a/status",
-        "streamkp/b/status",
-    }
+    last = {topic: wire.decode(payload) for topic, payload in gone.join()}
+    assert {topic: (m["state"], m["since"]) for topic, m in last.items()} == {
+        "streamkp/a/status": ("failed", None), "streamkp/b/status": ("failed", None),
+    }  # fmt: skip
+    assert "the publisher is gone" in last["streamkp/a/status"]["reason"]
 
 
 def test_wrong_password_is_told_without_the_password(broker_program: None, tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def feed() -> Iterator[Any]:
     def start(streams: tuple[str, ...] = ("cam",), people: int = 1, **options: Any) -> PublishWebsocket:
         sink = PublishWebsocket(PublishWebsocket.Options(port=0, **options), StageContext("publish"))
         sink.open()
+        for stream in streams:
+            sink.context.streams.set(stream, "live")
         running.append((sink, Feed(sink, streams, people)))
         return sink
 

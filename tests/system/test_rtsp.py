@@ -18,6 +18,7 @@ from streamkp.bench.servers import RtspServer
 from streamkp.errors import SourceError, StreamkpError
 from streamkp.graph.clock import Clock
 from streamkp.graph.stage import StageContext, StreamContext
+from streamkp.graph.status import Status
 from streamkp.packet import Packet
 from streamkp.sources.decode import Decode
 from streamkp.uris import mask
@@ -33,11 +34,15 @@ class Watcher:
 
     def __init__(self, uri: str, **options: Any) -> None:
         self.stream = StreamContext("cam", uri, mask(uri), Clock(), live=Decode.is_live(uri))
-        self.stream.on_status = lambda stream: self._events.put(stream.status)
         self._events: queue.Queue[Packet | str | StreamkpError | None] = queue.Queue()
+        self.stream.board.watch(self._note)
         self._decode = Decode(Decode.Options(**options), StageContext("decode"))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _note(self, _: str, status: Status | None) -> None:
+        if status is not None and status.state != "connecting":
+            self._events.put(status.state)
 
     def _run(self) -> None:
         try:

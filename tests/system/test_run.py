@@ -129,7 +129,7 @@ def test_the_pages_of_figures(looping: tuple[subprocess.Popen[str], str]) -> Non
     assert set(stats["stages"]) == {
         "decode", "detect", "keypoints", "smooth", "window", "lift", "steady", "publish", "record",
     }  # fmt: skip
-    assert stats["streams"]["walk"]["status"] == "live"
+    assert stats["streams"]["walk"]["status"]["state"] == "live"
     assert b'streamkp_packets_total{stage="publish",stream="walk"}' in get(f"{address}/metrics")
     assert b"<html" in get(address)
 
@@ -167,7 +167,11 @@ def test_mqtt(streamkp: Streamkp, mosquitto: Mosquitto, squat: Path, tmp_path: P
             async for message in client.messages:
                 if str(message.topic) == "streamkp/squat/pose":
                     got.append(wire.decode(message.payload))
-                elif str(message.topic) == "streamkp/squat/status" and message.payload == b"offline" and got:
+                elif (
+                    str(message.topic) == "streamkp/squat/status"
+                    and got
+                    and wire.decode(message.payload)["state"] == "ended"
+                ):
                     break
             assert (await running).code == 0
             return got

@@ -18,10 +18,23 @@ class Kinematics(MapStage):
             description="Degrees that the head's keypoint lies in front of the neck in somebody who looks straight on.",
         )  # fmt: skip
 
+        face_tilt: float = Field(
+            25.0,
+            ge=-90,
+            le=90,
+            description="Degrees by which the nose lies below the ears in somebody who looks straight on.",
+        )
+        wrist: float = Field(
+            0.5, ge=0, le=1,
+            description="Share of the bend of the wrists that is believed; BlazePose's hands are uncertain. 0: hands "
+            "go straight on from the forearm.",
+        )  # fmt: skip
+
     options: Options
 
     def open(self) -> None:
-        self._solvers = self.per_track(lambda: Solver(self.options.head_tilt))
+        o = self.options
+        self._solvers = self.per_track(lambda: Solver(o.head_tilt, o.face_tilt, o.wrist))
 
     def process(self, packet: Packet) -> Packet:
         for person in packet.persons:
@@ -32,12 +45,23 @@ class Kinematics(MapStage):
         lifted = person.keypoints_3d
         if lifted is None or not np.isfinite(lifted.points).all():
             return
-        points = lifted.points
+        points, ends = lifted.points, None
+        if lifted.skeleton == "blazepose33":
+            ends = convert(points, lifted.skeleton, "extremities13", scored=False)
+        elif lifted.extremities is not None and lifted.extremities.skeleton == "extremities13":
+            ends = lifted.extremities.points
         if lifted.skeleton != "h36m17":
             points = convert(points, lifted.skeleton, "h36m17", scored=False).astype(np.float32)
-        root = None if lifted.root is None else from_camera(lifted.root)
-        joints = from_camera(points)
-        pose = self._solvers[packet.stream, person.track].solve(joints, root)
+        level = lifted.space == "world"  # y up already, and the root's is its height
+        turn = np.asarray if level else from_camera
+        joints = turn(points)
+        root = None if lifted.root is None else turn(lifted.root)
+        pose = self._solvers[packet.stream, person.track].solve(
+            joints,
+            root,
+            None if ends is None or not np.isfinite(ends).all() else turn(ends),
+            float(root[1]) if level and root is not None else None,
+        )
         person.extra["kinematics"] = {
             "rotations": {bone: [round(float(x), 6) for x in q] for bone, q in pose.rotations.items()},
             "hips": [round(float(x), 4) for x in pose.hips],

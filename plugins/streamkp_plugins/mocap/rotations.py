@@ -73,3 +73,19 @@ def twist_about(rotation: NDArray[Any], axis: NDArray[Any]) -> float:
 def about(axis: NDArray[Any], angle: float) -> Array:
     """The rotation matrix about an axis by an angle in radians."""
     return matrix(np.append(unit(axis) * np.sin(angle / 2), np.cos(angle / 2)))
+
+
+def part(rotation: NDArray[Any], share: float) -> Array:
+    """The rotation matrix about the same axis by a share of the angle, 0 to 1."""
+    q = quaternion(rotation)
+    size = float(np.linalg.norm(q[:3]))
+    return np.eye(3) if size < 1e-9 else about(q[:3], share * 2 * float(np.arctan2(size, q[3])))
+
+
+def toward(known: NDArray[Any] | None, wanted: NDArray[Any], most: float) -> Array:
+    """From a rotation to another, by `most` radians at most; all the way where none is known."""
+    if known is None:
+        return np.asarray(wanted, np.float64)
+    q = quaternion(known.T @ wanted)
+    angle = 2 * float(np.arctan2(np.linalg.norm(q[:3]), q[3]))
+    return np.asarray(wanted if angle <= most else known @ about(q[:3], most), np.float64)

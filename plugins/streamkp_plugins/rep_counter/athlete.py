@@ -147,7 +147,7 @@ class Athlete:
     def _read_3d(self, pose: Keypoints3D | None, pts: int) -> Pose | None:
         if not self._needs_3d or pose is None:
             return None
-        return self._solid.read_3d(pose.points, skeleton(pose.skeleton), pts)
+        return self._solid.read_3d(pose.y_down, skeleton(pose.skeleton), pts)
 
     def _look_for_cut(self, pts: int, points: NDArray[np.float32], layout: Skeleton) -> None:
         places = [layout.joints.index(f"{side}_{j}") for side in ("left", "right") for j in ("shoulder", "hip")]

@@ -53,7 +53,8 @@ class Extremities:
     """Face, hands and feet to go with a lifted pose that has none of them.
 
     `points` is float32 (K, 3), in the axes, scale and origin of the pose that they belong to. `source` says where they
-    come from ("blazepose-world": the 2D network's own estimate in space), for they are less certain than the body.
+    come from ("blazepose-world": the 2D network's own estimate in space; "... and hand21": hands from a network for
+    hands), for they are less certain than the body.
     """
 
     skeleton: str

@@ -14,6 +14,7 @@ from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError,
 from streamkp.graph.clock import Clock
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import (
+    LIVE,
     BatchStage,
     MapStage,
     PerStream,
@@ -46,6 +47,7 @@ from streamkp.skeletons import get as skeleton
 from streamkp.wire import Message
 
 __all__ = [
+    "LIVE",
     "SKELETONS",
     "Annotation",
     "BatchStage",

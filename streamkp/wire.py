@@ -50,7 +50,8 @@ class ExtremitiesMessage(_Model):
 
     skeleton: str
     source: str = Field(
-        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift."
+        description="blazepose-world: the 2D network's own estimate in space, less certain than a lift; "
+        "and hand21: the hands from a network for hands."
     )
     points: list[tuple[float, float, float]] = Field(description="Metres, as in the pose around it.")
 
@@ -142,7 +143,7 @@ class StatusMessage(_Model):
     v: Literal[1]
     type: Literal["status"]
     stream: str
-    state: Literal["connecting", "live", "stalled", "reconnecting", "failed", "ended"]
+    state: Literal["connecting", "live", "stalled", "reconnecting", "paused", "failed", "ended"]
     reason: str | None = Field(description="Why, for people.")
     since: Nanoseconds | None = Field(
         description="Unix time at which the stream came into this state. Null in MQTT's last will: nobody was there."

@@ -19,7 +19,7 @@ PUBLIC = {
         UsageError __version__ pipeline stream
     """,
     "streamkp.plugin": """
-        SKELETONS Annotation BatchStage Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
+        LIVE SKELETONS Annotation BatchStage Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
         LineAnnotation LoopThread MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person
         PoseWindow Sink Skeleton Source SourceError Stage StageContext StageOptions Status StreamContext StreamkpError
         UsageError WindowRequest convert recording refuse_existing skeleton
@@ -33,7 +33,8 @@ PUBLIC = {
 
 HOOKS = {
     "Stage": """
-        check claims close notice open outputs per_stream per_track reads_window requires stream_ended track_ended
+        check claims close notice open options_changed outputs per_stream per_track reads_window requires
+        stream_ended track_ended
     """,
     "MapStage": "drain process",
     "BatchStage": "process",

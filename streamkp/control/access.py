@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,9 +17,14 @@ from streamkp.errors import UsageError
 MIN_TOKEN = 16
 """Characters a token needs where others than this machine can try one."""
 
+_READING = {"GET", "HEAD", "OPTIONS"}
+_SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 7235: a token
+
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' blob:; "
-    "frame-ancestors 'none'; base-uri 'none'",
+    # blob: is what the page itself has made: textures of an avatar, and the files that it saves.
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' blob:; img-src 'self' blob:; "
+    "media-src 'self' blob:; object-src 'none'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",  # the token may be in the address
     "X-Content-Type-Options": "nosniff",
@@ -80,11 +86,12 @@ class Access:
     local: bool = True
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
-    public: Collection[str] = ("/healthz", "/readyz")
+    public: Collection[str] = ("/healthz",)
 
     def check(self, request: web.Request) -> None:
         """Raise the HTTP error that this request deserves, if any: 400, 401 or 403."""
         host = _host_of(request.headers.get("Host", ""), "Host")
+        given = _given_token(request)
         if self.token is None and not self._host_allowed(host):
             raise web.HTTPForbidden(text=f"The name {host!r} is not served here; list it in `allowed_hosts`.\n")
         origin = request.headers.get("Origin")
@@ -93,7 +100,11 @@ class Access:
                 _host_of(origin.partition("://")[2], "Origin")
             if origin.partition("://")[2].lower() != request.headers.get("Host", "").lower():
                 raise web.HTTPForbidden(text="Pages of other sites may not connect; allow them with `origins`.\n")
-        if self.token is not None and not self._is_public(request.path) and not _has_token(request, self.token):
+        if self.token is None and request.method not in _READING and not is_loopback(request.remote or ""):
+            raise web.HTTPForbidden(
+                text="Without a token only this machine may change anything; set `token` to let others.\n"
+            )
+        if self.token is not None and not self._is_public(request.path) and not _same(given, self.token):
             raise web.HTTPUnauthorized(
                 text="A token is needed: `Authorization: Bearer TOKEN`, or ?token=TOKEN.\n",
                 headers={"WWW-Authenticate": "Bearer"},
@@ -148,10 +159,22 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _has_token(request: web.Request, token: str) -> bool:
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer":
-        given = request.query.get("token", "")
+def _given_token(request: web.Request) -> str:
+    """The token of the header, else of the query, else nothing; 400 for a header that is none."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return request.query.get("token", "")
+    kind, _, given = header.strip().partition(" ")
+    try:
+        given.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        kind = ""
+    if not _SCHEME.fullmatch(kind) or not given.strip():
+        raise web.HTTPBadRequest(text="The header Authorization is malformed: write `Bearer TOKEN`.\n")
+    return given.strip() if kind.lower() == "bearer" else request.query.get("token", "")
+
+
+def _same(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 

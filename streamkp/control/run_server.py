@@ -7,8 +7,9 @@ from typing import Self
 
 from aiohttp import web
 
-from streamkp.control import figures
+from streamkp.control import api
 from streamkp.control.access import Access, check_binding, is_loopback
+from streamkp.control.routes import all_routes
 from streamkp.control.server import HttpServer
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.spec import ControlSpec
@@ -19,7 +20,7 @@ _SEARCH = 100  # ports tried from the default one upwards
 
 
 class ControlServer:
-    """Serves health, metrics and statistics of an engine.
+    """Serves health, metrics and statistics of an engine, and the control API.
 
     Example:
         >>> with ControlServer(engine, ControlSpec()) as control:  # doctest: +SKIP
@@ -71,8 +72,8 @@ class ControlServer:
         self.close()
 
     async def _start(self, access: Access) -> int:
-        app = web.Application(middlewares=[access.middleware()], client_max_size=1024)
-        app.add_routes(figures.routes(self._engine))
+        app = web.Application(middlewares=[api.json_errors(), access.middleware()], client_max_size=api.MAX_BODY)
+        app.add_routes(all_routes(self._engine, token=access.token is not None))
         self._server = HttpServer(app, "control", "`control: {port: NUMBER}` in the graph file")
         if self._options.port is None:
             return await self._server.start(self._options.host, DEFAULT_PORT, search=_SEARCH)

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import ssl
+import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from streamkp.errors import OutputError, UsageError
 
 REQUEST_SECONDS: Final = 15.0  # a connection that has not sent a whole request by then is closed
 MAX_CONNECTIONS: Final = 512
 MAX_PER_ADDRESS: Final = 256
+ACCEPTED_AT_ONCE: Final = 64
+_COMPLAIN_EVERY: Final = 60.0  # seconds between two lines about connections that cannot be taken
+
+log = logging.getLogger("streamkp.http")
+
+
+class _Malformed(logging.Filter):
+    """Leaves out what aiohttp says, with a traceback, of each request that is no HTTP: anybody can send one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_aiohttp_log = logging.getLogger("streamkp.http.requests")
+_aiohttp_log.addFilter(_Malformed())
 
 
 class HttpServer:
@@ -30,8 +48,11 @@ class HttpServer:
         self._name = name
         self._port_option = port_option
         self._listener: asyncio.Server | None = None
+        self._most = _most_connections()
+        self._complained = -_COMPLAIN_EVERY
         self._runner = web.AppRunner(
             app,
+            logger=_aiohttp_log,
             access_log=None,
             keepalive_timeout=REQUEST_SECONDS,
             shutdown_timeout=0.5,
@@ -52,10 +73,11 @@ class HttpServer:
         """
         await self._runner.setup()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._loop_error)
         tries = range(port, min(port + max(1, search), 65536)) if port else range(1)
         for number in tries:
             try:
-                self._listener = await loop.create_server(self._gate, host, number, ssl=tls, backlog=128)
+                self._listener = await loop.create_server(self._gate, host, number, ssl=tls, backlog=ACCEPTED_AT_ONCE)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE and number != tries[-1]:
                     continue
@@ -79,7 +101,16 @@ class HttpServer:
     def _gate(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None
-        return _Gate(server)
+        return _Gate(server, self._most)
+
+    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """One line a minute where descriptors run out; asyncio would log a traceback each second."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif (now := time.monotonic()) - self._complained >= _COMPLAIN_EVERY:
+            self._complained = now
+            log.warning("%s: no new connections for now: too many open files (ulimit -n)", self._name)
 
     def _refused(self, error: OSError, host: str, port: int) -> OutputError:
         where = f"{self._name}: cannot listen on {host} port {port}"
@@ -96,20 +127,31 @@ class _Gate(asyncio.Protocol):
     Without a limit, clients that connect and never read would use up the process's file descriptors.
     """
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, most: int) -> None:
         self._server = server
+        self._most = most
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         peer = _address(transport)
         open_now = [c.transport for c in self._server.connections if c.transport is not None]
         same = sum(_address(each) == peer for each in open_now)
-        if len(open_now) >= MAX_CONNECTIONS or same >= MAX_PER_ADDRESS:
+        if len(open_now) >= self._most or same >= min(MAX_PER_ADDRESS, self._most):
             transport.abort()
             return
         handler = self._server()
         transport.set_protocol(handler)
         handler.connection_made(transport)
+
+
+def _most_connections() -> int:
+    """Connections at a time: so many that cameras, files and the broker keep half of the descriptors."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return MAX_CONNECTIONS
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(8, min(MAX_CONNECTIONS, limit // 2))
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

@@ -26,8 +26,8 @@ from streamkp.graph.join import JoinRunner
 from streamkp.graph.plan import ChannelPlan, Plan
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
-from streamkp.graph.spec import MAX_STREAMS, GraphSpec, StreamSpec
-from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StreamContext
+from streamkp.graph.spec import MAX_STREAMS, NAME_RULE, GraphSpec, StreamSpec, changed_options, is_name
+from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StageOptions, StreamContext
 from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.graph.status import Status, StatusBoard
 from streamkp.graph.watchdog import Watchdog
@@ -73,11 +73,15 @@ class ThreadEngine:
         self._bound = dict(bound or {})
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
+        self._changing = threading.Lock()  # one change of options after the other
+        self._options = {stage.name: stage.options for stage in self.spec.stages}
         self._threads: list[threading.Thread] = []
         self._feeds: dict[str, SourceRunner] = {}
+        self._specs: dict[str, StreamSpec] = {}  # of the streams in `_feeds`
         self._active: set[str] = set()  # streams whose thread has not ended
         self._leaving: dict[str, int] = {}  # ended streams -> stages that have yet to see their end
         self._removed: set[str] = set()
+        self._successors: dict[str, tuple[StreamSpec, int]] = {}  # started when the stream before has left
         self._delivering = self._delivering_live = 0
         self._runners: list[StageRunner] = []
         self._joins: list[JoinRunner] = []
@@ -133,6 +137,7 @@ class ThreadEngine:
             if self.state != "running":
                 return
             self.state = "draining"
+            self._successors.clear()
             feeds = list(self._feeds.values())
         for feed in feeds:
             feed.stream.stop()
@@ -144,6 +149,7 @@ class ThreadEngine:
             if self.state == "stopped":
                 return
             self.state = "stopped"
+            self._successors.clear()
             feeds = list(self._feeds.values())
         for feed in feeds:
             feed.stream.stop()
@@ -188,22 +194,28 @@ class ThreadEngine:
     def add_stream(self, name: str, stream: StreamSpec, *, epoch: int = 0) -> None:
         """Start a further stream without touching the others; its epochs are counted from `epoch`.
 
+        One that takes the name of a stream that was removed starts when that one has left the graph.
+
         Raises:
-            UsageError: a stream of this name is running, there are too many, the graph is ending, or a stage writes to
-                the file that the stream would read.
+            UsageError: a stream of this name is running, there are too many, the graph is ending, the name cannot be
+                one, or a stage writes to the file that the stream would read.
         """
+        if not is_name(name):
+            raise UsageError(f"{name!r} cannot be the name of a stream: {NAME_RULE}")
         for stage, what in outputs.clashes(self.spec.stages, {name: stream}):
             raise UsageError(f"stream {name} cannot be added: {stage.name}: {what}")
         with self._lock:
             if self.state != "running" or not self._source_open:
                 raise UsageError(f"stream {name} cannot be added: the graph is not running")
-            if name in self._active or name in self._leaving:
-                raise UsageError(f"there is a stream named {name} already, or one that is still ending")
-            if len(self._active) >= MAX_STREAMS:
+            if len(self._active) + len(self._successors) >= MAX_STREAMS:
                 raise UsageError(f"stream {name} cannot be added: {MAX_STREAMS} streams are running")
-            feed = self._prepare(name, stream, epoch)
-            self._active.add(name)
-            self._removed.discard(name)
+            going = name in self._active or name in self._leaving
+            if going and (name not in self._removed or name in self._successors):
+                raise UsageError(f"there is a stream named {name} already, or one that is still ending")
+            if going:
+                self._successors[name] = stream, epoch
+                return
+            feed = self._join(name, stream, epoch)
         self._spawn(f"stream-{name}", feed.run)
 
     def is_live(self, name: str) -> bool:
@@ -218,14 +230,114 @@ class ThreadEngine:
             UsageError: there is no such stream.
         """
         with self._lock:
-            feed = self._feeds.get(name)
-            if feed is None:
-                raise UsageError(f"there is no stream named {name}")
+            if self._successors.pop(name, None) is not None:
+                return
+            feed = self._feed(name)
             self._removed.add(name)
             gone = name not in self._active and name not in self._leaving
         feed.stream.stop()
         if gone:
             self._forget(name)
+
+    def replace_stream(self, name: str, stream: StreamSpec) -> None:
+        """End one stream, and start another one of its name when it has left the graph.
+
+        Raises:
+            UsageError: as `add_stream` and `remove_stream`.
+        """
+        self.remove_stream(name)
+        self.add_stream(name, stream)
+
+    def pause_stream(self, name: str) -> None:
+        """Let a stream rest: a connection is closed until `resume_stream`, a file stays where it is.
+
+        Raises:
+            UsageError: there is no such stream, or it has ended.
+        """
+        with self._lock:
+            feed = self._running(name)
+        feed.stream.pause(leave=not feed.holds)
+
+    def resume_stream(self, name: str) -> None:
+        """Let a stream that rests go on; its `seq` goes on, and a connection begins a new epoch.
+
+        Raises:
+            UsageError: there is no such stream, or it has ended.
+        """
+        with self._lock:
+            feed = self._running(name)
+        feed.stream.resume()
+
+    def restart_stream(self, name: str) -> None:
+        """Open a stream anew, from the beginning if it is a file; one that has ended or failed runs again.
+
+        Its `seq` goes on, in a new epoch.
+
+        Raises:
+            UsageError: there is no such stream, it is still ending, or the graph is not running.
+        """
+        with self._lock:
+            feed = self._feed(name)
+            if name in self._active:
+                feed.stream.restart()
+                return
+            if name in self._leaving or self.state != "running" or not self._source_open:
+                raise UsageError(f"stream {name} cannot be started again: it, or the graph, is still ending")
+            feed = self._join(name, self._specs[name], after=feed)
+        self._spawn(f"stream-{name}", feed.run)
+
+    def relabel_stream(self, name: str, labels: Mapping[str, str]) -> None:
+        """Give a stream other labels, without interrupting it.
+
+        Raises:
+            UsageError: there is no such stream.
+        """
+        with self._lock:
+            feed = self._feed(name)
+            self._specs[name] = self._specs[name].model_copy(update={"labels": dict(labels)})
+            feed.stream.options = self._specs[name]
+
+    def stream_specs(self) -> dict[str, StreamSpec]:
+        """The streams that there are, without those that were removed and are still ending."""
+        with self._lock:
+            here = {name: spec for name, spec in self._specs.items() if name not in self._removed}
+            return here | {name: spec for name, (spec, _) in self._successors.items()}
+
+    def keep_alive(self) -> None:
+        """From now on the run does not end with its last stream, since more may be added."""
+        with self._lock:
+            self._keep_alive = True
+
+    # -- options ------------------------------------------------------------------------------------------------
+
+    def stage_options(self) -> dict[str, StageOptions]:
+        """The options of every stage as they are now."""
+        with self._lock:
+            return dict(self._options)
+
+    def change_options(self, stage: str, changes: Mapping[str, Any]) -> StageOptions:
+        """Give options of a stage other values while it runs; they hold from its next packet on.
+
+        Returns the options as they are then.
+
+        Raises:
+            UsageError: there is no such stage, a value is not allowed, or an option cannot be changed while it runs.
+        """
+        spec = next((each for each in self.spec.stages if each.name == stage), None)
+        if spec is None:
+            raise UsageError(
+                f"there is no stage named {stage}; there are {', '.join(s.name for s in self.spec.stages)}"
+            )
+        with self._changing:
+            options = changed_options(spec, self.stage_options()[stage], changes)
+            with self._lock:
+                self._options[stage] = options
+            runner = next((runner for runner in self._runners if runner.name == stage), None)
+            if runner is not None:
+                runner.new_options = options
+            else:  # the source: its streams have threads of their own, and read an option when they need it
+                self._source.options = options
+        return options
 
     def notices(self) -> list[str]:
         """What the stages have to say to the person who started the graph."""
@@ -254,7 +366,9 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
-        return prometheus_text(self.figures(), [(n, status.state) for n, status in self.streams.all().items()])
+        states = [(name, status.state) for name, status in self.streams.all().items()]
+        labels = {name: feed.stream.options.labels for name, feed in list(self._feeds.items())}
+        return prometheus_text(self.figures(), states, labels)
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""
@@ -333,6 +447,14 @@ class ThreadEngine:
             self._forget(stream)
         if self.gate is not None:
             self.gate.gone(stream)
+        feed = None
+        with self._lock:
+            successor = self._successors.pop(stream, None)
+            if successor is not None and self.state == "running" and self._source_open:
+                feed = self._join(stream, *successor)
+        if feed is not None:
+            self._spawn(f"stream-{stream}", feed.run)
+        self._finish_if_idle()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -430,19 +552,46 @@ class ThreadEngine:
         except Exception as error:
             log.error("stage %s failed while closing: %r", stage.context.name, error)
 
-    def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0) -> SourceRunner:
+    def _feed(self, name: str) -> SourceRunner:
+        """A stream that was not removed; with the lock held."""
+        feed = self._feeds.get(name)
+        if feed is None or name in self._removed:
+            raise UsageError(f"there is no stream named {name}")
+        return feed
+
+    def _running(self, name: str) -> SourceRunner:
+        """A stream that has not ended; with the lock held."""
+        feed = self._feed(name)
+        if name not in self._active:
+            raise UsageError(f"stream {name} has {feed.stream.status.state}: restart it")
+        return feed
+
+    def _join(self, name: str, stream: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
+        """A stream that is about to start; with the lock held."""
+        feed = self._prepare(name, stream, epoch, after)
+        self._active.add(name)
+        self._removed.discard(name)
+        return feed
+
+    def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
         uri = spec.uri.get_secret_value()
         label = mask_address(uri)
-        live = type(self._source).is_live(uri) if spec.live is None else spec.live
+        connects = type(self._source).is_live(uri)
+        live = connects if spec.live is None else spec.live
         stream = StreamContext(
-            name, uri, label, self.clock, live, loop=spec.loop, realtime=spec.realtime, board=self.streams
+            name, uri, label, self.clock, live,
+            loop=spec.loop, realtime=spec.realtime, options=spec, board=self.streams,
+        )  # fmt: skip
+        feed = SourceRunner(
+            self._source, stream, self._source_outputs, self, holds=not connects, first_epoch=epoch, after=after
         )
-        feed = self._feeds[name] = SourceRunner(self._source, stream, self._source_outputs, self, epoch)
+        self._feeds[name], self._specs[name] = feed, spec
         return feed
 
     def _forget(self, stream: str) -> None:
         with self._lock:
             self._feeds.pop(stream, None)
+            self._specs.pop(stream, None)
             self._removed.discard(stream)
         self.streams.forget(stream)
         for runner in self._runners:
@@ -471,7 +620,7 @@ class ThreadEngine:
     def _finish_if_idle(self) -> None:
         """Close the source and its channels once no stream runs and none can come."""
         with self._lock:
-            idle = not self._active and (not self._keep_alive or self.state != "running")
+            idle = not self._active and not self._successors and (not self._keep_alive or self.state != "running")
             if not idle or not self._source_open:
                 return
             self._source_open = False

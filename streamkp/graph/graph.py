@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,7 +68,7 @@ class Graph:
         return graph
 
     def stream(self, name: str, uri: str | Path, **settings: Any) -> Self:
-        """Add a video source; the settings are those of a graph file: `live`, `loop`, `realtime`."""
+        """Add a video source; the settings are those of a graph file: `live`, `max_fps`, `labels` and so on."""
         self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self
 
@@ -149,7 +150,7 @@ class Graph:
             problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems if p.where not in told]
         if problems or spec is None:
             raise GraphError(problems, reader.place, reader.origin)
-        return spec
+        return replace(spec, secrets=dict(reader.secrets))
 
 
 def _copied(value: Any) -> Any:

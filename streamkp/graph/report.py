@@ -53,6 +53,7 @@ def streams(feeds: Mapping[str, SourceRunner]) -> dict[str, dict[str, Any]]:
             "frames": feed.meter.done,
             "frames_total": feed.stream.frames_total,
             "position_s": round(feed.position / 1e9, 3),
+            "labels": dict(feed.stream.options.labels),
             "duration_s": None if feed.stream.duration is None else round(feed.stream.duration / 1e9, 3),
         }
         for name, feed in feeds.items()

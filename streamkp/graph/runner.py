@@ -13,7 +13,7 @@ from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.feedback import Feedback
 from streamkp.graph.gate import Gate
-from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StreamContext
+from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StageOptions, StreamContext
 from streamkp.graph.statistics import Meter
 from streamkp.packet import Packet
 
@@ -104,6 +104,7 @@ class StageRunner:
         self.outputs = outputs
         self.meters: list[dict[str, Meter]] = [{} for _ in range(workers)]
         self.cpu = CpuAccount()
+        self.new_options: StageOptions | None = None  # set by the engine; taken before the next packet
         self.working: dict[int, tuple[int, Packet]] = {}  # by thread: since when (monotonic ns), and on what
         self._host = host
         self._clock = host.clock
@@ -278,8 +279,24 @@ class StageRunner:
             meters[packet.stream].nothing += all(packet is not passed for passed in out)
         return out
 
+    def _take_options(self) -> None:
+        with self._turn:
+            options, self.new_options = self.new_options, None
+            before = self.stage.options
+            if options is None:
+                return
+            self.stage.options = options
+            try:
+                self.stage.options_changed()
+            except Exception as error:
+                self.stage.options = before
+                text = f"stage {self.name} goes on with its old options: {type(error).__name__}: {error}"
+                self.stage.context.log.error("%s", text, exc_info=not isinstance(error, StreamkpError))
+
     def _admit(self, packet: Packet, meters: dict[str, Meter]) -> bool:
         """Refuse what is too old or cannot be used; forget what a new epoch makes void."""
+        if self.new_options is not None:
+            self._take_options()
         meter = meters.get(packet.stream)
         if meter is None:
             meter = meters[packet.stream] = Meter()

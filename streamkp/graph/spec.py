@@ -15,12 +15,15 @@ from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph import flow, outputs, registry
 from streamkp.graph.channel import Policy
 from streamkp.graph.stage import MapStage, Stage, StageOptions
+from streamkp.graph.stream_options import StreamOptions
 from streamkp.graph.windows import fit_windows
 from streamkp.uris import encoded, mask, mask_address
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+NAME_RULE: Final = "a name has up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
 MAX_STREAMS: Final = 1024
 MAX_STAGES: Final = 256
+MAX_URI: Final = 4096
 _SECRET_NAME: Final = re.compile(r"token|passw|secret|credential|api_?key|^key$", re.IGNORECASE)
 
 
@@ -49,13 +52,10 @@ class BatchSpec(_Strict):
     )
 
 
-class StreamSpec(_Strict):
+class StreamSpec(StreamOptions):
     """One video source. Its address may hold a password, so it does not show in `repr`."""
 
-    uri: SecretStr
-    live: bool | None = Field(None, description="Drop frames rather than wait; by default, cameras do.")
-    loop: bool = Field(False, description="Start a file again at its end.")
-    realtime: bool = Field(False, description="Play a file at its own speed.")
+    uri: SecretStr = Field(min_length=1, max_length=MAX_URI, description="A file, a camera, or an address.")
 
     @field_validator("uri")
     @classmethod
@@ -83,6 +83,11 @@ class StageSettings(_Strict):
     queue: QueueSpec = QueueSpec()
     batch: BatchSpec = BatchSpec()
     workers: int = Field(1, ge=1, le=64)
+
+
+def is_name(text: str) -> bool:
+    """Whether this may be the name of a stream or stage."""
+    return re.fullmatch(NAME[1:-1], text) is not None
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class GraphSpec:
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
     origin: str = "graph"
     control: ControlSpec | Literal["off"] | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # value of a variable -> ${NAME}
     unchecked: tuple[str, ...] = ()  # stages that were not looked at, for they are plugins
 
     @property
@@ -151,6 +157,39 @@ class GraphSpec:
                     break
                 level = [name for below in level for name in above[below]]
         return edges
+
+
+class NotLive(UsageError):
+    """An option that cannot be changed while the graph runs."""
+
+
+def changed_options(stage: StageSpec, now: StageOptions, changes: Mapping[str, Any]) -> StageOptions:
+    """The options of a running stage with other values.
+
+    Raises:
+        NotLive: an option is not marked as one that may be changed while the graph runs.
+        UsageError: there is no such option, or the value is not allowed; the message never holds a credential.
+    """
+    fields, live = type(now).model_fields, type(now).live()
+    for name in changes:
+        if name in StageSettings.model_fields or name == "from":
+            raise NotLive(
+                f"stages.{stage.name}.{name} belongs to the shape of the graph: change the file and start again"
+            )
+        if name not in fields:
+            raise UsageError(f"stages.{stage.name}.{name}: unknown option{_did_you_mean(name, live or fields)}")
+        if name not in live:
+            may = f"; of {stage.use} these can: {', '.join(live)}" if live else f"; of {stage.use} none can"
+            raise NotLive(f"stages.{stage.name}.{name} cannot be changed while the graph runs{may}")
+    check = _Validation(None, "", None, plugins=True)
+    try:
+        values = dict(now) | dict(changes)
+        options = type(now).model_validate({fields[name].alias or name: value for name, value in values.items()})
+        stage.cls.check(options)
+    except ValidationError as error:
+        check._pydantic(f"stages.{stage.name}", error, type(now))
+        raise GraphError(check.problems) from None
+    return options
 
 
 @dataclass(frozen=True)
@@ -239,7 +278,7 @@ class _Validation:
         if self.problems:
             raise GraphError(self.problems)
         unchecked = tuple(stage.name for stage in ordered if stage.cls is _Unchecked)
-        return GraphSpec(tuple(ordered), streams, self.origin, control, unchecked)
+        return GraphSpec(tuple(ordered), streams, self.origin, control, unchecked=unchecked)
 
     def _add(self, where: str, what: str) -> None:
         self.problems.append(Problem(where, mask(what)))
@@ -414,8 +453,8 @@ class _Validation:
                 owner.setdefault(claim, stage.name)
 
     def _name(self, where: str, key: Any) -> None:
-        if not re.match(NAME, str(key)):
-            self._add(where, "a name has up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit")
+        if not is_name(str(key)):
+            self._add(where, NAME_RULE)
 
     def _pydantic(
         self, where: str, error: ValidationError, model: type[BaseModel], extra: tuple[str, ...] = ()
@@ -428,7 +467,7 @@ class _Validation:
             elif item["type"] == "missing":
                 self._add(path, "is required")
             else:
-                shown = "" if _is_secret(model, item["loc"]) else _shown(item.get("input"))
+                shown = "" if is_secret(model, item["loc"]) else _shown(item.get("input"))
                 self._add(path, item["msg"].replace("Value error, ", "") + shown)
 
 
@@ -441,7 +480,7 @@ def _model_at(model: type[BaseModel], path: Iterable[int | str]) -> type[BaseMod
     return model
 
 
-def _is_secret(model: type[BaseModel], path: Sequence[int | str]) -> bool:
+def is_secret(model: type[BaseModel], path: Sequence[int | str]) -> bool:
     """Whether the value at this place may be a credential, by its type, or by the name of any key on the way."""
     for n, part in enumerate(path):
         info = _model_at(model, path[:n]).model_fields.get(str(part))

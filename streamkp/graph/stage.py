@@ -18,18 +18,22 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 from streamkp.graph.clock import Clock
 from streamkp.graph.feedback import Feedback as Feedback
 from streamkp.graph.status import PictureFlag, State, Status, StatusBoard
+from streamkp.graph.stream_options import StreamOptions
 from streamkp.packet import Packet, WindowRequest
 from streamkp.uris import local_path
 
 Kind = Literal["source", "map", "batch", "window", "sink"]
 S = TypeVar("S")
+
+LIVE: Final[dict[str, JsonValue]] = {"live": True}
+"""`Field(..., json_schema_extra=LIVE)`: an option that may be changed while the graph runs."""
 
 _log = logging.getLogger("streamkp.graph")
 
@@ -40,6 +44,15 @@ class StageOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     renamed: ClassVar[Mapping[str, str]] = {}  # old name -> new name, accepted with a warning for one release
+
+    @classmethod
+    def live(cls) -> list[str]:
+        """The options that may be changed while the graph runs."""
+        return [
+            name
+            for name, field in cls.model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("live") is True
+        ]
 
     @model_validator(mode="before")
     @classmethod
@@ -209,6 +222,12 @@ class Stage:
         """One line for the person who started the graph, such as where the results are. Asked after `open()`."""
         return None
 
+    def options_changed(self) -> None:
+        """`self.options` has other values of options that are marked `LIVE`; called in the stage's own thread.
+
+        To be overridden by stages that have made something of their options, such as filters with their cut-off.
+        """
+
     def track_ended(self, stream: str, track: int) -> None:
         """A person is followed no more: the track ended, the stream began a new epoch, or the stream is at its end.
 
@@ -273,6 +292,7 @@ class StreamContext:
         *,
         loop: bool = False,
         realtime: bool = False,
+        options: StreamOptions | None = None,
         board: StatusBoard | None = None,
     ) -> None:
         self.stream = stream
@@ -282,6 +302,7 @@ class StreamContext:
         self.live = live
         self.loop = loop  # start a file again at its end
         self.realtime = realtime  # play a file at its own speed
+        self.options = options or StreamOptions()
         self.log = logging.getLogger("streamkp.source")
         self.board = board or StatusBoard(clock)
         self.board.begin(stream)
@@ -289,13 +310,26 @@ class StreamContext:
         self.waiting = False  # the source waits on purpose
         self.duration: int | None = None  # nanoseconds, where the source knows it
         self.frames_total: int | None = None  # an estimate, where the source knows it
+        self.held = 0  # nanoseconds for which it was held in all, of files that are paused
         self._stop = threading.Condition()
         self._stopping = False
+        self._leave = False  # `frames` is to end, to be called again later
+        self._paused = False
 
     @property
     def stopping(self) -> bool:
-        """True once the engine wants the stream to end; a source looks at it between frames."""
+        """True once `frames` is to end; a source looks at it between frames."""
+        return self._stopping or self._leave
+
+    @property
+    def over(self) -> bool:
+        """True once the stream is to end for good."""
         return self._stopping
+
+    @property
+    def paused(self) -> bool:
+        """Whether the stream is to rest."""
+        return self._paused
 
     def stop(self) -> None:
         """Ask the source to end after the current frame, and wake it if it waits."""
@@ -303,18 +337,50 @@ class StreamContext:
             self._stopping = True
             self._stop.notify_all()
 
+    def pause(self, *, leave: bool) -> None:
+        """Rest after the current frame; `leave`: end `frames` first, so that a connection is closed meanwhile."""
+        with self._stop:
+            self._paused = True
+            self._leave |= leave
+            self._stop.notify_all()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        with self._stop:
+            self._paused = False
+            self._stop.notify_all()
+
+    def restart(self) -> None:
+        """End `frames` after the current frame, and call it again."""
+        with self._stop:
+            self._paused, self._leave = False, True
+            self._stop.notify_all()
+
+    def begin(self) -> None:
+        """`frames` is about to be called."""
+        with self._stop:
+            self._leave = False
+
+    def rest(self) -> bool:
+        """Wait until the pause is over; True if `frames` must end then. Called by the stream's own thread."""
+        began = self.clock.monotonic()
+        with self._stop:
+            self._stop.wait_for(lambda: self._stopping or not self._paused)
+        self.held += self.clock.monotonic() - began
+        return self.stopping
+
     def wait(self, seconds: float) -> bool:
         """Wait (for a reconnect, or for a file played at its own speed); True if the stream must end."""
         deadline = self.clock.monotonic() + int(seconds * 1e9)
         self.waiting = True
         try:
             with self._stop:
-                while not self._stopping:
+                while not self.stopping:
                     left = (deadline - self.clock.monotonic()) / 1e9
                     if left <= 0:
                         break
                     self.clock.wait(self._stop, left)
-                return self._stopping
+                return self.stopping
         finally:
             self.waiting = False
 

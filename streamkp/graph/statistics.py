@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -175,14 +175,19 @@ def _rate(times: deque[int], now: int) -> float:
     return float((len(stamps) - 1) / ((span + max(silence, 0)) / 1e9))
 
 
-def prometheus_text(figures: Iterable[StageFigures], streams: Iterable[tuple[str, str]]) -> bytes:
-    """The figures in Prometheus' text format. `streams` are (stream id, state) pairs."""
+def prometheus_text(
+    figures: Iterable[StageFigures],
+    streams: Iterable[tuple[str, str]],
+    labels: Mapping[str, Mapping[str, str]] | None = None,
+) -> bytes:
+    """The figures in Prometheus' text format. `streams` are (stream id, state) pairs, `labels` those of streams."""
     registry = CollectorRegistry()
     rows, states = list(figures), list(streams)
 
     class _Collector:
         def collect(self) -> Iterator[Metric]:
-            return _families(rows, states)
+            yield from _families(rows, states)
+            yield _info(labels or {})
 
     registry.register(_Collector())
     return generate_latest(registry)
@@ -220,6 +225,18 @@ def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterat
         for each in STATES:
             state.add_metric([stream, each], float(now == each))
     yield from (done, errors, drops, queue, fps, busy, latency, up, state)
+
+
+def _info(labels: Mapping[str, Mapping[str, str]]) -> Metric:
+    """The labels of the streams, to be joined: `streamkp_fps * on(stream) group_left(site) streamkp_stream_info`.
+
+    All series of a metric have the same labels; an empty one is as good as none.
+    """
+    names = sorted({name for each in labels.values() for name in each})
+    info = GaugeMetricFamily("streamkp_stream_info", "1; the labels of the stream", labels=["stream", *names])
+    for stream, own in labels.items():
+        info.add_metric([stream, *(own.get(name, "") for name in names)], 1.0)
+    return info
 
 
 def _cumulative(counts: list[int]) -> list[tuple[str, float]]:

@@ -9,18 +9,19 @@ from typing import Any, Final, Literal
 
 from streamkp.graph.clock import Clock
 
-State = Literal["connecting", "live", "stalled", "reconnecting", "failed", "ended"]
+State = Literal["connecting", "live", "stalled", "reconnecting", "paused", "failed", "ended"]
 """What a stream can be.
 
 * connecting: nothing has come yet, and nothing has failed.
 * live: frames come.
 * stalled: the source is connected, or the file is open, but no frame has come for too long.
 * reconnecting: a connection failed or was lost; it is tried again, for as long as the options say.
+* paused: somebody wanted it to rest; `resume` has it go on.
 * failed: given up.
 * ended: at its proper end, or stopped.
 """
 PictureFlag = Literal["frozen", "dark"]
-STATES: Final[tuple[State, ...]] = ("connecting", "live", "stalled", "reconnecting", "failed", "ended")
+STATES: Final[tuple[State, ...]] = ("connecting", "live", "stalled", "reconnecting", "paused", "failed", "ended")
 FINAL: Final[Collection[State]] = ("failed", "ended")
 
 

@@ -64,6 +64,7 @@ class PersonDetector(Protocol):
     """Finds people in images. Used by one thread at a time."""
 
     name: str
+    score: float  # least score of a person, 0..1; may be set between two calls
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """The people of each image, best first. Raises `ModelError` if the network gives NaN."""

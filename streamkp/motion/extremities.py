@@ -7,6 +7,7 @@ calibrated views a hand is nearest to the truth when it is turned as its forearm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ TARGET = "h36m17"  # the layout of the lifted pose
 _FULL = skeletons.get("blazepose33")
 _BODY = skeletons.get(TARGET)
 _PARTS = skeletons.get(LAYOUT)
+_HAND = skeletons.get("hand21")
+_WRIST, _KNUCKLES = 0, [17, 5, 2]  # of the little finger, the index finger and the thumb, as the extremities come
 _SIDES = ("left", "right")
 _BONES = [
     (f"{side}_{a}", f"{side}_{b}")
@@ -49,12 +52,13 @@ def anchors(points: Floats) -> Floats:
     return found
 
 
-def attach(points: Floats, world: Floats) -> NDArray[np.float32] | None:
+def attach(points: Floats, world: Floats, hands: Mapping[str, Floats] | None = None) -> NDArray[np.float32] | None:
     """Extremities (13, 3) in the axes, scale and origin of a lifted pose; None where either is no body.
 
     Args:
         points: (17, 3) of h36m17, metres: the lifted pose.
         world: (33, 3) of blazepose33, metres, of the same frame and in the same axes.
+        hands: by side (left, right), (21, 3) of hand21 in metres, from a network for hands: taken as it is.
     """
     if not (np.isfinite(points).all() and np.isfinite(world).all()):
         return None
@@ -65,7 +69,11 @@ def attach(points: Floats, world: Floats) -> NDArray[np.float32] | None:
     offsets = (skeletons.convert(world, "blazepose33", LAYOUT, scored=False) - anchors(body)) * (sizes[0] / sizes[1])
     for side, hand in _HANDS.items():
         elbow, wrist = (_BODY.index(f"{side}_{joint}") for joint in ("elbow", "wrist"))
-        offsets[hand] = offsets[hand] @ _swing(body[wrist] - body[elbow], points[wrist] - points[elbow]).T
+        seen = None if hands is None else hands.get(side)
+        if seen is not None and np.shape(seen) == (len(_HAND), 3) and np.isfinite(seen).all():
+            offsets[hand] = np.asarray(seen, np.float64)[_KNUCKLES] - seen[_WRIST]
+        else:
+            offsets[hand] = offsets[hand] @ _swing(body[wrist] - body[elbow], points[wrist] - points[elbow]).T
     return np.asarray(anchors(points) + offsets, np.float32)
 
 

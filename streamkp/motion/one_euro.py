@@ -33,14 +33,18 @@ class OneEuro:
         max_gap: float = 1.0,
     ) -> None:
         """`min_cutoff` and `derivative_cutoff` in Hz, `beta` in Hz per unit of speed, `max_gap` in seconds."""
-        self._min_cutoff = min_cutoff
-        self._beta = beta
-        self._derivative_rate = 2 * math.pi * derivative_cutoff
-        self._max_gap = max_gap
+        self.tune(min_cutoff, beta, derivative_cutoff, max_gap)
         self._value: NDArray[np.float64] | None = None
         self._raw: NDArray[np.float64]
         self._speed: NDArray[np.float64]
         self._time: NDArray[np.int64]
+
+    def tune(self, min_cutoff: float, beta: float, derivative_cutoff: float, max_gap: float = 1.0) -> None:
+        """Other parameters from the next frame on; what the filter remembers stays."""
+        self._min_cutoff = min_cutoff
+        self._beta = beta
+        self._derivative_rate = 2 * math.pi * derivative_cutoff
+        self._max_gap = max_gap
 
     def __call__(self, points: NDArray[Any], pts: int, size: float) -> NDArray[np.float64]:
         """The filtered coordinates of one frame.

@@ -43,6 +43,11 @@ class Steady:
         self._hold = BoneLengths(tree(skeleton)) if s.bones else None
         self._pin = FootContact(skeleton, s.up) if s.contact else None
 
+    def tune(self, settings: Settings) -> None:
+        """Other cut-offs from the next pose on; which steps are taken does not change."""
+        if self._smooth is not None:
+            self._smooth.tune(settings.min_cutoff, settings.beta, settings.derivative_cutoff)
+
     def __call__(self, points: Floats, root: Floats | None, pts: int) -> tuple[Floats, Floats | None]:
         """Smooth a pose (K, 3) and its root (3,); returns both, and writes to neither input.
 

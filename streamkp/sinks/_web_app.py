@@ -6,14 +6,14 @@ import asyncio
 import socket
 from pathlib import Path
 
-import cv2
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from streamkp import wire
-from streamkp.control import figures
+from streamkp.control import api
 from streamkp.control.access import Access
+from streamkp.control.routes import all_routes
 from streamkp.graph.stage import EngineView
-from streamkp.packet import AnyImage, pixels_of
+from streamkp.sinks import _web_camera, _web_video
 from streamkp.sinks._web_hub import Client, Hub
 from streamkp.skeletons import SKELETONS
 
@@ -21,28 +21,44 @@ VIEWER = Path(__file__).resolve().parent.parent / "viewer"
 PREVIEW_WIDTH = 640
 SEND_BUFFER = 128 * 1024  # bytes in the kernel: what is queued there grows old and can no longer be dropped
 _FORMATS: dict[str, wire.Format] = {"msgpack": "msgpack", "json": "json"}
-PUBLIC = ("/", "/healthz", "/readyz", "/skeletons.json", "/viewer/")  # nothing of any stream
+PUBLIC = ("/", "/healthz", "/skeletons.json", "/viewer/")  # nothing of any stream
 
 
 class WebApp:
     """Routes and handlers; all of it runs on one loop."""
 
-    def __init__(self, hub: Hub, engine: EngineView | None, access: Access, max_clients: int, queue: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        engine: EngineView | None,
+        access: Access,
+        max_clients: int,
+        queue: int,
+        video: _web_video.VideoFeed,
+        avatar: Path | None = None,
+    ) -> None:
         self._hub = hub
         self._max_clients = max_clients
         self._queue = queue
+        self._video = video
+        self._avatar = avatar
         self._senders: set[asyncio.Task[None]] = set()
         self._previews: dict[str, tuple[int, bytes]] = {}
         self._one_preview = asyncio.Lock()
-        self.app = web.Application(middlewares=[access.middleware()], client_max_size=1024)
+        self.app = web.Application(middlewares=[api.json_errors(), access.middleware()], client_max_size=api.MAX_BODY)
         self.app.add_routes(
             [
-                *figures.routes(engine),
+                *all_routes(engine, token=access.token is not None),
                 web.get("/", self._page),
                 web.get("/ws", self._socket),
                 web.get("/streams", self._streams),
                 web.get("/skeletons.json", self._skeletons),
                 web.get("/preview/{stream}.jpg", self._preview),
+                web.get("/video", video.serve),
+                web.get("/camera", _web_camera.camera),
+                web.get("/cameras", _web_camera.waiting),
+                web.get("/avatar.vrm", self._avatar_file),
+                web.get("/viewer.json", self._settings),
                 web.static("/viewer", VIEWER),
             ]
         )
@@ -105,6 +121,14 @@ class WebApp:
     async def _skeletons(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({s.name: {"joints": s.joints, "bones": s.bones} for s in SKELETONS.values()})
 
+    async def _settings(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response({"avatar": self._avatar is not None})
+
+    async def _avatar_file(self, _: web.Request) -> web.StreamResponse:
+        if self._avatar is None or not self._avatar.is_file():
+            raise web.HTTPNotFound(text="No avatar; name one with the option `avatar`.\n")
+        return web.FileResponse(self._avatar, headers={"Content-Type": "model/gltf-binary"})
+
     async def _preview(self, request: web.Request) -> web.StreamResponse:
         stream = request.match_info["stream"]
         status = self._hub.status(stream)
@@ -118,16 +142,6 @@ class WebApp:
                 raise web.HTTPNotFound(text="No image of that stream.\n")
             seq, image = newest
             if stream not in self._previews or self._previews[stream][0] != seq:
-                self._previews[stream] = seq, await asyncio.to_thread(_jpeg, image)
+                self._previews[stream] = seq, await asyncio.to_thread(_web_video.encode, image, PREVIEW_WIDTH)
             data = self._previews[stream][1]
         return web.Response(body=data, content_type="image/jpeg", headers={"X-Streamkp-Seq": str(seq)})
-
-
-def _jpeg(picture: AnyImage) -> bytes:
-    image = pixels_of(picture)
-    height, width = image.shape[:2]
-    if width > PREVIEW_WIDTH:
-        size = PREVIEW_WIDTH, max(1, round(height * PREVIEW_WIDTH / width))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 75])
-    return data.tobytes()

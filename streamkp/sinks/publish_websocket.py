@@ -4,6 +4,8 @@
 * `/ws?stream=ID&format=F` the WebSocket: F is msgpack (default) or json; without `stream`, all streams. The messages
   are those of `streamkp.wire`. At the end of the graph a client gets what is queued for it and is closed with 1001.
 * `/streams` the streams that have not ended
+* `/video` pictures for the page, see `streamkp.sinks._web_video`
+* `/camera?to=NAME` takes a browser's camera for the source `browser://NAME`; `/cameras` lists those that wait for one
 * `/preview/{stream}.jpg` the newest image, at most 640 pixels wide; the header X-Streamkp-Seq has its `seq`; 404 while
   the stream is not live
 * `/stats`, `/metrics` the engine's figures, as JSON and for Prometheus
@@ -21,11 +23,14 @@ from pydantic import Field, SecretStr
 from streamkp import wire
 from streamkp.control.access import Access, check_binding, is_loopback
 from streamkp.control.server import HttpServer, tls_context
+from streamkp.errors import UsageError
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import StageOptions
+from streamkp.graph.status import Status
 from streamkp.packet import Packet
 from streamkp.sinks._web_app import PUBLIC, WebApp
 from streamkp.sinks._web_hub import Hub
+from streamkp.sinks._web_video import VideoFeed
 from streamkp.sinks.message_sink import MessageSink
 
 FLUSH_SECONDS = 2.0
@@ -54,6 +59,11 @@ class PublishWebsocket(MessageSink):
             (), description="Names, besides its address, that clients without a token may use."
         )
         max_clients: int = Field(100, ge=1, description="WebSocket clients at a time.")
+        preview_fps: float = Field(
+            30.0, gt=0, le=120, description="Pictures per second that the page is sent, at most."
+        )
+        preview_width: int = Field(960, ge=16, le=4096, description="Width in pixels of those pictures, at most.")
+        avatar: Path | None = Field(None, description="VRM file that the page moves by the pose.")
         queue: int = Field(256, ge=1, description="Messages that wait for a slow client before it loses the oldest.")
 
     options: Options
@@ -71,6 +81,8 @@ class PublishWebsocket(MessageSink):
         options = self.options
         token = options.token.get_secret_value() if options.token else None
         check_binding(self.context.name, options.host, token, options.insecure)
+        if options.avatar is not None and not options.avatar.is_file():
+            raise UsageError(f"{self.context.name}: there is no file {options.avatar}; `avatar` names a VRM file")
         access = Access(
             token=token,
             local=is_loopback(options.host),
@@ -81,6 +93,7 @@ class PublishWebsocket(MessageSink):
         tls = tls_context(self.context.name, options.tls.cert, options.tls.key) if options.tls else None
         self._loop = LoopThread(self.context.name)
         self._hub = Hub(self._loop.post)
+        self._waking = False
         self._loop.start()
         try:
             self.port = self._loop.call(self._serve(access, tls))
@@ -89,12 +102,15 @@ class PublishWebsocket(MessageSink):
             raise
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.url = f"http{'s' if tls else ''}://{host}:{self.port}"
-        self.follow_streams(self._hub.set_status)
+        self.follow_streams(self._stands)
 
     def process(self, packet: Packet) -> None:
         self._loop.check()
         if packet.picture is not None:
             self._hub.images[packet.stream] = packet.seq, packet.picture
+            if self._video.watched and not self._waking:
+                self._waking = True
+                self._loop.post(self._wake)
         super().process(packet)
 
     def wanted(self, packet: Packet) -> bool:
@@ -111,9 +127,21 @@ class PublishWebsocket(MessageSink):
             self._loop.stop()
         self._loop.check()
 
+    def _stands(self, stream: str, status: Status | None) -> None:
+        self._hub.set_status(stream, status)
+        if status is None or status.final:
+            self._loop.post(self._video.forget, stream)
+
+    def _wake(self) -> None:
+        self._waking = False  # before the pages look: a picture from now on asks for another round
+        self._video.wake()
+
     async def _serve(self, access: Access, tls: ssl.SSLContext | None) -> int:
         options = self.options
-        self._web = WebApp(self._hub, self.context.engine, access, options.max_clients, options.queue)
+        self._video = VideoFeed(self._hub.images.get, options.preview_fps, options.preview_width, options.max_clients)
+        self._web = WebApp(
+            self._hub, self.context.engine, access, options.max_clients, options.queue, self._video, options.avatar
+        )
         self._server = HttpServer(self._web.app, self.context.name, f"--set stages.{self.context.name}.port=NUMBER")
         return await self._server.start(options.host, options.port, tls, search=_SEARCH if options.next_port else 1)
 

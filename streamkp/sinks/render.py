@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamkp.errors import OutputError, UsageError
-from streamkp.graph.stage import Sink, StageOptions
+from streamkp.graph.stage import LIVE, Sink, StageOptions
 from streamkp.packet import Image, Packet
 from streamkp.sinks.paths import refuse_existing
 from streamkp.vision import draw
@@ -43,9 +43,13 @@ class Render(Sink):
         path: Path = Field(description="File to write; `{stream}` in it is replaced by the stream's id.")
         overwrite: bool = Field(False, description="Replace files that exist.")
         azimuth: float = Field(
-            0.0, description="Turn of the 3D poses about the vertical, degrees; 0: as the camera sees them."
+            0.0,
+            description="Turn of the 3D poses about the vertical, degrees; 0: as the camera sees them.",
+            json_schema_extra=LIVE,
         )
-        elevation: float = Field(12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.")
+        elevation: float = Field(
+            12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.", json_schema_extra=LIVE
+        )
         inset: float = Field(
             0.35, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
         )

@@ -15,7 +15,7 @@ from pydantic import Field
 from streamkp.errors import ModelError, SourceError
 from streamkp.graph.stage import Source, StageOptions, StreamContext
 from streamkp.packet import AnyImage, Packet, pixels_of
-from streamkp.sources import replay
+from streamkp.sources import browser, replay
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import MULTIPART, VideoReader
 from streamkp.sources.device_frames import Acceleration, DeviceFrames, device_frames
@@ -33,8 +33,9 @@ class Decode(Source):
     """Frames of a video or image file, a camera, or a network stream.
 
     Takes `clip.mp4`, `file:///videos/clip.mp4`, `photo.jpg`, `0` (the first webcam), `rtsp://...`, `http(s)://...`
-    (MJPEG, HLS, or a video file), `rtmp://...`, `udp://...` (MPEG-TS), `sample:walk` (a sample clip) and
-    `replay://rec.jsonl.gz` (a recording of `record`, without images).
+    (MJPEG, HLS, or a video file), `rtmp://...`, `udp://...` (MPEG-TS), `sample:walk` (a sample clip),
+    `replay://rec.jsonl.gz` (a recording of `record`, without images) and `browser://name` (the camera of a browser,
+    which the page of `publish-websocket` sends).
     """
 
     class Options(StageOptions):
@@ -101,6 +102,8 @@ class Decode(Source):
         Of a web address this is a guess by its name, until the server has answered: `StreamContext.live` is then put
         right before the first packet.
         """
+        if uri.startswith(browser.PREFIX):
+            return True
         return _camera(uri) is not None or (_scheme(uri) in SCHEMES and not looks_like_file(uri))
 
     @classmethod
@@ -125,6 +128,8 @@ class Decode(Source):
         if stream.uri.startswith(replay.PREFIX):
             return replay.play(stream, replay.parse(stream.uri, stream.label))
         timeline = Timeline(stream, self.options.stale_after)
+        if stream.uri.startswith(browser.PREFIX):
+            return self._browser(stream, timeline)
         if _camera(stream.uri) is None and _scheme(stream.uri) not in SCHEMES:
             return self._play(stream, timeline)
         return self._connected(stream, timeline)
@@ -145,6 +150,20 @@ class Decode(Source):
         except NotLive as found:
             stream.live = stream.live if asked else False
             yield from self._play(stream, timeline, found.reader)
+
+    def _browser(self, stream: StreamContext, timeline: Timeline) -> Iterator[Packet]:
+        inlet = browser.open_inlet(stream)
+        try:
+            yield from keep_connected(
+                stream,
+                timeline,
+                lambda: browser.pictures(stream, inlet, self.options.timeout, self.options.max_pixels),
+                max_wait=self.options.reconnect_max_wait,
+                give_up_after=self.options.give_up_after,
+                wait_for_source=True,
+            )
+        finally:
+            browser.inlets.close(inlet)
 
     def _waits(self) -> bool:
         """Whether a source that is off at the start is waited for. A lone one would only seem to hang."""

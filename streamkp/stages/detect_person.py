@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from streamkp.graph.stage import MapStage, StageOptions
+from streamkp.graph.stage import LIVE, MapStage, StageOptions
 from streamkp.models import registry
 from streamkp.models.registry import open_detector
 from streamkp.packet import Detections, Packet
@@ -26,15 +26,16 @@ class DetectPerson(MapStage):
 
     class Options(StageOptions):
         model: str = Field("efficientdet-lite0", description="Catalog name or file of the detector.")
-        every: int = Field(10, ge=1, description="Frames from one detection to the next.")
-        score: float = Field(0.3, ge=0, le=1, description="Least score of a person.")
-        max_persons: int = Field(20, ge=1, description="People kept per frame, the best ones.")
+        every: int = Field(10, ge=1, description="Frames from one detection to the next.", json_schema_extra=LIVE)
+        score: float = Field(0.3, ge=0, le=1, description="Least score of a person.", json_schema_extra=LIVE)
+        max_persons: int = Field(20, ge=1, description="People kept per frame, the best ones.", json_schema_extra=LIVE)
         tiles: int = Field(
             1,
             ge=1,
             le=8,
             description="Look for small people in so many times so many overlapping parts of the image as well; "
             "2 costs five times as much as 1.",
+            json_schema_extra=LIVE,
         )
         device: Device = Field("auto", description="Where the network runs; auto is the GPU where it can run there.")
         runtime: Runtime = Field("auto", description="What runs the network.")
@@ -56,6 +57,12 @@ class DetectPerson(MapStage):
         )
         self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
         self._told: set[str] = set()  # streams of which it was said that people are left out
+
+    def options_changed(self) -> None:
+        self._detector.score = self.options.score
+        every = self.options.every
+        for stream, left in self._frames_left.items():
+            self._frames_left[stream] = min(left, every)
 
     def process(self, packet: Packet) -> Packet:
         if packet.picture is None:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from streamkp.graph.stage import BatchStage, StageOptions
+from streamkp.graph.stage import LIVE, BatchStage, StageOptions
 from streamkp.models import registry
 from streamkp.models.registry import PoseEstimator, open_estimator
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
@@ -74,13 +74,18 @@ class Keypoints2DStage(BatchStage):
             "auto", description="CPU threads of the network; auto is all, for several crops at once."
         )
         tracker: Literal["sort"] = Field("sort", description="How people are followed: Kalman filter and assignment.")
-        max_persons: int = Field(16, ge=1, description="People followed at most, per stream.")
-        min_score: float = Field(0.5, ge=0, le=1, description="Least presence of a person in a region.")
-        max_miss: float = Field(1.0, gt=0, description="Seconds for which an unseen person is predicted.")
+        max_persons: int = Field(16, ge=1, description="People followed at most, per stream.", json_schema_extra=LIVE)
+        min_score: float = Field(
+            0.5, ge=0, le=1, description="Least presence of a person in a region.", json_schema_extra=LIVE
+        )
+        max_miss: float = Field(
+            1.0, gt=0, description="Seconds for which an unseen person is predicted.", json_schema_extra=LIVE
+        )
         max_doubt: float = Field(
             0.6,
             gt=0,
             description="Seconds after which a person whom the detector no longer finds is dropped.",
+            json_schema_extra=LIVE,
         )
 
     options: Options
@@ -101,7 +106,7 @@ class Keypoints2DStage(BatchStage):
             flip=o.flip,
         )
         self.batch_independent = getattr(self._estimator, "batch_independent", False)
-        self._tracking = TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
+        self._tracking = self._thresholds()
         self._streams = self.per_stream(_Stream)
         self._told: set[str] = set()  # streams of which it was said that people are left out
         # Not in `_streams`: a new epoch forgets the tracks, but their numbers must not come again.
@@ -109,6 +114,16 @@ class Keypoints2DStage(BatchStage):
 
     def close(self) -> None:
         self._estimator.close()
+
+    def options_changed(self) -> None:
+        self._tracking = self._thresholds()
+        for stream in self._streams.values():
+            if stream.tracker is not None:
+                stream.tracker.options = self._tracking
+
+    def _thresholds(self) -> TrackerOptions:
+        o = self.options
+        return TrackerOptions(o.max_persons, o.min_score, o.max_miss, o.max_doubt)
 
     def stream_ended(self, stream: str) -> None:
         self._ids.pop(stream, None)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from streamkp import skeletons
 from streamkp.errors import UsageError
-from streamkp.graph.stage import BatchStage, StageOptions
+from streamkp.graph.stage import LIVE, BatchStage, StageOptions
 from streamkp.models import registry
 from streamkp.models.pose2d.face106 import Face106Estimator
 from streamkp.models.registry import PoseEstimator, open_estimator
@@ -59,9 +59,15 @@ class KeypointsParts(BatchStage):
         face: str | None = Field(
             "mobilenetv2-face106", description="Face network of 106 points: catalog name or file; null for none."
         )
-        min_score: float = Field(0.3, ge=0, le=1, description="Least score of the joints that point to a part.")
+        min_score: float = Field(
+            0.3, ge=0, le=1, description="Least score of the joints that point to a part.", json_schema_extra=LIVE
+        )
         refine: int = Field(
-            2, ge=0, le=6, description="Further looks at each face, around the points found; the authors take 6."
+            2,
+            ge=0,
+            le=6,
+            description="Further looks at each face, around the points found; the authors take 6.",
+            json_schema_extra=LIVE,
         )
         device: Device = Field("auto", description="Where the networks run.")
         runtime: Runtime = Field("auto", description="What runs the networks.")

@@ -18,6 +18,7 @@ from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Extremities, FloatArray, Keypoints3D, Packet, Person, WindowRequest
 from streamkp.runtimes.base import Device, RunOptions, Runtime
 
+Hands = Mapping[str, FloatArray]  # what `keypoints-parts` finds of hands in space, by side
 REMEMBERED = 64  # frames of a track whose hands and feet are kept for a pose that comes later
 
 
@@ -77,7 +78,7 @@ class Lift3D(BatchStage):
         extremities: bool = Field(
             True,
             description="Also face, hands and feet, where the 2D network has its own estimate in space (BlazePose) and "
-            "the lifter has none of them.",
+            "the lifter has none of them; hands from `keypoints-parts`, where that is above.",
         )
         device: Device = Field("auto", description="Where the network runs; auto: CUDA where there is one.")
         runtime: Runtime = Field("auto", description="What runs it; auto: openvino on a CPU, torch on CUDA.")
@@ -100,7 +101,7 @@ class Lift3D(BatchStage):
     def open(self) -> None:
         o = self.options
         self._lifter = lifters.open_lifter(o.model, self._lifter_options(o), memory=self.per_track(lambda: None))
-        self._seen = self.per_track(lambda: deque[tuple[int, FloatArray]](maxlen=REMEMBERED))
+        self._seen = self.per_track(lambda: deque[tuple[int, FloatArray, Hands]](maxlen=REMEMBERED))
 
     def close(self) -> None:
         self._lifter.close()
@@ -134,14 +135,15 @@ class Lift3D(BatchStage):
         if world is None or world.skeleton != "blazepose33" or (pose is not None and pose.skeleton != "h36m17"):
             return pose
         seen = self._seen[packet.stream, person.track]
-        seen.append((packet.seq, world.points))
+        seen.append((packet.seq, world.points, person.extra.get("hands_world") or {}))
         if pose is None:
             return None
-        found = next((points for seq, points in reversed(seen) if seq <= pose.frame_seq), None)
-        points = None if found is None else extremities.attach(pose.points, found)
-        if points is None:
+        found = next((each for each in reversed(seen) if each[0] <= pose.frame_seq), None)
+        points = None if found is None else extremities.attach(pose.points, found[1], found[2])
+        if found is None or points is None:
             return pose
-        return replace(pose, extremities=Extremities(extremities.LAYOUT, points, "blazepose-world"))
+        source = "blazepose-world and hand21" if found[2] else "blazepose-world"
+        return replace(pose, extremities=Extremities(extremities.LAYOUT, points, source))
 
     @staticmethod
     def _lifter_options(o: Options) -> LifterOptions:

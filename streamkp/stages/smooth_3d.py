@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from streamkp.errors import StreamkpError
-from streamkp.graph.stage import MapStage, PerTrack, StageOptions
+from streamkp.graph.stage import LIVE, MapStage, PerTrack, StageOptions
 from streamkp.motion import extremities
 from streamkp.motion.one_euro import REFERENCE_SIZE, OneEuro
 from streamkp.motion.steady import Floats, Settings, Steady
@@ -27,6 +27,11 @@ class _Track:
     pose: Keypoints3D
     parts: OneEuro | None
 
+    def tune(self, settings: Settings) -> None:
+        self.steady.tune(settings)
+        if self.parts is not None:
+            self.parts.tune(settings.min_cutoff, settings.beta, settings.derivative_cutoff)
+
 
 class Smooth3D(MapStage):
     """Smooths the 3D keypoints of every track: less jitter, bones of constant length, feet that do not slide.
@@ -42,12 +47,23 @@ class Smooth3D(MapStage):
 
     class Options(StageOptions):
         one_euro: bool = Field(_DEFAULTS.one_euro, description="Smooth every joint, and the root, with One-Euro.")
-        min_cutoff: float = Field(_DEFAULTS.min_cutoff, gt=0, description="Cut-off in Hz at rest; lower is steadier.")
+        min_cutoff: float = Field(
+            _DEFAULTS.min_cutoff,
+            gt=0,
+            description="Cut-off in Hz at rest; lower is steadier.",
+            json_schema_extra=LIVE,
+        )
         beta: float = Field(
-            _DEFAULTS.beta, ge=0, description="Cut-off gained per m/s, in Hz; higher follows motion more closely."
+            _DEFAULTS.beta,
+            ge=0,
+            description="Cut-off gained per m/s, in Hz; higher follows motion more closely.",
+            json_schema_extra=LIVE,
         )
         derivative_cutoff: float = Field(
-            _DEFAULTS.derivative_cutoff, gt=0, description="Cut-off in Hz of the speed itself."
+            _DEFAULTS.derivative_cutoff,
+            gt=0,
+            description="Cut-off in Hz of the speed itself.",
+            json_schema_extra=LIVE,
         )
         bones: bool = Field(_DEFAULTS.bones, description="Give every bone its median length so far.")
         contact: bool = Field(_DEFAULTS.contact, description="Move the root so that a foot that stands does not slide.")
@@ -70,6 +86,12 @@ class Smooth3D(MapStage):
         self._tracks: PerTrack[_Track | None] = self.per_track(lambda: None)
         self._times = self.per_stream(lambda: deque[tuple[int, int]](maxlen=REMEMBERED))
         self._told = False
+
+    def options_changed(self) -> None:
+        self._settings = Settings(**self.options.model_dump())
+        for track in self._tracks.values():
+            if track is not None:
+                track.tune(self._settings)
 
     def process(self, packet: Packet) -> Packet:
         self._times[packet.stream].append((packet.seq, packet.pts))

@@ -95,7 +95,7 @@ class Tracker:
 
     def __init__(self, ids: Iterator[int], options: TrackerOptions, regions: Regions) -> None:
         self._ids = ids
-        self._options = options
+        self.options = options
         self._regions = regions
         self._tracks: list[Track] = []
         self._pts: int | None = None  # of the last frame
@@ -105,7 +105,7 @@ class Tracker:
     @property
     def wants_detection(self) -> bool:
         """Somebody is lost or in doubt, and the detector has not looked for a while."""
-        options = self._options
+        options = self.options
         if self._pts is None or not self._tracks:
             return False
         overdue = options.max_doubt / 2
@@ -142,7 +142,7 @@ class Tracker:
             for request, pose in zip(requests, poses, strict=True)
             if pose is not None and (sighting := self._sighting(request, pose, frame, elapsed)) is not None
         ]
-        seen, confirmed = one_per_person(sightings, self._options)
+        seen, confirmed = one_per_person(sightings, self.options)
         for track in confirmed:
             track.confirm(frame.pts)
         self._find_again(seen, frame)
@@ -150,8 +150,8 @@ class Tracker:
         boxes = {request.track: request.confirmed for request in requests}
         for track in self._tracks:
             if track not in present:
-                left = max(0.0, 1 - _seconds(frame.pts, track.seen) / self._options.max_miss)
-                track.miss(boxes.get(track), self._options.predicted_score * left)
+                left = max(0.0, 1 - _seconds(frame.pts, track.seen) / self.options.max_miss)
+                track.miss(boxes.get(track), self.options.predicted_score * left)
         for sighting in seen:
             if sighting.track is None:
                 self._tracks.append(self._start(sighting, frame.pts))
@@ -166,7 +166,7 @@ class Tracker:
     def _with_detections(self, frame: Frame, detections: Detections) -> list[CropRequest]:
         boxes = detections.boxes
         seen = [(clipped(box, *frame.size), None) for box in boxes]
-        confirmed = assign(self._tracks, seen, frame.pts, frame.size, self._options)
+        confirmed = assign(self._tracks, seen, frame.pts, frame.size, self.options)
         requests = []
         for track in self._tracks:
             i = confirmed.get(track)
@@ -181,14 +181,14 @@ class Tracker:
             else:
                 requests.append(CropRequest(track.region, track, confirmed=boxes[i]))
         unknown = [i for i in range(len(boxes)) if i not in confirmed.values()]
-        room = max(0, self._options.max_persons - len(self._tracks))
+        room = max(0, self.options.max_persons - len(self._tracks))
         for i in unknown[:room]:
             requests.append(CropRequest(self._regions.region_from_detection(detections, i), detection=boxes[i]))
         return requests
 
     def _sighting(self, request: CropRequest, pose: Pose, frame: Frame, elapsed: float) -> Sighting | None:
         """What a request gave, if it can be the person that was looked for."""
-        options, track = self._options, request.track
+        options, track = self.options, request.track
         known = track is not None and not track.doubts
         least = options.min_score * (options.confirmed_score if known else 1.0)
         if pose.presence < least or not np.isfinite(pose.points).all():
@@ -212,7 +212,7 @@ class Tracker:
         lost = [track for track in self._tracks if track not in present]
         strangers = [sighting for sighting in seen if sighting.track is None]
         poses = [(s.box, s.pose) for s in strangers]
-        for track, i in assign(lost, poses, frame.pts, frame.size, self._options).items():
+        for track, i in assign(lost, poses, frame.pts, frame.size, self.options).items():
             strangers[i].track = track
             track.confirm(frame.pts)
 
@@ -220,7 +220,7 @@ class Tracker:
         return Track(next(self._ids), sighting.pose, sighting.box, "new", BoxFilter(sighting.box), pts, pts, pts)
 
     def _ended(self, track: Track, frame: Frame) -> bool:
-        options, pts = self._options, frame.pts
+        options, pts = self.options, frame.pts
         inside = clipped(track.box, *frame.size)
         share = float(inside[2] * inside[3]) / max(float(track.box[2] * track.box[3]), 1.0)
         if share < (options.min_inside_unseen if track.unseen else options.min_inside):
@@ -234,7 +234,7 @@ class Tracker:
 
     def _convincing(self, track: Track) -> bool:
         """Not background, by what the network says alone: detectors miss people who lie, crouch or stretch."""
-        least = self._options.convincing_score
+        least = self.options.convincing_score
         return track.pose.presence >= least and float(np.median(track.pose.points[:, 2])) >= least
 
     def _elapsed(self, frame: Frame) -> float:

@@ -1,4 +1,4 @@
-// The connection to the server: one WebSocket for the chosen stream, opened again whenever it is lost.
+// Addresses on this server, and WebSockets that are opened again whenever they are lost.
 
 const token = new URLSearchParams(location.search).get("token");
 
@@ -9,42 +9,54 @@ export function address(path, query = {}) {
   return url;
 }
 
-const RETRY_FIRST = 500;
-const RETRY_MOST = 8000;
+/** The same for a WebSocket. */
+export function socketAddress(path, query) {
+  const url = address(path, query);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  return url;
+}
 
-/** Calls `onMessage(message)` and `onState("connecting" | "live" | "ended")`; `choose(stream)` changes the stream. */
-export function connect(onMessage, onState) {
+/** JSON from this server; null where it is away, and the HTTP status where it refuses. */
+export async function ask(path, options) {
+  try {
+    const response = await fetch(address(path), options);
+    return response.ok ? await response.json() : response.status;
+  } catch {
+    return null;
+  }
+}
+
+const RETRY_FIRST = 500; // milliseconds
+const RETRY_MOST = 5000;
+
+/**
+ * Keeps a WebSocket open. `onMessage(ArrayBuffer | text)`; `onState("connecting" | "live" | "ended" | "lost")`, where
+ * "ended" means that the server said goodbye. Returns `{send(text)}`, which says nothing while there is no connection.
+ */
+export function keepOpen(path, query, onMessage, onState) {
   let socket = null;
-  let timer = null;
   let delay = RETRY_FIRST;
-  let stream = null;
 
   function open() {
-    const url = address("ws", { stream, format: "json" });
-    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    const mine = (socket = new WebSocket(url));
-    onState("connecting");
-    mine.onopen = () => {
+    socket = new WebSocket(socketAddress(path, query));
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
       delay = RETRY_FIRST;
-      if (mine === socket) onState("live");
+      onState("live");
     };
-    mine.onmessage = (event) => {
-      if (mine === socket) onMessage(JSON.parse(event.data));
-    };
-    mine.onclose = (event) => {
-      if (mine !== socket) return;
-      onState(event.code === 1001 ? "ended" : "connecting");
-      timer = setTimeout(open, delay);
+    socket.onmessage = (event) => onMessage(event.data);
+    socket.onclose = (event) => {
+      onState(event.code === 1001 ? "ended" : "lost");
+      setTimeout(open, delay);
       delay = Math.min(delay * 2, RETRY_MOST);
     };
   }
 
-  return function choose(next) {
-    stream = next;
-    clearTimeout(timer);
-    const old = socket;
-    socket = null;
-    old?.close();
-    open();
+  onState("connecting");
+  open();
+  return {
+    send(text) {
+      if (socket.readyState === WebSocket.OPEN) socket.send(text);
+    },
   };
 }

@@ -75,3 +75,19 @@ def test_without_a_body_there_are_none(fault: str) -> None:
     body = skeletons.convert(full, "blazepose33", "h36m17", scored=False)
     full = full * 0 if fault == "flat" else full * np.nan
     assert attach(body, full) is None
+
+
+def test_a_network_for_hands_knows_better() -> None:
+    full = world()
+    body = skeletons.convert(full, "blazepose33", "h36m17", scored=False)
+    hand = np.random.default_rng(1).normal(0, 0.05, (21, 3))
+    got = attach(body, full, {"right": hand})
+    plain = attach(body, full)
+    assert got is not None
+    assert plain is not None
+    for i, joint in enumerate(PARTS.joints):
+        if joint in ("right_pinky", "right_index", "right_thumb"):
+            k = {"pinky": 17, "index": 5, "thumb": 2}[joint.removeprefix("right_")]
+            assert got[i] == pytest.approx(body[BODY.index("right_wrist")] + hand[k] - hand[0], abs=1e-6)
+        else:
+            assert got[i] == pytest.approx(plain[i])

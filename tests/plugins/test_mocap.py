@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from streamkp_plugins.mocap.avatar import HUMAN_BONES, default_avatar, read_vrm
 from streamkp_plugins.mocap.body import PARENTS, Solver, forward, from_camera, lengths, rest_offsets
+from streamkp_plugins.mocap.expressions import PRESETS, has_perfect_sync, perfect_sync, presets
+from streamkp_plugins.mocap.fingers import FingerSolver, finger_bones
 from streamkp_plugins.mocap.kinematics import Kinematics
 from streamkp_plugins.mocap.publish_vmc import LARGEST, PublishVmc, datagrams
 from streamkp_plugins.mocap.record_bvh import RecordBvh
@@ -390,6 +393,199 @@ def test_rest_rotations_of_an_avatar_are_respected() -> None:
     for bone in ("LeftUpperLeg", "RightLowerLeg"):
         delta = flip @ turns[bone] @ flip @ avatar.rest[bone].T
         assert (delta @ [0, -1, 0]) @ (direction(joints, bone) * [-1, 1, -1]) > np.cos(np.radians(2)), bone
+
+
+def messages(data: list[bytes]) -> list[tuple[str, str, tuple[Any, ...]]]:
+    """Address, types and arguments of every message in order, as an independent parser reads them."""
+    parser = pytest.importorskip("osc4py3.oscbuildparse", reason="osc4py3 is not installed (AGPL, tests only)")
+    return [
+        (found.addrpattern, found.typetags, tuple(found.arguments))
+        for datagram in data
+        for found in parser.decode_packet(datagram).elements
+    ]
+
+
+FACE = {"jawOpen": 0.8, "eyeBlinkLeft": 1.0, "mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}
+
+
+@pytest.mark.parametrize("blends", [None, presets(FACE), perfect_sync(FACE)])
+def test_what_each_receiver_needs_is_there(blends: dict[str, float] | None) -> None:
+    data = datagrams(kinematics(5), default_avatar(), 0.5, blends=blends)
+    assert max(map(len, data)) <= LARGEST
+    found = messages(data)
+    kinds = list(dict.fromkeys(address for address, _, _ in found))
+    face = ["/VMC/Ext/Blend/Val", "/VMC/Ext/Blend/Apply"] if blends else []
+    # Root first and bones before expressions (Warudo), the state, and the time last.
+    assert kinds == ["/VMC/Ext/Root/Pos", "/VMC/Ext/Bone/Pos", *face, "/VMC/Ext/OK", "/VMC/Ext/T"]
+    types = {address: kind for address, kind, _ in found}
+    # A message that is too short stops EVMC4U for good, one of a wrong type is left out.
+    assert types == {
+        "/VMC/Ext/Root/Pos": ",sfffffff", "/VMC/Ext/Bone/Pos": ",sfffffff", "/VMC/Ext/OK": ",iiii", "/VMC/Ext/T": ",f",
+    } | ({"/VMC/Ext/Blend/Val": ",sf", "/VMC/Ext/Blend/Apply": ","} if blends else {})  # fmt: skip
+    bones = {values[0]: values[1:] for address, _, values in found if address == "/VMC/Ext/Bone/Pos"}
+    assert set(bones) == set(HUMAN_BONES), "every bone in every frame"
+    for bone, values in bones.items():
+        assert np.isfinite(values).all()
+        assert np.linalg.norm(values[:3]) > 0.01, f"{bone} without an offset collapses an avatar"
+        assert np.linalg.norm(values[3:]) == pytest.approx(1, abs=1e-5)
+    assert bones["Hips"][1] > 0.5, "Blender and Godot take the hips' height from it"
+    assert next(values for address, _, values in found if address == "/VMC/Ext/Root/Pos")[0] == "root"
+    if blends:
+        sent = {values[0]: values[1] for address, _, values in found if address == "/VMC/Ext/Blend/Val"}
+        assert sent == pytest.approx(blends, abs=1e-6)
+
+
+def test_faces_become_the_presets_of_vrm() -> None:
+    rest = presets({})
+    assert set(rest) == set(PRESETS)
+    assert not any(rest.values())
+    found = presets(FACE)
+    assert found["Blink_L"] == 1.0
+    assert found["Blink_R"] == 0.0
+    assert found["Joy"] > 0.8
+    assert found["A"] + found["E"] > 0.6
+    assert sum(found[vowel] for vowel in "AIUEO") <= 1.0 + 1e-9
+    assert presets({"mouthPucker": 1.0})["U"] > 0.9
+    assert presets({"mouthFunnel": 1.0, "jawOpen": 0.5})["O"] > 0.5
+    assert presets({"browDownLeft": 1.0, "browDownRight": 1.0})["Angry"] == 1.0
+    assert presets({"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0})["LookLeft"] == 1.0
+    assert presets({"jawOpen": float("nan"), "eyeBlinkLeft": 7.0})["Blink_L"] == 1.0
+
+
+def test_perfect_sync_has_the_names_of_the_avatar() -> None:
+    assert len(perfect_sync(FACE)) == 52
+    assert perfect_sync(FACE)["JawOpen"] == 0.8
+    own = perfect_sync(FACE, ["jawOpen", "EYEBLINKLEFT"])
+    assert own["jawOpen"] == 0.8
+    assert own["EYEBLINKLEFT"] == 1.0
+    assert has_perfect_sync(list(perfect_sync(FACE)))
+    assert not has_perfect_sync(["Joy", "A", "Blink"])
+
+
+def test_a_face_that_is_gone_leaves_no_grimace() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(5)
+        clock = ManualClock()
+        sink = open_stage(PublishVmc, {"port": receiver.getsockname()[1]}, clock=clock)
+        sent = []
+        for i, packet in enumerate(moving(3)):
+            if i == 1:
+                packet.persons[0].extra["face"] = {"blendshapes": FACE}
+            sink.process(packet)  # type: ignore[attr-defined]
+            clock.advance(1 / 30)
+            data = []
+            while not data or b"/VMC/Ext/T\0" not in data[-1]:
+                data.append(receiver.recv(65536))
+            sent.append({v[0]: v[1] for address, _, v in messages(data) if address == "/VMC/Ext/Blend/Val"})
+        sink.close()
+    assert sent[0] == {}
+    assert sent[1] == pytest.approx(presets(FACE), abs=1e-6)
+    assert sent[2] == dict.fromkeys(PRESETS, 0.0)
+
+
+def glb(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text), len(text), 0x4E4F534A) + text
+
+
+@pytest.mark.skipif(not (SHARED / "vrm").is_dir(), reason="the avatar is not here")
+def test_the_same_avatar_as_vrm_1_gets_the_same_datagrams(tmp_path: Path) -> None:
+    """VRM 1 looks the other way, has other names for the thumb, and another place for its humanoid."""
+    old = SHARED / "vrm" / "cryptovoxels.vrm"
+    raw = old.read_bytes()
+    document = json.loads(raw[20 : 20 + struct.unpack("<I", raw[12:16])[0]])
+    for node in document["nodes"]:
+        x, y, z = node.get("translation", (0, 0, 0))
+        node["translation"] = [-x, y, -z]
+        x, y, z, w = node.get("rotation", (0, 0, 0, 1))
+        node["rotation"] = [-x, y, -z, w]
+    bones = {}
+    for each in document["extensions"].pop("VRM")["humanoid"]["humanBones"]:
+        name = each["bone"]
+        if "Thumb" in name:
+            name = name.replace("ThumbProximal", "ThumbMetacarpal").replace("ThumbIntermediate", "ThumbProximal")
+        bones[name] = {"node": each["node"]}
+    expressions = {"preset": {"happy": {}}, "custom": {name: {} for name in perfect_sync({})}}
+    document["extensions"]["VRMC_vrm"] = {
+        "specVersion": "1.0", "humanoid": {"humanBones": bones}, "expressions": expressions,
+    }  # fmt: skip
+    new = tmp_path / "new.vrm"
+    new.write_bytes(glb(document))
+    frame = kinematics(7)
+    found, wanted = (received(datagrams(frame, read_vrm(path), 0.0)) for path in (new, old))
+    assert set(found) == set(wanted)
+    for bone, (place, turn) in wanted.items():
+        assert found[bone][0] == pytest.approx(place, abs=1e-5), bone
+        assert abs(found[bone][1] @ turn) == pytest.approx(1, abs=1e-5), bone
+    assert has_perfect_sync(read_vrm(new).blends)
+
+
+@pytest.mark.skipif(not (SHARED / "vrm").is_dir(), reason="the avatar is not here")
+def test_normalized_bones_are_those_of_a_control_rig() -> None:
+    avatar = read_vrm(SHARED / "vrm" / "cryptovoxels.vrm")
+    upright = avatar.upright()
+
+    def places(a: Any) -> dict[str, Array]:
+        out: dict[str, Array] = {}
+        while len(out) < len(a.offsets):
+            for bone, above in a.parents.items():
+                if bone not in out and (above is None or above in out):
+                    offset = a.offsets[bone]
+                    out[bone] = offset if above is None else out[above] + a.rest[above] @ offset
+        return out
+
+    for bone, place in places(avatar).items():
+        assert places(upright)[bone] == pytest.approx(place, abs=1e-6), bone
+    joints = from_camera(walking(7))
+    bones = received(datagrams(kinematics(7), upright, 0.0))
+    flip = np.diag([1.0, 1.0, -1.0])
+    hips = flip @ matrix(bones["Hips"][1]) @ flip
+    thigh = hips @ flip @ matrix(bones["LeftUpperLeg"][1]) @ flip @ np.array([0, -1, 0])
+    assert thigh @ (direction(joints, "LeftUpperLeg") * [-1, 1, -1]) > np.cos(np.radians(2))
+
+
+def hand(bends: list[float], side: str) -> Array:
+    """21 joints: every finger bent by these degrees at its joints, palm down, in axes turned at random."""
+    sign = 1 if side == "Left" else -1
+    points = np.zeros((21, 3))
+    for i in range(5):
+        thumb = i == 0
+        along = np.array([sign, 0, 1 if thumb else 0]) / np.sqrt(2 if thumb else 1)
+        points[1 + 4 * i] = [0.03 * sign, 0, 0.03] if thumb else [0.09 * sign, 0, 0.03 - 0.02 * (i - 1)]
+        turn = np.eye(3)
+        for k, bend in enumerate(bends):
+            axis = np.cross(along, [0, -1, 0])
+            turn = turn @ Rotation.from_rotvec(np.radians(bend) * axis).as_matrix()
+            points[2 + 4 * i + k] = points[1 + 4 * i + k] + 0.03 * turn @ along
+    return points @ Rotation.random(random_state=4).as_matrix().T
+
+
+@pytest.mark.parametrize("side", ["Left", "Right"])
+@pytest.mark.parametrize("bends", [[0.0, 0.0, 0.0], [40.0, 60.0, 30.0], [80.0, 100.0, 70.0]])
+def test_fingers_are_bent_as_seen(side: str, bends: list[float]) -> None:
+    bones = FingerSolver(side).solve(hand(bends, side))
+    assert set(bones) == {bone for bone, _ in finger_bones(side)}
+    for (bone, _), bend in zip(finger_bones(side), bends * 5, strict=True):
+        turned = np.degrees(np.arccos(np.clip((np.trace(bones[bone]) - 1) / 2, -1, 1)))
+        assert turned == pytest.approx(bend, abs=0.5), bone
+    index = bones[f"{side}IndexProximal"] @ [1 if side == "Left" else -1, 0, 0]
+    assert index[1] == pytest.approx(-np.sin(np.radians(bends[0])), abs=0.01), "towards the palm, which faces down"
+
+
+def test_fingers_reach_the_avatar() -> None:
+    frames = []
+    for i in range(12):
+        who = person(squatter(0))
+        who.keypoints_3d = Keypoints3D("h36m17", walking(0), i)
+        who.extra["hands_world"] = {"right": hand([30, 30, 30], "Right").astype(np.float32)}
+        frames.append([who])
+    found = run_stage(Kinematics, {}, packets(frames))[-1].persons[0].extra["kinematics"]
+    assert "LeftIndexDistal" not in found["rotations"]
+    bones = received(datagrams(found, default_avatar(), 0.0))
+    assert abs(bones["RightRingIntermediate"][1][3]) == pytest.approx(np.cos(np.radians(15)), abs=1e-3)
+    assert abs(bones["LeftRingIntermediate"][1][3]) == pytest.approx(1)
 
 
 def test_it_sends_from_one_socket_and_not_too_often() -> None:

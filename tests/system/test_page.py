@@ -2,103 +2,40 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
-import subprocess
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from websockets.sync.client import connect
 
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import StageContext
+from streamkp.packet import Packet
+from streamkp.plugin import recording
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
+from tests.system.browser import Tab, browser
 
 pytestmark = pytest.mark.system
 
 
-class Tab:
-    """One page of a headless browser."""
-
-    def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None, proxy=None)
-        self._id = 0
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._id += 1
-        self._socket.send(json.dumps({"id": self._id, "method": method, "params": params}))
-        while True:
-            answer = json.loads(self._socket.recv(timeout=60))
-            if answer.get("id") == self._id:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
-
-    def evaluate(self, expression: str) -> Any:
-        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def wait_for(self, condition: str) -> None:
-        """Return once the condition holds in the page."""
-        self.evaluate(
-            f"new Promise((done) => {{ const look = () => (({condition}) ? done() : setTimeout(look, 20)); look(); }})"
-        )
-
-    def screenshot(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
-        if "STREAMKP_SCREENSHOTS" in os.environ:
-            name = os.environ["PYTEST_CURRENT_TEST"].rpartition("::")[2].split()[0]
-            Path(os.environ["STREAMKP_SCREENSHOTS"], f"{name}.png").write_bytes(data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        assert image is not None
-        return image.astype(np.uint8, copy=False)
-
-
 @pytest.fixture
 def tab(tmp_path: Path) -> Iterator[Tab]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium; CI must not skip this")
-        pytest.skip("needs Chromium")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-               "--remote-debugging-port=0", f"--user-data-dir={tmp_path}", "--window-size=1280,720",
-               "--no-first-run", "--disable-background-networking", "--no-proxy-server"]  # fmt: skip
-    # The address of the DevTools is the first thing that it says.
-    browser = subprocess.Popen([program, *options, "about:blank"], stderr=subprocess.PIPE, text=True)
-    try:
-        assert browser.stderr is not None
-        port = next(line.split(":")[2].split("/")[0] for line in browser.stderr if "DevTools listening" in line)
-        drain = threading.Thread(target=browser.stderr.read, daemon=True)
-        drain.start()
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        pages = json.load(opener.open(f"http://127.0.0.1:{port}/json/list", timeout=30))
-        page = Tab(next(p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page"))
-        page.call("Page.enable")
-        page.call("Emulation.setDeviceMetricsOverride", width=1280, height=720, deviceScaleFactor=1, mobile=False)
+    with browser(tmp_path) as page:
         yield page
-    finally:
-        browser.terminate()
-        browser.wait(timeout=30)
 
 
 class Feed:
     """Publishes walkers at about 25 frames/s until it is stopped."""
 
-    def __init__(self, sink: PublishWebsocket, streams: tuple[str, ...], people: int) -> None:
-        self._sink, self._streams, self._people = sink, streams, people
+    def __init__(
+        self, sink: PublishWebsocket, streams: tuple[str, ...], people: int, change: Callable[[Packet], object]
+    ) -> None:
+        self._sink, self._streams, self._people, self._change = sink, streams, people, change
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -108,30 +45,45 @@ class Feed:
         while not self._stop.wait(0.04):
             for stream in self._streams:
                 now = time.time_ns()
-                self._sink.process(make_packet(seq, stream, self._people, 1280, 720, captured_at=now - 12_000_000))
+                packet = make_packet(seq, stream, self._people, 1280, 720, captured_at=now - 12_000_000)
+                self._change(packet)
+                self._sink.process(packet)
             seq += 1
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
+        """Stop; False where it was stopped already."""
+        if self._stop.is_set():
+            return False
         self._stop.set()
         self._thread.join()
+        return True
 
 
 @pytest.fixture
 def feed() -> Iterator[Any]:
     running: list[tuple[PublishWebsocket, Feed]] = []
 
-    def start(streams: tuple[str, ...] = ("cam",), people: int = 1, **options: Any) -> PublishWebsocket:
+    def start(
+        streams: tuple[str, ...] = ("cam",),
+        people: int = 1,
+        change: Callable[[Packet], object] = lambda _: None,
+        **options: Any,
+    ) -> PublishWebsocket:
         sink = PublishWebsocket(PublishWebsocket.Options(port=0, **options), StageContext("publish"))
         sink.open()
         for stream in streams:
             sink.context.streams.set(stream, "live")
-        running.append((sink, Feed(sink, streams, people)))
+        running.append((sink, Feed(sink, streams, people, change)))
         return sink
 
+    def stop() -> None:
+        for sink, one in running:
+            if one.stop():
+                sink.close()
+
+    start.stop = stop  # type: ignore[attr-defined]
     yield start
-    for sink, one in running:
-        one.stop()
-        sink.close()
+    stop()
 
 
 def _near(image: np.ndarray[Any, Any], colour: str, tolerance: int = 24) -> int:
@@ -141,6 +93,7 @@ def _near(image: np.ndarray[Any, Any], colour: str, tolerance: int = 24) -> int:
 
 
 LEFT, RIGHT = "#38c8f0", "#ff9f45"  # the sides of the body
+ONE, TWO = "#ffb454", "#7aa8ff"  # the people with tracks 1 and 2
 
 
 def test_the_page_shows_both_skeletons(tab: Tab, feed: Any) -> None:
@@ -159,58 +112,206 @@ def test_the_page_shows_both_skeletons(tab: Tab, feed: Any) -> None:
     picture = tab.screenshot()
     edge = round(tab.evaluate("document.getElementById('space').getBoundingClientRect().left"))
     for half in (picture[:, :edge], picture[:, edge:]):
-        assert _near(half, LEFT) > 150
-        assert _near(half, RIGHT) > 150
+        assert _near(half, ONE) > 150, "each person has a colour"
+        assert _near(half, TWO) > 150
     assert _near(picture[:, :edge], "#3c3c3c", 4) > 50_000, "the image lies behind the 2D skeleton"
     assert float(tab.evaluate("document.getElementById('fps').textContent")) > 0
+    tab.key("p")
+    tab.evaluate("new Promise(requestAnimationFrame)")
+    tab.wait_for("streamkp.bones3d > 0")
+    picture = tab.screenshot()
+    for half in (picture[:, :edge], picture[:, edge:]):
+        assert _near(half, LEFT) > 150, "and each side of the body has one"
+        assert _near(half, RIGHT) > 150
 
 
-def test_the_3d_skeleton_turns_on_its_own_and_by_hand(tab: Tab, feed: Any) -> None:
+def test_the_3d_view_turns_on_its_own_by_hand_and_by_key(tab: Tab, feed: Any) -> None:
     sink = feed()
     tab.call("Page.navigate", url=sink.url)
     tab.wait_for("window.streamkp?.bones3d > 0")
     first = tab.evaluate("streamkp.azimuth")
     tab.wait_for(f"streamkp.azimuth > {first}")
-    where = tab.evaluate(
+    x, y = tab.evaluate(
         "(({left, top}) => [left + 100, top + 100])(document.getElementById('space').getBoundingClientRect())"
     )
     mouse = {"button": "left", "clickCount": 1}
-    tab.call("Input.dispatchMouseEvent", type="mousePressed", x=where[0], y=where[1], **mouse)
+    tab.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **mouse)
     held = tab.evaluate("streamkp.azimuth")
-    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=where[0] + 100, y=where[1], buttons=1, **mouse)
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 100, y=y, buttons=1, **mouse)
     tab.wait_for(f"streamkp.azimuth < {held} - 0.5")
-    tab.call("Input.dispatchMouseEvent", type="mouseReleased", x=where[0] + 100, y=where[1], **mouse)
+    tab.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 100, y=y, **mouse)
+    tab.key("3")
+    tab.wait_for("Math.abs(streamkp.elevation - Math.PI / 2) < 0.01")
+    tab.key("2")
+    tab.wait_for("Math.abs(Math.sin(streamkp.azimuth) - 1) < 0.01")
+    tab.key("+")
+    assert tab.evaluate("streamkp.zoom") > 1
+    tab.key("r")
+    assert tab.evaluate("streamkp.zoom") == 1
+    fingers = [{"x": x, "y": y}, {"x": x + 40, "y": y}]
+    tab.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=fingers)
+    fingers[1]["x"] = x + 120
+    tab.call("Input.dispatchTouchEvent", type="touchMove", touchPoints=fingers)
+    tab.wait_for("streamkp.zoom > 2")
+    tab.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
 
-def test_streams_can_be_chosen_and_their_end_is_shown(tab: Tab, feed: Any) -> None:
-    sink = feed(("yard", "gate"))
+def test_nothing_moves_for_who_wants_no_motion(tab: Tab, feed: Any) -> None:
+    sink = feed()
+    tab.resize(390, 844, mobile=True, theme="light", still=True)
     tab.call("Page.navigate", url=sink.url)
-    tab.wait_for("window.streamkp?.streams.length === 2 && streamkp.frames > 0")
-    assert tab.evaluate("[...document.getElementById('stream').options].map(o => o.value)") == ["gate", "yard"]
-    tab.evaluate("const s = document.getElementById('stream'); s.value = 'yard'; s.dispatchEvent(new Event('change'))")
-    tab.wait_for("streamkp.lastMessage?.stream === 'yard' && streamkp.frames > 3")
-    assert tab.evaluate("streamkp.stream") == "yard"
+    tab.wait_for("window.streamkp?.bones3d > 0 && streamkp.frames > 10")
+    assert tab.evaluate("streamkp.azimuth") == 0.5
+    tab.key("1")
+    assert tab.evaluate("streamkp.azimuth") == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390, "nothing is wider than the phone"
+    picture = tab.screenshot()
+    assert picture[60:100, 250:380].mean() > 200, "and it is light"
+
+
+def test_a_wall_of_sixteen_streams(tab: Tab, feed: Any) -> None:
+    names = tuple(f"cam{i:02}" for i in range(16))
+    sink = feed(names, preview_width=320)
+    tab.call("Page.navigate", url=sink.url)
+    tab.wait_for("window.streamkp && Object.values(streamkp.pictures).filter((n) => n > 2).length === 16")
+    assert tab.evaluate("streamkp.streams") == list(names)
+    assert tab.evaluate("[...document.getElementById('stream').options].map(o => o.value)") == list(names)
+    assert tab.evaluate("streamkp.stream") == "cam00"
+    tab.evaluate("const s = document.getElementById('stream'); s.value = 'cam07'; s.dispatchEvent(new Event('change'))")
+    tab.wait_for("streamkp.lastMessage?.stream === 'cam07' && streamkp.bones3d === 16")
+    tab.key("ArrowRight")
+    assert tab.evaluate("streamkp.stream") == "cam08"
+    tab.key("Enter")
+    assert tab.evaluate("[...document.querySelectorAll('.tile')].filter((t) => !t.hidden).length") == 1
+    others = tab.evaluate("streamkp.pictures.cam03")
+    shown = tab.evaluate("streamkp.pictures.cam08")
+    tab.wait_for(f"streamkp.pictures.cam08 > {shown} + 10")
+    assert tab.evaluate("streamkp.pictures.cam03") <= others + 3, "what is not shown is not sent"
+    tab.key("Enter")
+    assert tab.evaluate("[...document.querySelectorAll('.tile')].filter((t) => !t.hidden).length") == 16
+    assert tab.evaluate("streamkp.lost") == 0
+
+
+def test_people_never_stand_in_each_other(tab: Tab, feed: Any) -> None:
+    def crowd(packet: Packet) -> None:
+        for person in packet.persons[1:]:
+            person.box = packet.persons[0].box + np.float32(person.track)
+
+    sink = feed(people=5, change=crowd)
+    tab.call("Page.navigate", url=sink.url)
+    tab.wait_for("window.streamkp?.bones3d === 5 * 16")
+    places = np.array(list(tab.evaluate("streamkp.places").values()))[:, [0, 2]]
+    apart = np.linalg.norm(places[:, None] - places, axis=2)[~np.eye(5, dtype=bool)]
+    assert len(places) == 5
+    assert apart.min() > 0.6
 
 
 def test_a_page_without_the_token_says_so(tab: Tab, feed: Any) -> None:
     sink = feed(token="s3cret")
     tab.call("Page.navigate", url=sink.url)
     tab.wait_for("window.streamkp?.connection === 'refused'")
-    assert "token" in tab.evaluate("document.getElementById('image-note').textContent")
+    assert "token" in tab.evaluate("document.getElementById('banner').textContent")
     tab.call("Page.navigate", url=f"{sink.url}/?token=s3cret")
     tab.wait_for("window.streamkp?.frames > 3 && streamkp.previews > 0")
 
 
-def test_a_stream_that_fails_is_told_of(tab: Tab, tmp_path: Path) -> None:
+def test_a_stream_that_fails_stays_in_the_list_with_its_reason(tab: Tab, tmp_path: Path) -> None:
     graph = Graph().stream("gone", str(tmp_path / "nothing.mp4")).add("decode")
     engine = Engine(graph.add("publish", "publish-websocket", port=0).validate(), keep_alive=True)
     engine.start()
     try:
         (line,) = engine.notices()
         tab.call("Page.navigate", url=line.removeprefix("the page is at "))
-        tab.wait_for("document.querySelector('#troubles li') !== null")
-        assert tab.evaluate("document.getElementById('troubles').hidden") is False
-        assert tab.evaluate("document.querySelector('#troubles li').textContent").startswith("gone: failed")
+        tab.wait_for("document.querySelector('.tile[data-state=failed]') !== null")
+        said = tab.evaluate("document.querySelector('.tile').textContent")
+        assert "gone" in said
+        assert "failed: " in said
+        assert "nothing.mp4" in said
     finally:
         engine.stop()
         engine.wait()
+
+
+def test_a_server_that_stops_is_told_of_and_leaves_no_figures(tab: Tab, feed: Any) -> None:
+    sink = feed(people=2)
+    tab.call("Page.navigate", url=sink.url)
+    tab.wait_for("window.streamkp?.bones3d === 32 && document.getElementById('people').textContent === '2'")
+    feed.stop()
+    tab.wait_for(
+        "['ended', 'lost'].includes(streamkp.connection) && document.getElementById('people').textContent === '0'"
+    )
+    assert "stopped" in tab.evaluate("document.getElementById('banner').textContent")
+    tab.wait_for("streamkp.bones3d === 0 && streamkp.bones2d === 0")
+    picture = tab.screenshot()
+    assert _near(picture, ONE) + _near(picture, TWO) < 100, "nobody is there any more"
+
+
+def test_pause_record_plots_people_and_events(tab: Tab, feed: Any, tmp_path: Path) -> None:
+    def count(packet: Packet) -> None:
+        packet.persons[0].extra["rep_counter"] = {"exercise": "squat", "count": packet.seq // 10}
+        packet.events.append({"type": "rep", "track": 1, "count": packet.seq // 10})
+        packet.annotations.append({"type": "label", "track": 1, "text": "squats"})
+        packet.annotations.append({"type": "line", "points": [[0, 700], [1280, 700]], "color": "#00ff00"})
+
+    sink = feed(change=count)
+    tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    tab.call("Page.navigate", url=sink.url)
+    tab.wait_for("window.streamkp?.previews > 3 && streamkp.plotted > 5 && streamkp.events > 5")
+    tab.wait_for("Number(document.querySelector('#persons output')?.textContent) > 0")
+    assert "squat" in tab.evaluate("document.getElementById('persons').textContent")
+    assert "track 1" in tab.evaluate("document.querySelector('#events li').textContent")
+    options = tab.evaluate("[...document.getElementById('signal').options].map((o) => o.value)")
+    assert {"left knee", "rep_counter.count", "left_wrist x 3d", "head y 2d"} <= set(options)
+    assert _near(tab.screenshot(), "#00ff00") > 200, "the line is drawn"
+    tab.key("s")
+    tab.wait_for("streamkp.recorded > 10")
+    tab.key("s")
+    tab.wait_for("document.getElementById('banner').textContent.startsWith('Saved')")
+    saved = _wait_for_file(tmp_path)
+    packets = list(recording(saved))
+    assert len(packets) > 10
+    assert packets[0].persons[0].keypoints_3d is not None
+    assert packets[0].annotations[0]["type"] == "label"
+    tab.key(" ")
+    frames = tab.evaluate("streamkp.frames")
+    events = tab.evaluate("streamkp.events")
+    tab.wait_for(f"streamkp.events > {events} + 5")
+    assert tab.evaluate("streamkp.frames") == frames, "what is drawn stands still"
+    tab.key(" ")
+    tab.wait_for(f"streamkp.frames > {frames}")
+
+
+def _wait_for_file(folder: Path) -> Path:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := [path for path in folder.glob("cam-*.jsonl") if path.stat().st_size]:
+            return found[0]
+        threading.Event().wait(0.02)
+    raise AssertionError("nothing was saved")
+
+
+def test_nothing_that_arrives_is_executed_and_nothing_is_asked_of_others(tab: Tab, feed: Any) -> None:
+    evil = "<img src=x onerror=window.hacked=1>"
+
+    def attack(packet: Packet) -> None:
+        packet.persons[0].extra[evil] = {"__proto__": {"polluted": 1}, "text": evil}
+        packet.events.append({"type": evil, "text": evil, "__proto__": {"polluted": 1}})
+        packet.annotations.append({"type": "label", "track": 1, "text": evil})
+
+    sink = feed((evil,), change=attack)
+    tab.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="""
+        window.violations = [];
+        document.addEventListener("securitypolicyviolation", (event) => violations.push(event.blockedURI));
+    """,
+    )
+    tab.call("Page.navigate", url=sink.url)
+    tab.wait_for("window.streamkp?.previews > 3 && streamkp.events > 3 && streamkp.plotted > 3")
+    tab.wait_for("document.getElementById('persons').textContent.includes('onerror')")
+    assert tab.evaluate("window.hacked ?? ({}).polluted ?? null") is None
+    assert tab.evaluate("document.querySelectorAll('#wall img, #persons img, #events img').length") == 0
+    assert tab.evaluate("violations") == []
+    asked = tab.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)")
+    assert set(asked) == {sink.url}
+    assert tab.evaluate("performance.getEntriesByType('resource').some((e) => e.name.includes('three'))") is False

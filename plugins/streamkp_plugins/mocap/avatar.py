@@ -1,13 +1,14 @@
 """The rest pose of a humanoid avatar: a default one, or that of a VRM file.
 
-Positions and rotations here are those of VRM 0: right-handed, y up, the avatar looks along -z with its left along -x.
+Positions and rotations here are those of VRM 0, also of a VRM 1 file: right-handed, y up, the avatar looks along -z
+with its left along -x.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 
 from streamkp.plugin import UsageError
 from streamkp_plugins.mocap.body import PARENTS
+from streamkp_plugins.mocap.fingers import FINGERS, finger_bones
 from streamkp_plugins.mocap.rotations import IDENTITY, matrix
 
 Array = NDArray[np.float64]
 MOST_JSON = 64 * 1024 * 1024
-_FINGERS = ("Thumb", "Index", "Middle", "Ring", "Little")
-_LINKS = ("Proximal", "Intermediate", "Distal")
+HALF_TURN = np.array([-1.0, 1.0, -1.0])  # about the vertical
+_THUMB = {"Metacarpal": "Proximal", "Proximal": "Intermediate", "Distal": "Distal"}  # VRM 1's names to Unity's
 # Unity's HumanBodyBones, 55 of them, parents first.
 HUMAN_BONES: dict[str, str | None] = {
     "Hips": None, "LeftUpperLeg": "Hips", "RightUpperLeg": "Hips", "LeftLowerLeg": "LeftUpperLeg",
@@ -32,12 +34,7 @@ HUMAN_BONES: dict[str, str | None] = {
     "RightHand": "RightLowerArm", "LeftToes": "LeftFoot", "RightToes": "RightFoot", "LeftEye": "Head",
     "RightEye": "Head", "Jaw": "Head",
 }  # fmt: skip
-for _side in ("Left", "Right"):
-    for _finger in _FINGERS:
-        _above = f"{_side}Hand"
-        for _link in _LINKS:
-            HUMAN_BONES[f"{_side}{_finger}{_link}"] = _above
-            _above = f"{_side}{_finger}{_link}"
+HUMAN_BONES |= dict(finger_bones("Left")) | dict(finger_bones("Right"))
 _LEFT = {
     "UpperLeg": (0.09, -0.05, 0.0), "LowerLeg": (0.0, -0.42, 0.0), "Foot": (0.0, -0.42, 0.0),
     "Toes": (0.0, -0.07, 0.13),
@@ -57,6 +54,15 @@ class Avatar:
     offsets: dict[str, Array]
     rest: dict[str, Array]
     parents: dict[str, str | None]
+    blends: tuple[str, ...] = ()  # names of the expressions that a file has
+
+    def upright(self) -> Avatar:
+        """The same body with rest rotations of identity, as receivers with a control rig (VRM 1 in Unity) have it."""
+        offsets = {
+            bone: offset if (above := self.parents[bone]) is None else self.rest[above] @ offset
+            for bone, offset in self.offsets.items()
+        }
+        return replace(self, offsets=offsets, rest={bone: np.eye(3) for bone in self.rest})
 
     @property
     def hips_height(self) -> float:
@@ -76,25 +82,24 @@ def default_avatar() -> Avatar:
 
 
 def _finger_offset(bone: str) -> tuple[float, float, float]:
-    finger = next(i for i, name in enumerate(_FINGERS) if name in bone)
+    finger = next(i for i, name in enumerate(FINGERS) if name in bone)
     if not bone.endswith("Proximal"):
         return 0.03, 0.0, 0.0
     return (0.03, -0.01, 0.03) if finger == 0 else (0.09, 0.0, 0.03 - 0.02 * (finger - 1))
 
 
 def read_vrm(path: Path) -> Avatar:
-    """The humanoid of a VRM 0 file.
+    """The humanoid of a VRM file, 0 or 1.
 
     Raises:
-        UsageError: it cannot be read, or has no humanoid of VRM 0.
+        UsageError: it cannot be read, or has no humanoid.
     """
     document = _read_glb(path)
     try:
         nodes = document["nodes"]
-        human = document["extensions"]["VRM"]["humanoid"]["humanBones"]
-        names = {int(each["node"]): each["bone"][0].upper() + each["bone"][1:] for each in human}
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise UsageError(f"{path} has no humanoid of VRM 0 (`extensions.VRM`); VRM 1 files are not read yet") from None
+        names, blends, newer = _humanoid(document["extensions"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise UsageError(f"{path} has no humanoid of VRM (`extensions.VRM` or `extensions.VRMC_vrm`)") from None
     above = {child: index for index, node in enumerate(nodes) for child in node.get("children", ())}
     world: dict[int, tuple[Array, Array]] = {}
 
@@ -120,13 +125,34 @@ def read_vrm(path: Path) -> Avatar:
         up = above.get(index)
         while up is not None and up not in names:
             up = above.get(up)
-        rest[bone] = turn
+        offset = spot if up is None else place(up)[0].T @ (spot - place(up)[1])
+        # VRM 1 looks along +z. Receivers mirror it in x where they mirror VRM 0 in z: half a turn, in each bone.
+        rest[bone] = turn * np.outer(HALF_TURN, HALF_TURN) if newer else turn
+        offsets[bone] = offset * HALF_TURN if newer else offset
         parents[bone] = None if up is None else names[up]
-        offsets[bone] = spot if up is None else place(up)[0].T @ (spot - place(up)[1])
     missing = [bone for bone in PARENTS if bone not in rest and bone not in ("Neck", "Chest")]
     if missing:
         raise UsageError(f"{path}: its humanoid lacks {', '.join(missing)}")
-    return Avatar(offsets, rest, parents)
+    return Avatar(offsets, rest, parents, blends)
+
+
+def _humanoid(extensions: dict[str, Any]) -> tuple[dict[int, str], tuple[str, ...], bool]:
+    """Unity's bone names by node, names of expressions, and whether it is VRM 1."""
+    if "VRMC_vrm" in extensions:
+        vrm = extensions["VRMC_vrm"]
+        names = {}
+        for bone, each in vrm["humanoid"]["humanBones"].items():
+            # The thumb's first bone is the metacarpal in VRM 1 and the proximal one in Unity.
+            first, _, link = bone.partition("Thumb")
+            if link in _THUMB:
+                bone = f"{first}Thumb{_THUMB[link]}"
+            names[int(each["node"])] = bone[0].upper() + bone[1:]
+        expressions = vrm.get("expressions") or {}
+        return names, tuple(expressions.get("custom") or ()), True
+    vrm = extensions["VRM"]
+    names = {int(each["node"]): each["bone"][0].upper() + each["bone"][1:] for each in vrm["humanoid"]["humanBones"]}
+    groups = (vrm.get("blendShapeMaster") or {}).get("blendShapeGroups") or ()
+    return names, tuple(str(group["name"]) for group in groups if "name" in group), False
 
 
 def _node(node: dict[str, Any]) -> tuple[Array, Array]:

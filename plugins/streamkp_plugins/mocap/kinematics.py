@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from pydantic import Field
 
 from streamkp.plugin import MapStage, Packet, Person, StageOptions, convert
-from streamkp_plugins.mocap.body import Solver, from_camera, lengths
+from streamkp_plugins.mocap.body import Array, Solver, from_camera, lengths
+from streamkp_plugins.mocap.fingers import FingerSolver
+from streamkp_plugins.mocap.rotations import quaternion
 
 
 class Kinematics(MapStage):
@@ -34,6 +38,7 @@ class Kinematics(MapStage):
 
     def open(self) -> None:
         o = self.options
+        self._fingers = self.per_track(lambda: {side: FingerSolver(side) for side in ("Left", "Right")})
         self._solvers = self.per_track(lambda: Solver(o.head_tilt, o.face_tilt, o.wrist))
 
     def process(self, packet: Packet) -> Packet:
@@ -62,8 +67,21 @@ class Kinematics(MapStage):
             None if ends is None or not np.isfinite(ends).all() else turn(ends),
             float(root[1]) if level and root is not None else None,
         )
+        rotations = pose.rotations | self._hands(packet, person)
         person.extra["kinematics"] = {
-            "rotations": {bone: [round(float(x), 6) for x in q] for bone, q in pose.rotations.items()},
+            "rotations": {bone: [round(float(x), 6) for x in q] for bone, q in rotations.items()},
             "hips": [round(float(x), 4) for x in pose.hips],
             "lengths": {name: round(length, 4) for name, length in lengths(joints).items()},
         }
+
+    def _hands(self, packet: Packet, person: Person) -> dict[str, Array]:
+        """Rotations of the fingers, where a network for hands is above."""
+        hands = person.extra.get("hands_world")
+        if not isinstance(hands, Mapping):
+            return {}
+        bones: dict[str, Array] = {}
+        for side, solver in self._fingers[packet.stream, person.track].items():
+            points = hands.get(side.lower())
+            if points is not None and np.shape(points) == (21, 3):
+                bones |= {bone: quaternion(turn) for bone, turn in solver.solve(points).items()}
+        return bones

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,17 @@ from pydantic import Field
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from streamkp.plugin import Packet, Sink, StageOptions, UsageError
-from streamkp_plugins.mocap.avatar import Avatar, default_avatar, read_vrm
+from streamkp.plugin import Packet, Person, Sink, StageOptions, UsageError
+from streamkp_plugins.mocap.avatar import HALF_TURN, Avatar, default_avatar, read_vrm
 from streamkp_plugins.mocap.body import ANKLE_HEIGHT, PARENTS
+from streamkp_plugins.mocap.expressions import has_perfect_sync, perfect_sync, presets
 from streamkp_plugins.mocap.performer import Performer
 from streamkp_plugins.mocap.rotations import matrix, quaternion
 
 Array = NDArray[np.float64]
+Blends = Literal["auto", "vrm0", "perfect-sync", "off"]
 LARGEST = 1472  # bytes of a datagram
 FRAME_RATE = 60  # frames a second that no receiver minds
-_TURN = np.array([-1.0, 1.0, -1.0])  # from a body that looks along +z to one that looks along -z
 
 
 class PublishVmc(Sink):
@@ -38,7 +39,17 @@ class PublishVmc(Sink):
     class Options(StageOptions):
         host: str = Field("127.0.0.1", description="Where the receiver runs.")
         port: int = Field(39539, ge=1, le=65535, description="Its port.")
-        vrm: Path | None = Field(None, description="The avatar (VRM 0), for its proportions; a default one otherwise.")
+        vrm: Path | None = Field(None, description="The avatar (VRM 0 or 1), for its bones; a default one otherwise.")
+        normalized: bool = Field(
+            False,
+            description="Leave out the avatar's rest rotations: for receivers with a control rig (VRM 1 in Unity).",
+        )
+        blends: Blends = Field(
+            "auto",
+            description="Names of the expressions, sent where the face's blendshapes are known (`keypoints-parts`): "
+            "vrm0 (A, Blink_L, Joy ...), perfect-sync (ARKit's 52) or off; auto: perfect-sync for an avatar that has "
+            "them.",
+        )
         stream: str | None = Field(None, description="Only this stream; the first that shows a person otherwise.")
         move: bool = Field(True, description="Also move the hips in space; false keeps them over one place.")
 
@@ -57,7 +68,12 @@ class PublishVmc(Sink):
         return f"VMC to {self.options.host}:{self.options.port}"
 
     def open(self) -> None:
-        self._avatar = default_avatar() if self.options.vrm is None else read_vrm(self.options.vrm)
+        avatar = default_avatar() if self.options.vrm is None else read_vrm(self.options.vrm)
+        self._avatar = avatar.upright() if self.options.normalized else avatar
+        self._blends = self.options.blends
+        if self._blends == "auto":
+            self._blends = "perfect-sync" if has_perfect_sync(avatar.blends) else "vrm0"
+        self._face: dict[str, float] = {}  # what was sent last
         try:
             found = socket.getaddrinfo(self.options.host, self.options.port, type=socket.SOCK_DGRAM)
         except socket.gaierror as error:
@@ -84,12 +100,23 @@ class PublishVmc(Sink):
         if self._begin is None:
             self._begin = packet.pts
         seconds = max(0.0, (packet.pts - self._begin) / 1e9)
-        for datagram in datagrams(person.extra["kinematics"], self._avatar, seconds, move=self.options.move):
+        self._face = self._expressions(person)
+        for datagram in datagrams(
+            person.extra["kinematics"], self._avatar, seconds, move=self.options.move, blends=self._face
+        ):
             try:
                 self._socket.sendto(datagram, self._address)
             except OSError:  # nobody listens, or a full buffer: the next frame is as good
                 continue
         self._delays.append((self.context.clock.now() - packet.captured_at) / 1e6)
+
+    def _expressions(self, person: Person) -> dict[str, float]:
+        """What the face shows; without a face, once it was seen, nothing at all: 0 for every name."""
+        face = person.extra.get("face")
+        shapes = face.get("blendshapes") if isinstance(face, Mapping) else None
+        if self._blends == "off" or not isinstance(shapes, Mapping):
+            return dict.fromkeys(self._face, 0.0)
+        return perfect_sync(shapes, self._avatar.blends) if self._blends == "perfect-sync" else presets(shapes)
 
     def stream_ended(self, stream: str) -> None:
         self._performer.stream_ended(stream)
@@ -104,15 +131,17 @@ class PublishVmc(Sink):
 def local_poses(kinematics: dict[str, Any], avatar: Avatar, *, move: bool = True) -> dict[str, tuple[Array, Array]]:
     """By bone of the avatar: local position (metres) and rotation (x, y, z, w) in Unity's left-handed axes."""
     turns: dict[str, Array] = {}
+    locals_ = {bone: matrix(np.asarray(q, np.float64)) for bone, q in kinematics["rotations"].items()}
     for bone, parent in PARENTS.items():
-        local = matrix(np.asarray(kinematics["rotations"][bone], np.float64))
-        turns[bone] = local if parent is None else turns[parent] @ local
+        turns[bone] = locals_[bone] if parent is None else turns[parent] @ locals_[bone]
     world: dict[str, Array] = {}  # what each bone of the avatar does in the world, looking along -z
     for bone, above in _top_down(avatar.parents):
         if bone in turns:
-            world[bone] = turns[bone] * np.outer(_TURN, _TURN)
+            world[bone] = turns[bone] * np.outer(HALF_TURN, HALF_TURN)
         else:
             world[bone] = np.eye(3) if above is None else world[above]
+            if bone in locals_:  # a finger
+                world[bone] = world[bone] @ (locals_[bone] * np.outer(HALF_TURN, HALF_TURN))
     poses = {}
     for bone, above in avatar.parents.items():
         whole = world[bone] @ avatar.rest[bone]
@@ -127,7 +156,7 @@ def _hips(kinematics: dict[str, Any], avatar: Avatar, move: bool) -> Array:
     size = kinematics["lengths"]
     legs = size["upper_leg"] + size["lower_leg"] + ANKLE_HEIGHT
     scale = avatar.hips_height / legs if legs > 0 else 1.0
-    place = np.asarray(kinematics["hips"], np.float64) * _TURN * scale
+    place = np.asarray(kinematics["hips"], np.float64) * HALF_TURN * scale
     return np.asarray(place if move else place * [0.0, 1.0, 0.0])
 
 
@@ -143,11 +172,21 @@ def _top_down(parents: dict[str, str | None]) -> Iterator[tuple[str, str | None]
             return
 
 
-def datagrams(kinematics: dict[str, Any], avatar: Avatar, seconds: float, *, move: bool = True) -> list[bytes]:
-    """The datagrams of one frame: root, bones, state, and the time last."""
+def datagrams(
+    kinematics: dict[str, Any],
+    avatar: Avatar,
+    seconds: float,
+    *,
+    move: bool = True,
+    blends: Mapping[str, float] | None = None,
+) -> list[bytes]:
+    """The datagrams of one frame: root, bones, expressions, state, and the time last."""
     messages = [_message("/VMC/Ext/Root/Pos", "sfffffff", "root", 0, 0, 0, 0, 0, 0, 1)]
     for bone, (place, turn) in local_poses(kinematics, avatar, move=move).items():
         messages.append(_message("/VMC/Ext/Bone/Pos", "sfffffff", bone, *place, *turn))
+    if blends:
+        messages += [_message("/VMC/Ext/Blend/Val", "sf", name, value) for name, value in blends.items()]
+        messages.append(_message("/VMC/Ext/Blend/Apply", ""))
     messages.append(_message("/VMC/Ext/OK", "iiii", 1, 3, 0, 1))
     messages.append(_message("/VMC/Ext/T", "f", seconds))
     bundles: list[list[Any]] = [[]]

@@ -58,7 +58,7 @@ class BlazePoseDetector:
     def __init__(self, name: str, network: Network, score: float) -> None:
         self.name = name
         self._network = network
-        self._score = score
+        self.score = score
         ((self._input, _),) = network.inputs.items()
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
@@ -76,7 +76,7 @@ class BlazePoseDetector:
 
     def _people(self, image: Image, raw: FloatArray, logits: FloatArray) -> Detections:
         whole = _whole(image)
-        _, points, scores = decode(raw, logits, self._score)
+        _, points, scores = decode(raw, logits, self.score)
         found = ((points - 0.5) * whole[2] + whole[:2]).astype(np.float32)
         return Detections(body_boxes(found, image.shape[1], image.shape[0]), scores, found)
 

@@ -50,7 +50,7 @@ class EfficientDet:
         network = TFLiteNetwork(path, outputs=(scores, codes), channels={scores: efficientdet.PERSON})
         self.module = _Best(network, 1.0, 0.0)
         self.size = network.input_shape[1]
-        self._score = score
+        self.score = score
 
     def fill(self, images: Sequence[DeviceImage], pixels: Tensor) -> FloatArray:
         """Letterbox the frames into the network's input; returns the scales."""
@@ -64,7 +64,7 @@ class EfficientDet:
         codes, of_all = np.zeros((count, 4), np.float32), np.zeros(count, np.float32)
         where = anchors.astype(np.intp)
         codes[where], of_all[where] = rows, scores
-        boxes, best = efficientdet.decode_people(codes, of_all, self.size, self._score, _OVERLAP)
+        boxes, best = efficientdet.decode_people(codes, of_all, self.size, self.score, _OVERLAP)
         edge = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
         corners: FloatArray = np.clip(boxes / np.float32(scale), 0, edge)
         corners[:, 2:] -= corners[:, :2]
@@ -78,7 +78,7 @@ class BlazePoseDetector:
         network = TFLiteNetwork(path, outputs=("Identity_1", "Identity"))
         self.module = _Best(network, 1 / 127.5, -1.0)
         self.size = network.input_shape[1]
-        self._score = score
+        self.score = score
 
     def fill(self, images: Sequence[DeviceImage], pixels: Tensor) -> FloatArray:
         """The whole frames in the middle of the network's input; returns the sides of the squares around them."""
@@ -98,7 +98,7 @@ class BlazePoseDetector:
         raw, logits = np.zeros((count, 12), np.float32), np.full(count, _NO_PERSON, np.float32)
         where = anchors.astype(np.intp)
         raw[where], logits[where] = rows, scores
-        _, points, best = blazepose.decode(raw, logits, self._score)
+        _, points, best = blazepose.decode(raw, logits, self.score)
         middle = np.array((width / 2, height / 2), np.float32)
         found = ((points - 0.5) * np.float32(scale) + middle).astype(np.float32)
         return Detections(blazepose.body_boxes(found, width, height), best, found)
@@ -139,6 +139,15 @@ class DetectorOnDevice:
         shape = {"pixels": (family.size, family.size, 3)}
         module = TorchModule(lambda: family.module, shape, family.module.outputs, str, uint8=frozenset(shape))
         self.network = TorchNetwork(NetworkSource(name, module=module), options or RunOptions(), device, **settings)
+
+    @property
+    def score(self) -> float:
+        """Least score of a person, 0..1."""
+        return self._family.score
+
+    @score.setter
+    def score(self, score: float) -> None:
+        self._family.score = score
 
     def to_device(self, image: AnyImage) -> DeviceImage:
         """The image where the network is; uploads what is not there yet."""

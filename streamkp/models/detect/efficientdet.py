@@ -67,7 +67,7 @@ class EfficientDetDetector:
     def __init__(self, name: str, network: Network, score: float) -> None:
         self.name = name
         self._network = network
-        self._score = score
+        self.score = score
         ((self._input, port),) = network.inputs.items()
         self._size = port.shape[1]
 
@@ -80,7 +80,7 @@ class EfficientDetDetector:
         outputs = self._network({self._input: pixels})
         found = []
         for image, scale, codes, scores in zip(images, scales, outputs[_CODES], outputs[_SCORES][..., 0], strict=True):
-            boxes, best = decode_people(codes, scores, self._size, self._score, _OVERLAP)
+            boxes, best = decode_people(codes, scores, self._size, self.score, _OVERLAP)
             found.append(Detections(boxes_to_source(boxes, scale, image), best))
         return found
 

@@ -55,7 +55,7 @@ class RtmDetector:
     def __init__(self, name: str, network: Network, score: float) -> None:
         self.name = name
         self._network = network
-        self._score = score
+        self.score = score
         ((self._input, port),) = network.inputs.items()
         _, self._height, self._width, _ = port.shape
 
@@ -66,7 +66,7 @@ class RtmDetector:
     def _detect(self, image: Image) -> Detections:
         pixels, scale = fit(image, self._width, self._height)
         outputs = self._network({self._input: pixels[None]})
-        boxes, scores = people(outputs[_BOXES][0], outputs[_LABELS][0], scale, self._score)
+        boxes, scores = people(outputs[_BOXES][0], outputs[_LABELS][0], scale, self.score)
         best = np.argsort(-scores, kind="stable")
         return Detections(boxes[best], scores[best])
 

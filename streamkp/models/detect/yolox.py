@@ -50,7 +50,7 @@ class YoloxDetector:
     def __init__(self, name: str, network: Network, score: float) -> None:
         self.name = name
         self._network = network
-        self._score = score
+        self.score = score
         ((self._input, port),) = network.inputs.items()
         _, self._height, self._width, _ = port.shape
 
@@ -63,7 +63,7 @@ class YoloxDetector:
         (heads,) = self._network({self._input: pixels}).values()
         found = []
         for image, scale, raw in zip(images, scales, heads, strict=True):
-            boxes, scores = decode_people(raw, self._height, self._width, self._score, _OVERLAP)
+            boxes, scores = decode_people(raw, self._height, self._width, self.score, _OVERLAP)
             found.append(Detections(boxes_to_source(boxes, scale, image), scores))
         return found
 

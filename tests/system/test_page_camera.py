@@ -1,0 +1,68 @@
+"""The browser's camera as a source, with the fake camera that Chromium has for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph
+from tests.system.browser import browser
+
+pytestmark = pytest.mark.system
+
+BARS = [[40, 40, 200], [60, 180, 60], [200, 80, 40]]  # BGR
+
+
+def _camera_file(path: Path) -> Path:
+    """A film of three coloured bars, as Chromium's fake camera takes it."""
+    picture = np.repeat(np.array(BARS, np.uint8)[None], 480, axis=0).repeat(214, axis=1)[:, :640]
+    planes = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_BGR2YUV_I420).tobytes()
+    path.write_bytes(b"YUV4MPEG2 W640 H480 F30:1 Ip A1:1 C420jpeg\n" + 30 * (b"FRAME\n" + planes))
+    return path
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_browsers_camera_becomes_a_stream(tmp_path: Path, plain: bool) -> None:
+    if not plain:
+        pytest.importorskip("aiortc")
+    graph = Graph().stream("phone", "browser://me").add("decode")
+    engine = Engine(graph.add("publish", "publish-websocket", port=0).validate(), keep_alive=True)
+    engine.start()
+    film = _camera_file(tmp_path / "camera.y4m")
+    options = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    try:
+        (line,) = engine.notices()
+        url = line.removeprefix("the page is at ").split()[0]
+        with browser(tmp_path / "profile", *options, f"--use-file-for-fake-video-capture={film}") as tab:
+            tab.call("Page.navigate", url=f"{url}/?plain=1" if plain else url)
+            tab.wait_for("window.streamkp?.connection === 'live'")
+            tab.evaluate("document.getElementById('camera').click()")
+            tab.wait_for("streamkp.camera.state !== 'off' && streamkp.camera.state !== 'starting'")
+            state = tab.evaluate("({...streamkp.camera, said: document.getElementById('banner').textContent})")
+            assert state["state"] == "sending", state
+            assert state["via"] == ("jpeg" if plain else "webrtc")
+            tab.wait_for("streamkp.stream === 'phone' && streamkp.frames > 15 && streamkp.previews > 5")
+            width = tab.evaluate("streamkp.lastMessage.width")
+            assert width == 640
+            tab.wait_for("document.getElementById('camera').textContent === 'Stop my camera'")
+            picture = tab.screenshot()
+            left, top, wide, high = tab.evaluate(
+                "(({x, y, width, height}) => [x, y, width, height])"
+                "(document.querySelector('.tile canvas').getBoundingClientRect())"
+            )
+            row = round(top + high / 2)
+            for share, bar in zip((-0.3, 0, 0.3), BARS, strict=True):
+                seen = picture[row, round(left + wide / 2 + share * min(wide, high * 4 / 3))]
+                assert np.abs(seen.astype(int) - bar).max() < 45, (seen, bar)
+            tab.evaluate("document.getElementById('camera').click()")
+            tab.wait_for("streamkp.camera.state === 'off'")
+            before = tab.evaluate("streamkp.lastMessage?.epoch ?? 0")
+            tab.evaluate("document.getElementById('camera').click()")
+            tab.wait_for(f"streamkp.camera.state === 'sending' && streamkp.lastMessage?.epoch > {before}")
+    finally:
+        engine.stop()
+        engine.wait()

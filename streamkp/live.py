@@ -70,7 +70,7 @@ def stream(*uris: str | os.PathLike[str] | int, graph: str | Path | Graph = "dem
         UsageError: the graph is wrong, or neither it nor the call names a source.
         StreamkpError: while iterating, after everything that could be read was yielded: a source or stage failed.
 
-    Example:
+    Examples:
         >>> async for result in streamkp.stream("squat.mp4"):      # doctest: +SKIP
         ...     print(result.seq, [person.track for person in result.persons])
     """

@@ -15,8 +15,12 @@ from typer.core import TyperGroup
 import streamkp
 from streamkp.cli.actions import actions_app
 from streamkp.cli.bench import bench_app
+from streamkp.cli.cameras import cameras
+from streamkp.cli.ctl import ctl_app, top
+from streamkp.cli.doctor import doctor
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
+from streamkp.cli.gestures import gestures_app
 from streamkp.cli.graph import graph_app
 from streamkp.cli.infer import infer
 from streamkp.cli.listen import listen
@@ -26,6 +30,7 @@ from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
 from streamkp.cli.schema import schema
 from streamkp.cli.stages import stages
+from streamkp.cli.view import view
 from streamkp.errors import StreamkpError
 from streamkp.uris import mask
 
@@ -73,15 +78,21 @@ app = typer.Typer(
 app.command()(run)
 app.command()(infer)
 app.add_typer(graph_app, name="graph")
+app.add_typer(ctl_app, name="ctl")
+app.command()(top)
 app.add_typer(models_app, name="models")
 app.add_typer(samples_app, name="samples")
 app.command()(stages)
+app.command()(cameras)
+app.command()(doctor)
 app.command()(listen)
+app.command()(view)
 app.command()(schema)
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(exercises_app, name="exercises")
 app.add_typer(actions_app, name="actions")
+app.add_typer(gestures_app, name="gestures")
 
 
 class _Masked(logging.Formatter):

@@ -7,27 +7,32 @@ import os
 import re
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
+from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
+from streamkp.cli.page import page_of, show
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
+from streamkp.graph.reload import reload
 from streamkp.graph.spec import ControlSpec, GraphSpec
 from streamkp.graph.stage import Source
 from streamkp.graph.watchdog import stacks
 from streamkp.uris import mask_address
 
 REFRESH = 0.25  # seconds between two looks at the figures and the signals
+log = logging.getLogger("streamkp.run")
 MARGIN = 5.0  # seconds that threads get to end after everything on its way was thrown away
 
 
@@ -47,13 +52,36 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
     ] = False,
+    add_stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-stage",
+            metavar="STAGE",
+            help="Put a stage in front of the sinks: its name, path/to/file.py:Class, or either with options: "
+            "'wave.py:Wave{hold: 0.5}' (repeatable).",
+        ),
+    ] = None,
+    add_sink: Annotated[
+        list[str] | None,
+        typer.Option("--add-sink", metavar="SINK", help="Add a sink, written as in --add-stage (repeatable)."),
+    ] = None,
     no_page: Annotated[
         bool, typer.Option("--no-page", help="Leave publish-websocket, and with it the page, out.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="max_fps=10: an option of the streams given with --source (repeatable)."),
+    ] = None,
+    keep_alive: Annotated[
+        bool, typer.Option("--keep-alive", help="Run on without streams, since some may be added from outside.")
     ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
     grace: Annotated[float, typer.Option(help="Seconds to finish what is on its way when told to stop.")] = 5.0,
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
+    ] = None,
+    page: Annotated[
+        Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -61,22 +89,38 @@ def run(
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
-    loaded = Graph.from_yaml(graph, overrides=changes)
-    if source:
-        loaded.only_streams(_stream_names(source))
-    if record is not None:
-        loaded.add(_free_name(loaded, "record"), "record", path=str(record))
-    if render is not None:
-        loaded.add(_free_name(loaded, "render"), "render", path=str(render))
-    spec = _settled(loaded, overwrite, no_page, changes)
-    if not spec.streams:
-        raise UsageError(f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...)")
-    engine = Engine(spec)
+    if settings and not source:
+        raise UsageError("--option is for the streams given with --source; those of the file have their options there")
+
+    def load(before: GraphSpec | None = None) -> GraphSpec:
+        loaded = Graph.from_yaml(graph, overrides=changes)
+        if source:
+            loaded.only_streams(_stream_names(source), settings or ())
+        for text in add_stage or ():
+            add_to(loaded, text, sink=False)
+        for text in add_sink or ():
+            add_to(loaded, text, sink=True)
+        if record is not None:
+            loaded.add(_free_name(loaded, "record"), "record", path=str(record))
+        if render is not None:
+            loaded.add(_free_name(loaded, "render"), "render", path=str(render))
+        return _settled(loaded, overwrite, no_page, changes, before)
+
     console = Console(stderr=True, quiet=quiet)
-    return_large_blocks()
-    with _control(engine, console):
-        engine.start()
-        stopped = _watch(engine, console, grace)
+    with _hang_ups() as hang_ups:
+        spec = load()
+        if not spec.streams and not keep_alive:
+            raise UsageError(
+                f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...), or wait for "
+                "some with --keep-alive"
+            )
+        engine = Engine(spec, keep_alive=keep_alive)
+        return_large_blocks()
+        with _control(engine, console):
+            engine.start()
+            if page is not None:
+                show(page_of(engine), page == "print")
+            stopped = _watch(engine, console, grace, Reloading(engine, load, graph, hang_ups))
     summary(engine, console)
     if engine.errors:
         raise _worst(engine.errors)
@@ -84,13 +128,62 @@ def run(
         raise typer.Exit(128 + stopped)
 
 
-def _settled(graph: Graph, overwrite: bool, no_page: bool, overrides: list[str]) -> GraphSpec:
-    """The graph as it runs: what may be replaced, and which port the page takes, also depend on the command."""
+@contextmanager
+def _hang_ups() -> Iterator[list[int]]:
+    """Notes each SIGHUP in the list, from the start on: it never ends a run."""
+    noted: list[int] = []
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:  # Windows
+        yield noted
+        return
+    before = signal.signal(number, lambda caught, _: noted.append(caught))
+    try:
+        yield noted
+    finally:
+        signal.signal(number, before)
+
+
+class Reloading:
+    """Reads the graph file again when SIGHUP asks for it."""
+
+    def __init__(self, engine: Engine, load: Callable[[GraphSpec], GraphSpec], name: str, asked: list[int]) -> None:
+        self._engine = engine
+        self._load = load
+        self._name = name
+        self._asked = asked
+        self._spec = engine.spec
+
+    def look(self) -> str | None:
+        """Reload if that was asked for since the last look; returns what came of it."""
+        if not self._asked:
+            return None
+        self._asked.clear()
+        try:
+            after = self._load(self._engine.spec)
+        except StreamkpError as error:
+            log.error("%s is not reloaded, everything goes on as before: %s", self._name, error)
+            return f"{self._name} is not reloaded: the log says why"
+        outcome = reload(self._engine, self._spec, after)
+        self._spec = after
+        for line in outcome.refused:
+            log.warning("reload of %s: %s", self._name, line)
+        for line in outcome.done:
+            log.info("reload of %s: %s", self._name, line)
+        done = "; ".join(outcome.done) or "nothing to change"
+        return f"{self._name} is reloaded: {done}" + (f"; {len(outcome.refused)} refused" if outcome.refused else "")
+
+
+def _settled(graph: Graph, overwrite: bool, no_page: bool, overrides: list[str], before: GraphSpec | None) -> GraphSpec:
+    """The graph as it runs: what may be replaced, and which port the page takes, also depend on the command.
+
+    `before` is the graph that runs already.
+    """
     spec = graph.validate()
     source = cast("type[Source]", spec.source.cls)
-    finite = bool(spec.streams) and not any(
+    first = spec if before is None else before
+    finite = bool(first.streams) and not any(
         source.is_live(stream.uri.get_secret_value()) if stream.live is None else stream.live
-        for stream in spec.streams.values()
+        for stream in first.streams.values()
     )
     for stage in spec.stages:
         options = type(stage.options).model_fields
@@ -119,7 +212,7 @@ def _control(engine: Engine, console: Console) -> AbstractContextManager[object]
     return server
 
 
-def _watch(engine: Engine, console: Console, grace: float) -> int:
+def _watch(engine: Engine, console: Console, grace: float, reloading: Reloading) -> int:
     """Show the figures until the run is over.
 
     Returns the number of the signal that cut it short, because the time ran out or a second signal came; 0 if all of
@@ -135,6 +228,8 @@ def _watch(engine: Engine, console: Console, grace: float) -> int:
     try:
         with Display(engine, console) as display:
             while not engine.wait(REFRESH):
+                if outcome == "done" and (said := reloading.look()) is not None:
+                    display.say(said)
                 if signals and outcome == "done":
                     outcome = "drained"
                     deadline = engine.clock.monotonic() + int(grace * 1e9)

@@ -83,16 +83,19 @@ def operations(engine: ControlledEngine) -> list[Operation]:
     changed: dict[int, tuple[str, type[BaseModel] | None]] = {
         200: ("The stage with its new options.", models.StageView),
         404: ("There is no such stage.", models.Refusal),
-        409: ("An option cannot be changed while the graph runs.", models.Refusal),
+        409: ("An option is not there, or cannot be changed while the graph runs.", models.Refusal),
         413: ("The body is too large.", models.Refusal),
         415: ("The body is not JSON.", models.Refusal),
-        422: ("There is no such option, or the value is not allowed.", models.Refusal),
+        422: ("A value is not allowed.", models.Refusal),
     }
+    one: dict[int, tuple[str, type[BaseModel] | None]] = {200: ("The stage.", models.StageView)}
     for stage in engine.spec.stages:
         if type(stage.options).live():
             body = models.live_options(stage.name, type(stage.options))
             text = f"Change options of the stage {stage.name} while it runs"
-            stages.append(Operation("patch", f"/stages/{stage.name}", api.patch_stage(stage.name), text, changed, body))
+            path = f"/stages/{stage.name}"
+            stages.append(Operation("get", path, api.stage(stage.name), f"The stage {stage.name}", one))
+            stages.append(Operation("patch", path, api.patch_stage(stage.name), text, changed, body))
     return [
         Operation("get", "/streams", api.list_streams, "All streams", {200: ("The streams.", models.StreamList)}),
         Operation(
@@ -120,8 +123,8 @@ def operations(engine: ControlledEngine) -> list[Operation]:
         Operation("get", "/graph", api.graph, "Stages and options", {200: ("The graph.", models.GraphView)}),
         *stages,
         Operation(
-            "get", "/stages/{name}", api.stage, "One stage",
-            {200: ("The stage.", models.StageView), 404: ("There is no such stage.", models.Refusal)},
+            "get", "/stages/{name}", api.stage(None), "One stage",
+            one | {404: ("There is no such stage.", models.Refusal)},
         ),
         Operation(
             "patch", "/stages/{name}", api.patch_stage(None), "Change options of a stage while it runs", changed,
@@ -175,8 +178,11 @@ class _Api:
         state = str(self._engine.stats()["state"])
         return _answer(models.GraphView(origin=mask(spec.origin), state=state, stages=stages, feedback=feedback))
 
-    async def stage(self, request: web.Request) -> web.Response:
-        return _answer(self._stage(self._find_stage(_name(request))))
+    def stage(self, name: str | None) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            return _answer(self._stage(self._find_stage(name or _name(request))))
+
+        return handle
 
     def patch_stage(self, name: str | None) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
@@ -295,7 +301,8 @@ async def _json(request: web.Request) -> Any:
         raise ValueError(f"{word} is no number of JSON")
 
     def number(word: str) -> float:
-        return value if math.isfinite(value := float(word)) else no(word)
+        value = float(word) if math.isfinite(float(word)) else no(word)
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value  # to JSON 2.0 is an integer
 
     try:
         data = json.loads(await request.read(), parse_constant=no, parse_float=number)

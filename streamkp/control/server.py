@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
+import socket
 import ssl
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ from streamkp.errors import OutputError, UsageError
 REQUEST_SECONDS: Final = 15.0  # a connection that has not sent a whole request by then is closed
 MAX_CONNECTIONS: Final = 512
 MAX_PER_ADDRESS: Final = 256
-ACCEPTED_AT_ONCE: Final = 64
-_COMPLAIN_EVERY: Final = 60.0  # seconds between two lines about connections that cannot be taken
-
+_BACKLOG: Final = 128
+_LOG_EVERY: Final = 60.0  # seconds between two log lines about connections that cannot be taken
+_SHARE: Final = 0.5  # of the descriptors that the system allows: cameras, files and models need the others
 log = logging.getLogger("streamkp.http")
 
 
@@ -33,6 +34,18 @@ class _Malformed(logging.Filter):
 
 _aiohttp_log = logging.getLogger("streamkp.http.requests")
 _aiohttp_log.addFilter(_Malformed())
+
+
+def most_connections() -> int:
+    """How many connections there may be: `MAX_CONNECTIONS`, or fewer where the system allows few descriptors."""
+    try:
+        import resource
+    except ImportError:  # Windows, where sockets are no descriptors
+        return MAX_CONNECTIONS
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(8, min(MAX_CONNECTIONS, int(_SHARE * allowed)))
 
 
 class HttpServer:
@@ -48,8 +61,8 @@ class HttpServer:
         self._name = name
         self._port_option = port_option
         self._listener: asyncio.Server | None = None
-        self._most = _most_connections()
-        self._complained = -_COMPLAIN_EVERY
+        self._most = most_connections()
+        self._troubles = _AcceptTroubles(name)
         self._runner = web.AppRunner(
             app,
             logger=_aiohttp_log,
@@ -73,17 +86,20 @@ class HttpServer:
         """
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._loop_error)
         tries = range(port, min(port + max(1, search), 65536)) if port else range(1)
         for number in tries:
             try:
-                self._listener = await loop.create_server(self._gate, host, number, ssl=tls, backlog=ACCEPTED_AT_ONCE)
+                # asyncio accepts `backlog` connections in a row, and where descriptors have run out it goes on trying,
+                # logs each failure and plans as many retries: one at a time, and the true backlog afterwards.
+                self._listener = await loop.create_server(self._gate, host, number, ssl=tls, backlog=1)
+                _listen(self._listener, _BACKLOG)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE and number != tries[-1]:
                     continue
                 await self._runner.cleanup()
                 raise self._refused(error, host, port) from None
             break
+        loop.set_exception_handler(self._troubles.handle)
         assert self._listener is not None
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
@@ -102,15 +118,6 @@ class HttpServer:
         server = self._runner.server
         assert server is not None
         return _Gate(server, self._most)
-
-    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """One line a minute where descriptors run out; asyncio would log a traceback each second."""
-        error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
-            loop.default_exception_handler(context)
-        elif (now := time.monotonic()) - self._complained >= _COMPLAIN_EVERY:
-            self._complained = now
-            log.warning("%s: no new connections for now: too many open files (ulimit -n)", self._name)
 
     def _refused(self, error: OSError, host: str, port: int) -> OutputError:
         where = f"{self._name}: cannot listen on {host} port {port}"
@@ -136,7 +143,7 @@ class _Gate(asyncio.Protocol):
         peer = _address(transport)
         open_now = [c.transport for c in self._server.connections if c.transport is not None]
         same = sum(_address(each) == peer for each in open_now)
-        if len(open_now) >= self._most or same >= min(MAX_PER_ADDRESS, self._most):
+        if len(open_now) >= self._most or same >= min(MAX_PER_ADDRESS, max(1, self._most // 2)):
             transport.abort()
             return
         handler = self._server()
@@ -144,14 +151,34 @@ class _Gate(asyncio.Protocol):
         handler.connection_made(transport)
 
 
-def _most_connections() -> int:
-    """Connections at a time: so many that cameras, files and the broker keep half of the descriptors."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return MAX_CONNECTIONS
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(8, min(MAX_CONNECTIONS, limit // 2))
+class _AcceptTroubles:
+    """Says once a minute that connections cannot be taken, for clients can make that happen as often as they like."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said: float | None = None
+        self._quiet = 0
+
+    def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception handler of a loop."""
+        if "socket.accept()" not in str(context.get("message")):
+            loop.default_exception_handler(context)
+            return
+        now = loop.time()
+        if self._said is not None and now - self._said < _LOG_EVERY:
+            self._quiet += 1
+            return
+        more = f" ({self._quiet} more times since this was said last)" if self._quiet else ""
+        error = context.get("exception")
+        reason = (error.strerror if isinstance(error, OSError) else None) or "no descriptors left"
+        log.error("%s: connections cannot be taken: %s; raise the limit (ulimit -n)%s", self._name, reason, more)
+        self._said, self._quiet = now, 0
+
+
+def _listen(server: asyncio.Server, backlog: int) -> None:
+    for each in server.sockets:
+        with socket.socket(fileno=os.dup(each.fileno())) as same:  # asyncio's own object does not offer it
+            same.listen(backlog)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

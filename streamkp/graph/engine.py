@@ -80,6 +80,7 @@ class ThreadEngine:
         self._specs: dict[str, StreamSpec] = {}  # of the streams in `_feeds`
         self._active: set[str] = set()  # streams whose thread has not ended
         self._leaving: dict[str, int] = {}  # ended streams -> stages that have yet to see their end
+        self._stream_errors: dict[str, StreamkpError] = {}  # those of `errors` that a stream has failed with
         self._removed: set[str] = set()
         self._successors: dict[str, tuple[StreamSpec, int]] = {}  # started when the stream before has left
         self._delivering = self._delivering_live = 0
@@ -343,6 +344,10 @@ class ThreadEngine:
         """What the stages have to say to the person who started the graph."""
         return [line for runner in self._runners if (line := runner.stage.notice())]
 
+    def summaries(self) -> list[str]:
+        """What the stages have to say at the end of the run."""
+        return [line for runner in self._runners if (line := runner.stage.summary())]
+
     # -- figures ------------------------------------------------------------------------------------------------
 
     def figures(self) -> list[StageFigures]:
@@ -366,9 +371,11 @@ class ThreadEngine:
 
     def prometheus(self) -> bytes:
         """The figures behind `/metrics`."""
+        feeds = list(self._feeds.items())
         states = [(name, status.state) for name, status in self.streams.all().items()]
-        labels = {name: feed.stream.options.labels for name, feed in list(self._feeds.items())}
-        return prometheus_text(self.figures(), states, labels)
+        labels = {name: feed.stream.options.labels for name, feed in feeds}
+        damaged = {name: feed.stream.damaged for name, feed in feeds}
+        return prometheus_text(self.figures(), states, labels, damaged)
 
     def healthy(self) -> bool:
         """No sink has been taken out of use, and no stage is stuck."""
@@ -423,7 +430,11 @@ class ThreadEngine:
         """A stream's thread has delivered its last packet."""
         if error is not None:
             self.report(error)
-            log.error("stream %s failed: %s", stream.stream, error)
+            with self._lock:
+                self._stream_errors[stream.stream] = error
+                last = not self._keep_alive and not self._active - {stream.stream}
+            # With the last stream the run ends, and whoever started it is told by its error.
+            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
         stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)
@@ -566,11 +577,17 @@ class ThreadEngine:
             raise UsageError(f"stream {name} has {feed.stream.status.state}: restart it")
         return feed
 
+    def _excuse(self, stream: str) -> None:
+        """What a stream failed with matters no more, since it was removed or runs again; with the lock held."""
+        error = self._stream_errors.pop(stream, None)
+        self.errors = [each for each in self.errors if each is not error]
+
     def _join(self, name: str, stream: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
         """A stream that is about to start; with the lock held."""
         feed = self._prepare(name, stream, epoch, after)
         self._active.add(name)
         self._removed.discard(name)
+        self._excuse(name)
         return feed
 
     def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
@@ -593,6 +610,7 @@ class ThreadEngine:
             self._feeds.pop(stream, None)
             self._specs.pop(stream, None)
             self._removed.discard(stream)
+            self._excuse(stream)
         self.streams.forget(stream)
         for runner in self._runners:
             runner.forget_figures(stream)

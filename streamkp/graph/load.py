@@ -86,6 +86,20 @@ class GraphFileReader:
         assign(data, parts, self._value(node, dotted) if node is not None else None)
         self.place[dotted] = "--set"
 
+    def set_stream(self, data: dict[str, Any], stream: str, text: str) -> None:
+        """Give a stream an option, from `max_fps=10` on the command line; the value is read as YAML.
+
+        Raises:
+            UsageError: it is not of that form.
+        """
+        dotted, sep, value = text.partition("=")
+        if not sep or not dotted:
+            raise UsageError(f"--option {mask(text)}: write it as name=value, for example max_fps=10")
+        node = self._compose(value, f"--option {mask(dotted)}", override=True)
+        parts = ["streams", stream, *dotted.split(".")]
+        assign(data, parts, self._value(node, dotted) if node is not None else None)
+        self.place[".".join(parts)] = "--option"
+
     def hide(self, text: str) -> str:
         """Put the name of a variable back where its value would show."""
         for value, name in sorted(self.secrets.items(), key=lambda item: -len(item[0])):

@@ -51,6 +51,7 @@ def streams(feeds: Mapping[str, SourceRunner]) -> dict[str, dict[str, Any]]:
             "status": feed.stream.status.as_json(),
             "live": feed.stream.live,
             "frames": feed.meter.done,
+            "damaged": feed.stream.damaged,
             "frames_total": feed.stream.frames_total,
             "position_s": round(feed.position / 1e9, 3),
             "labels": dict(feed.stream.options.labels),

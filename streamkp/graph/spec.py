@@ -160,15 +160,15 @@ class GraphSpec:
 
 
 class NotLive(UsageError):
-    """An option that cannot be changed while the graph runs."""
+    """An option that is not there, or cannot be changed while the graph runs."""
 
 
 def changed_options(stage: StageSpec, now: StageOptions, changes: Mapping[str, Any]) -> StageOptions:
     """The options of a running stage with other values.
 
     Raises:
-        NotLive: an option is not marked as one that may be changed while the graph runs.
-        UsageError: there is no such option, or the value is not allowed; the message never holds a credential.
+        NotLive: an option is not there, or not marked as one that may be changed while the graph runs.
+        UsageError: a value is not allowed; the message never holds a credential.
     """
     fields, live = type(now).model_fields, type(now).live()
     for name in changes:
@@ -177,7 +177,7 @@ def changed_options(stage: StageSpec, now: StageOptions, changes: Mapping[str, A
                 f"stages.{stage.name}.{name} belongs to the shape of the graph: change the file and start again"
             )
         if name not in fields:
-            raise UsageError(f"stages.{stage.name}.{name}: unknown option{_did_you_mean(name, live or fields)}")
+            raise NotLive(f"stages.{stage.name}.{name}: unknown option{_did_you_mean(name, live or fields)}")
         if name not in live:
             may = f"; of {stage.use} these can: {', '.join(live)}" if live else f"; of {stage.use} none can"
             raise NotLive(f"stages.{stage.name}.{name} cannot be changed while the graph runs{may}")

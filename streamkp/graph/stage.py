@@ -222,6 +222,10 @@ class Stage:
         """One line for the person who started the graph, such as where the results are. Asked after `open()`."""
         return None
 
+    def summary(self) -> str | None:
+        """One line for the person who started the graph about what became of the run. Asked at its end."""
+        return None
+
     def options_changed(self) -> None:
         """`self.options` has other values of options that are marked `LIVE`; called in the stage's own thread.
 
@@ -308,6 +312,7 @@ class StreamContext:
         self.board.begin(stream)
         self.stall_after: float | None = None  # seconds without a frame that are unusual; None: see `SourceRunner`
         self.waiting = False  # the source waits on purpose
+        self.damaged = 0  # frames that came broken, or could not be decoded
         self.duration: int | None = None  # nanoseconds, where the source knows it
         self.frames_total: int | None = None  # an estimate, where the source knows it
         self.held = 0  # nanoseconds for which it was held in all, of files that are paused
@@ -383,6 +388,19 @@ class StreamContext:
                 return self.stopping
         finally:
             self.waiting = False
+
+    def wait_for(self, ready: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait until `ready()`, which is asked again after each `wake` and when the stream is stopped.
+
+        False where it took longer than `seconds`, of real time whatever the clock: this is for reads of real devices.
+        """
+        with self._stop:
+            return self._stop.wait_for(ready, seconds)
+
+    def wake(self) -> None:
+        """Have everybody in `wait_for` look again."""
+        with self._stop:
+            self._stop.notify_all()
 
     @property
     def status(self) -> Status:

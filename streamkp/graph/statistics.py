@@ -179,21 +179,23 @@ def prometheus_text(
     figures: Iterable[StageFigures],
     streams: Iterable[tuple[str, str]],
     labels: Mapping[str, Mapping[str, str]] | None = None,
+    damaged: Mapping[str, int] | None = None,
 ) -> bytes:
-    """The figures in Prometheus' text format. `streams` are (stream id, state) pairs, `labels` those of streams."""
+    """The figures in Prometheus' text format. `streams` are (stream id, state) pairs, `labels` and `damaged`, the
+    number of broken frames, those of streams."""
     registry = CollectorRegistry()
     rows, states = list(figures), list(streams)
 
     class _Collector:
         def collect(self) -> Iterator[Metric]:
-            yield from _families(rows, states)
+            yield from _families(rows, states, damaged or {})
             yield _info(labels or {})
 
     registry.register(_Collector())
     return generate_latest(registry)
 
 
-def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterator[Metric]:
+def _families(rows: list[StageFigures], states: list[tuple[str, str]], broken: Mapping[str, int]) -> Iterator[Metric]:
     labels = ["stage", "stream"]
     done = CounterMetricFamily("streamkp_packets", "Packets processed", labels=labels)
     errors = CounterMetricFamily("streamkp_errors", "Errors of the stage, most of which cost a packet", labels=labels)
@@ -220,11 +222,14 @@ def _families(rows: list[StageFigures], states: list[tuple[str, str]]) -> Iterat
         busy.add_metric(key, _cumulative(row.busy_counts), row.busy_total)
         if row.latency:
             latency.add_metric(key, _cumulative(row.latency_counts), row.latency_total)
+    damaged = CounterMetricFamily("streamkp_damaged_frames", "Frames that came broken", labels=["stream"])
+    for stream, count in broken.items():
+        damaged.add_metric([stream], count)
     for stream, now in states:
         up.add_metric([stream], float(now == "live"))
         for each in STATES:
             state.add_metric([stream, each], float(now == each))
-    yield from (done, errors, drops, queue, fps, busy, latency, up, state)
+    yield from (done, errors, drops, queue, fps, busy, latency, up, state, damaged)
 
 
 def _info(labels: Mapping[str, Mapping[str, str]]) -> Metric:

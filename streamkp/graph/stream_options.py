@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 Transport = Literal["tcp", "udp"]
-Rotate = Literal["auto", 0, 90, 180, 270]
+Rotate = Annotated[Literal["auto", 0, 90, 180, 270], BeforeValidator(lambda value: _no_flag(value))]
 HwAccel = Literal["auto", "none", "cuda", "vaapi", "videotoolbox"]
 
 MAX_LABELS: Final = 16
@@ -18,6 +18,12 @@ _TAKEN: Final = {"stream", "stage", "reason", "le", "quantile", "job", "instance
 
 
 _LABEL_SCHEMA: Final[JsonDict] = {"pattern": LABEL, "not": {"anyOf": [{"enum": [*sorted(_TAKEN)]}, {"pattern": "^__"}]}}
+
+
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):  # which is equal to 0 or 1
+        raise ValueError("must be auto, 0, 90, 180 or 270")
+    return value
 
 
 def _free(label: str) -> str:

@@ -1,7 +1,8 @@
-"""`record`: JSON Lines, one line per frame, the same message that is published.
+"""`record`: JSON Lines, one line per frame, the same message that is published; or MCAP, by the name of the file.
 
 Every line goes to the system in one write, so that all finished lines survive a killed process. Where the disk is
-full the file is cut back to its last whole line. A file that exists is replaced only with `overwrite: true`, or
+full the file is cut back to its last whole line. An MCAP file is written in pieces of 64 kB; what was written is
+readable without its end. A file that exists is replaced only with `overwrite: true`, or
 `--overwrite` on the command line. A named pipe needs a reader before the graph starts.
 """
 
@@ -17,15 +18,16 @@ from pydantic import Field
 from streamkp import wire
 from streamkp.errors import OutputError
 from streamkp.graph.stage import StageOptions
+from streamkp.sinks._mcap_file import McapFile
 from streamkp.sinks.message_sink import MessageSink
 from streamkp.sinks.paths import refuse_existing
 
 
 class Record(MessageSink):
-    """Writes one line of JSON per frame to a file."""
+    """Writes one line of JSON per frame to a file, or to an MCAP file where its name ends in .mcap."""
 
     class Options(StageOptions):
-        path: Path = Field(description="File to write.")
+        path: Path = Field(description="File to write: JSON Lines, or MCAP (Foxglove) where it ends in .mcap.")
         overwrite: bool = Field(False, description="Replace the file if it exists.")
 
     options: Options
@@ -41,6 +43,13 @@ class Record(MessageSink):
     def open(self) -> None:
         path = self.options.path
         refuse_existing(self.context.name, path, self.options.overwrite)
+        self._mcap: McapFile | None = None
+        if path.suffix.lower() == ".mcap":
+            try:
+                self._mcap = McapFile(path)
+            except OSError as error:
+                raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
         try:
             # Without O_NONBLOCK the opening of a named pipe would wait for a reader, and nothing could end it.
@@ -56,6 +65,13 @@ class Record(MessageSink):
         self._whole = 0  # bytes of whole lines
 
     def send(self, message: wire.Message) -> None:
+        if self._mcap is not None:
+            try:
+                self._mcap.write(message)
+            except OSError as error:
+                path = self.options.path
+                raise OutputError(f"{self.context.name}: cannot write to {path}: {error.strerror}") from None
+            return
         line = wire.encode(message, "json") + b"\n"
         rest = memoryview(line)
         try:
@@ -71,7 +87,10 @@ class Record(MessageSink):
 
     def close(self) -> None:
         try:
-            os.close(self._file)
+            if self._mcap is not None:
+                self._mcap.close()
+            else:
+                os.close(self._file)
         except OSError as error:  # network file systems tell only now
             raise OutputError(f"{self.context.name}: cannot finish {self.options.path}: {error.strerror}") from None
 

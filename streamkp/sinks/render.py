@@ -29,7 +29,7 @@ from streamkp.vision import draw
 
 TICKS = 90_000  # per second
 FRAME = 3_000  # ticks between two frames where the clock does not say
-OPAQUE = 0.85  # of the 3D corner
+OPAQUE = 0.94  # of the 3D corner
 FOLLOW = 0.02  # share by which the memory of where people were moves with each frame
 WORTH_A_MOVE = 0.3  # share of the 3D corner that must be gained by another place
 FRAGMENTED = (".mp4", ".mov")
@@ -51,8 +51,9 @@ class Render(Sink):
             12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.", json_schema_extra=LIVE
         )
         inset: float = Field(
-            0.35, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
+            0.42, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
         )
+        beside: bool = Field(False, description="Put the 3D poses beside the image instead of into its corner.")
 
     options: Options
 
@@ -87,6 +88,8 @@ class Render(Sink):
         if image is None:
             image = np.zeros((packet.height, packet.width, 3), np.uint8)
         picture = draw.overlay(image, packet.persons, packet.annotations)
+        if self.options.beside:
+            return self._with_poses_beside(picture, packet)
         side = int(min(picture.shape[:2]) * self.options.inset)
         place = self._insets.setdefault(packet.stream, _Inset())
         if side >= 16 and (corner := place.corner(packet, side)) is not None:
@@ -95,6 +98,17 @@ class Render(Sink):
             poses = draw.inset(packet.persons, side, self.options.azimuth, self.options.elevation)
             cv2.addWeighted(poses, OPAQUE, under, 1 - OPAQUE, 0, dst=under)
         return picture
+
+    def _with_poses_beside(self, picture: Image, packet: Packet) -> Image:
+        """The picture, and to its right a square of 3D poses as high as the picture is, but at most as wide."""
+        height, width = picture.shape[:2]
+        side = min(height, width)
+        wide: Image = np.full((height, width + side, 3), draw.DARK, np.uint8)
+        wide[:, :width] = picture
+        top = (height - side) // 2
+        poses = draw.inset(packet.persons, side, self.options.azimuth, self.options.elevation)
+        wide[top : top + side, width:] = poses
+        return wide
 
     def stream_ended(self, stream: str) -> None:
         self._insets.pop(stream, None)

@@ -19,12 +19,26 @@ from streamkp.sources import browser, replay
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import MULTIPART, VideoReader
 from streamkp.sources.device_frames import Acceleration, DeviceFrames, device_frames
-from streamkp.sources.network import SCHEMES, Ended, Transport, is_web, looks_like_file, open_network, session
+from streamkp.sources.network import (
+    FRAME_TIMEOUT,
+    PLAYLIST_TIMEOUT,
+    SCHEMES,
+    Ended,
+    Transport,
+    is_web,
+    looks_like_file,
+    open_network,
+    session,
+)
 from streamkp.sources.orientation import Rotate
+from streamkp.sources.pump import Pump
 from streamkp.sources.reconnect import NotLive, keep_connected
 from streamkp.sources.timeline import Picture, Timeline
 from streamkp.sources.video_file import open_file, play
 
+CAMERA_START = 20.0  # seconds that some cameras take to start
+CAMERA_TIMEOUT = 3.0
+SPARE = 2.0
 _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,3})")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")  # two letters at least: C:\clip.mp4 is a path
 
@@ -137,12 +151,13 @@ class Decode(Source):
     def _connected(self, stream: StreamContext, timeline: Timeline) -> Iterator[Packet]:
         guess = self.is_live(stream.uri)
         endings: list[Ending] = []
+        pump = Pump(stream)
         asked = stream.live != guess  # the graph file says `live:`, which holds whatever the server says
         try:
             yield from keep_connected(
                 stream,
                 timeline,
-                lambda: self._connect(stream, timeline, asked, endings),
+                lambda: pump.pictures(lambda: self._connect(stream, timeline, asked, endings), *self._patience(stream)),
                 max_wait=self.options.reconnect_max_wait,
                 give_up_after=self.options.give_up_after,
                 wait_for_source=guess and self._waits(),
@@ -150,6 +165,17 @@ class Decode(Source):
         except NotLive as found:
             stream.live = stream.live if asked else False
             yield from self._play(stream, timeline, found.reader)
+
+    def _patience(self, stream: StreamContext) -> tuple[float, float]:
+        """Seconds until the first picture, and between two, after which a read that does not come back is left.
+
+        The sources notice by themselves, and earlier, what they can notice.
+        """
+        timeout: float = self.options.timeout
+        if _camera(stream.uri) is not None:
+            return max(2 * timeout, CAMERA_START), max(2 * timeout, CAMERA_TIMEOUT)
+        longest = max(timeout, PLAYLIST_TIMEOUT)  # it is not known yet what the address is
+        return 2 * longest + FRAME_TIMEOUT + SPARE, max(longest, FRAME_TIMEOUT) + SPARE
 
     def _browser(self, stream: StreamContext, timeline: Timeline) -> Iterator[Packet]:
         inlet = browser.open_inlet(stream)
@@ -183,7 +209,9 @@ class Decode(Source):
                 raise NotLive(reader)
             self._found_live(stream, reader)
             stream.live = stream.live if asked else True
-        timeline.paced = reader.format not in ("hls", "dash")
+        in_pieces = reader.format in ("hls", "dash")
+        timeline.paced = not in_pieces
+        stream.stall_after = PLAYLIST_TIMEOUT if in_pieces else None  # they come with each segment
         pictures = session(stream, reader, self.options.timeout)
         if is_web(stream.uri) and reader.format not in (MULTIPART, "hls", "dash"):
             return _until_repeated(stream, pictures, endings)
@@ -298,7 +326,7 @@ def local_file(uri: str, label: str) -> Path:
 
         return store.sample(uri.removeprefix("sample:"))
     scheme = _scheme(uri)
-    if scheme == "file":
+    if uri[:5].lower() == "file:":  # also without slashes: file:clip.mp4
         return Path(url2pathname(urlsplit(uri).path))
     if scheme:
         raise SourceError(

@@ -128,10 +128,12 @@ def session(stream: StreamContext, reader: VideoReader, timeout: float) -> Itera
     clock = stream.clock
     patience = int(timeout * 1e9) if reader.format not in ("hls", "dash") else int(PLAYLIST_TIMEOUT * 1e9)
     packet_at = frame_at = clock.monotonic()
+    before = stream.damaged
 
     def look(mine: bool) -> bool:
         nonlocal packet_at
         now = clock.monotonic()
+        stream.damaged = before + reader.damaged + reader.unsupported
         packet_at = now if mine else packet_at
         if now - packet_at > patience:
             raise SourceError(f"{stream.label}: no video for {patience / NANO:g} s, although other data come")

@@ -48,8 +48,14 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
         stream.duration, stream.frames_total = reader.duration, reader.frames_total
         before, failure = timeline.frames, None
         due = previous = None
+        damaged = stream.damaged
+
+        def look(_: bool) -> bool:
+            stream.damaged = damaged + reader.damaged + reader.unsupported
+            return stream.stopping
+
         try:
-            for packet in timeline.packets(reader.pictures(lambda _: stream.stopping)):
+            for packet in timeline.packets(reader.pictures(look)):
                 if realtime:
                     if due is None or previous is None:
                         due = stream.clock.monotonic()
@@ -64,6 +70,7 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
                     return
         except av.FFmpegError as error:
             failure = error.strerror
+        look(False)
         frames = timeline.frames - before
         _judge(stream, reader, frames, failure)
         if realtime:

@@ -183,6 +183,7 @@ def test_pause_resume_and_restart_keep_the_numbers_going(api: Api) -> None:
         ({"name": "a", "uri": "x\u0000"}, "uri: String should match"),
         ({"name": "a", "uri": "x", "max_fps": "5"}, "max_fps: Input should be a valid number"),
         ({"name": "a", "uri": "x", "max_fps": 0}, "max_fps: Input should be greater than 0"),
+        ({"name": "a", "uri": "x", "rotate": False}, "rotate: must be auto, 0, 90, 180 or 270"),
         ({"name": "a", "uri": "x", "rotate": 45}, "rotate: Input should be 'auto', 0, 90, 180 or 270"),
         ({"name": "a", "uri": "x", "speed": 1}, "speed: Extra inputs are not permitted"),
         (
@@ -230,8 +231,10 @@ def test_options_change_while_it_runs(api: Api) -> None:
         409,
         f"stages.gain.mode cannot be changed while the graph runs; of {Gain.__name__} these can: gain",
     )
-    for body in ({"gain": 0}, {"gain": "4"}, {"gian": 1}, [], {"gain": None}):
+    for body in ({"gain": 0}, {"gain": "4"}, [], {"gain": None}):
         assert api("PATCH", "/api/v1/stages/gain", body)[0] == 422, body
+    status, answer = api("PATCH", "/api/v1/stages/gain", {"gian": 1})
+    assert (status, answer["error"]) == (409, "stages.gain.gian: unknown option; did you mean gain?")
     assert api("PATCH", "/api/v1/stages/gain", {"workers": 2})[0] == 409
     assert api("PATCH", "/api/v1/stages/none", {})[0] == 404
     assert api("PATCH", "/api/v1/stages/source", {"scripts": 1})[0] == 409

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcap.reader import make_reader
 
 from streamkp import wire
 from streamkp.errors import OutputError, UsageError
+from streamkp.sinks._mcap_file import frame_schema
 from streamkp.sinks.record import Record
 from tests.sinks.walker import make_packet
 
@@ -105,3 +107,50 @@ def test_a_full_disk_leaves_whole_lines(open_sink: Open, tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert [m["seq"] for m in _lines(path)] == [0, 1, 2]
+
+
+def test_an_mcap_file_plays_at_the_speed_of_the_frames(open_sink: Open, tmp_path: Path) -> None:
+    """However fast they were worked on, and with a gap in time where a stream began anew."""
+    path = tmp_path / "out.mcap"
+    sink = open_sink(Record, path=path)
+    packets = [make_packet(seq, captured_at=1_700_000_000_000_000_000 + seq) for seq in range(5)]
+    packets += [make_packet(5, epoch=1, pts=7, captured_at=1_700_000_001_000_000_000), make_packet(0, "other")]
+    for packet in packets:
+        sink.process(packet)
+    sink.close()
+    with path.open("rb") as file:
+        found = list(make_reader(file, validate_crcs=True).iter_messages(log_time_order=False))
+    times = [message.log_time - 1_700_000_000_000_000_000 for _, _, message in found]
+    assert times == [0, 40_000_000, 80_000_000, 120_000_000, 160_000_000, 1_000_000_000, 0]
+    assert [channel.topic for _, channel, _ in found] == ["/cam/frame"] * 6 + ["/other/frame"]
+    assert {channel.message_encoding for _, channel, _ in found} == {"json"}
+    schema = found[0][0]
+    assert schema is not None
+    assert (schema.name, schema.encoding) == ("streamkp.Frame", "jsonschema")
+
+
+def test_the_schema_of_an_mcap_file_is_one_that_viewers_read() -> None:
+    """Foxglove takes objects, numbers, text and lists of those: no references, no lists in lists."""
+
+    def look(schema: dict[str, Any], inside_list: bool = False) -> None:
+        assert schema["type"] in ("object", "array", "number", "integer", "string")
+        assert not (inside_list and schema["type"] == "array")
+        for field in schema.get("properties", {}).values():
+            look(field)
+        if schema["type"] == "array":
+            look(schema["items"], inside_list=True)
+
+    schema = frame_schema()
+    assert schema["type"] == "object"
+    look(schema)
+    fields = wire.FrameMessage.model_json_schema()["properties"]
+    assert set(schema["properties"]) == set(fields) - {"annotations"}
+
+
+def test_an_mcap_file_that_exists_is_kept(open_sink: Open, tmp_path: Path) -> None:
+    path = tmp_path / "kept.mcap"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="overwrite"):
+        open_sink(Record, path=path)
+    with pytest.raises(OutputError, match="cannot write"):
+        open_sink(Record, path=Path("/proc/none.mcap"))

@@ -157,7 +157,22 @@ def test_3d_poses_go_where_nobody_is_and_stay_there(open_sink: Open, tmp_path: P
     assert _inset_at(sink, _moved(make_packet(0, stream="other"), 2, 2)) == "top right"
 
 
-def test_3d_poses_take_a_third_of_the_shorter_side_and_let_the_picture_through(open_sink: Open, tmp_path: Path) -> None:
+def test_3d_poses_beside_the_picture(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4", beside=True)
+    packet = make_packet(0, width=304, height=540)
+    picture = sink.picture(packet)
+    assert picture.shape == (540, 608, 3)
+    assert_array_equal(picture[:, :304], draw.overlay(packet.image, packet.persons))
+    poses = picture[118:422, 304:]
+    assert_array_equal(poses, draw.inset(packet.persons, 304, 0.0, 12.0))
+    assert (poses != np.array(draw.DARK)).any()
+    packet.persons = []
+    assert sink.picture(packet).shape == picture.shape  # a video has one size
+
+
+def test_3d_poses_take_two_fifths_of_the_shorter_side_and_let_the_picture_through(
+    open_sink: Open, tmp_path: Path
+) -> None:
     sink = open_sink(Render, path=tmp_path / "out.mp4")
     packet = make_packet(0, width=304, height=540)
     bare = make_packet(0, width=304, height=540)
@@ -166,4 +181,4 @@ def test_3d_poses_take_a_third_of_the_shorter_side_and_let_the_picture_through(o
     background = sink.picture(packet)[3:100, -100:-3].reshape(-1, 3).min(axis=0)
     assert (background > np.array(draw.DARK)).all()
     assert (background < 60).all()
-    assert_array_equal(sink.picture(packet)[110:120, -20:], 60)
+    assert_array_equal(sink.picture(packet)[130:140, -20:], 60)

@@ -143,10 +143,12 @@ class _DeletingClock(InstantClock):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._begun = path, False
 
     def now(self) -> int:
-        self._path.unlink(missing_ok=True)
+        if self._begun:  # the first time is that of the stream's beginning
+            self._path.unlink(missing_ok=True)
+        self._begun = True
         return super().now()
 
 

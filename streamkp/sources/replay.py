@@ -103,6 +103,7 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
     epoch = seq = 0  # added in later rounds, so that neither goes back
     while not stream.stopping:
         last = began = first = None
+        held = stream.held
         for packet in packets(recording, stream.label, stream.stream):
             packet.epoch += epoch
             packet.seq += seq
@@ -110,6 +111,8 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
                 now = stream.clock.monotonic()
                 if began is None or first is None or (last is not None and last.epoch != packet.epoch):
                     began, first = now, packet.pts
+                began += stream.held - held
+                held = stream.held
                 if stream.wait(((packet.pts - first) / speed - (now - began)) / 1e9):
                     return
             yield packet

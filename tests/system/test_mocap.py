@@ -15,7 +15,7 @@ import pytest
 from streamkp_plugins.mocap.avatar import HUMAN_BONES
 
 from streamkp.sources import replay
-from tests.plugins.test_mocap import assert_same_pose, from_camera, received
+from tests.plugins.test_mocap import assert_same_pose, received
 from tests.system.conftest import Streamkp, lines
 from tests.system.test_run import squat
 
@@ -91,7 +91,9 @@ def test_a_receiver_gets_the_pose_of_the_film(streamkp: Streamkp, installed: Pat
     assert len(frames) > 20
     for time, datagrams in frames:
         row = rows[round(begin + time, 3)]
-        poses = [np.array(person["keypoints_3d"]["points"]) for person in row["persons"] if "kinematics" in person]
+        lifted = [person["keypoints_3d"] for person in row["persons"] if "kinematics" in person]
+        assert {pose["space"] for pose in lifted} == {"world"}, "the graph levels them: y is up"
+        poses = [np.array(pose["points"]) for pose in lifted]
         bones = received(datagrams)
         assert_same_pose_as_one_of(bones, poses)
 
@@ -101,7 +103,7 @@ def assert_same_pose_as_one_of(bones: dict[str, Any], poses: list[np.ndarray[Any
     errors = []
     for pose in poses:
         try:
-            assert_same_pose(bones, dict(HUMAN_BONES), from_camera(pose))
+            assert_same_pose(bones, dict(HUMAN_BONES), pose)
             return
         except AssertionError as error:
             errors.append(error)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from streamkp.cli import logs
 from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
@@ -106,7 +107,7 @@ def run(
             loaded.add(_free_name(loaded, "render"), "render", path=str(render))
         return _settled(loaded, overwrite, no_page, changes, before)
 
-    console = Console(stderr=True, quiet=quiet)
+    console = logs.console(quiet)
     with _hang_ups() as hang_ups:
         spec = load()
         if not spec.streams and not keep_alive:

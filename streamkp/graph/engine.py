@@ -434,7 +434,10 @@ class ThreadEngine:
                 self._stream_errors[stream.stream] = error
                 last = not self._keep_alive and not self._active - {stream.stream}
             # With the last stream the run ends, and whoever started it is told by its error.
-            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
+            fields = {"stream": stream.stream}
+            log.log(
+                logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error, extra=fields
+            )
         stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)

@@ -78,6 +78,7 @@ class ErrorLog:
             "stage %s %s %d of stream %s: %s: %s%s",
             self._stage.context.name, what, packet.seq, packet.stream, kind.__name__, error, more,
             exc_info=not isinstance(error, StreamkpError),
+            extra={"stream": packet.stream, "seq": packet.seq, "epoch": packet.epoch},
         )  # fmt: skip
 
 

@@ -84,12 +84,17 @@ def run(
     page: Annotated[
         Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
     ] = None,
+    trace: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the frames that OpenTelemetry follows, such as 0.01.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
+    if trace is not None:
+        changes.append(f"tracing.sample={trace}" if trace else "tracing=off")
     if settings and not source:
         raise UsageError("--option is for the streams given with --source; those of the file have their options there")
 

@@ -20,6 +20,7 @@ from streamkp.cli.ctl import ctl_app, top
 from streamkp.cli.doctor import doctor
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
+from streamkp.cli.gestures import gestures_app
 from streamkp.cli.graph import graph_app
 from streamkp.cli.infer import infer
 from streamkp.cli.listen import listen
@@ -93,6 +94,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(exercises_app, name="exercises")
 app.add_typer(actions_app, name="actions")
 app.add_typer(new_app, name="new")
+app.add_typer(gestures_app, name="gestures")
 
 
 class _Masked(logging.Formatter):

@@ -344,6 +344,10 @@ class ThreadEngine:
         """What the stages have to say to the person who started the graph."""
         return [line for runner in self._runners if (line := runner.stage.notice())]
 
+    def summaries(self) -> list[str]:
+        """What the stages have to say at the end of the run."""
+        return [line for runner in self._runners if (line := runner.stage.summary())]
+
     # -- figures ------------------------------------------------------------------------------------------------
 
     def figures(self) -> list[StageFigures]:

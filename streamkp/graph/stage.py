@@ -222,6 +222,10 @@ class Stage:
         """One line for the person who started the graph, such as where the results are. Asked after `open()`."""
         return None
 
+    def summary(self) -> str | None:
+        """One line for the person who started the graph about what became of the run. Asked at its end."""
+        return None
+
     def options_changed(self) -> None:
         """`self.options` has other values of options that are marked `LIVE`; called in the stage's own thread.
 

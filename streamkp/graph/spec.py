@@ -22,6 +22,7 @@ from streamkp.uris import encoded, mask, mask_address
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAME_RULE: Final = "a name has up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
 MAX_STREAMS: Final = 1024
+MAX_STAGES: Final = 256
 MAX_URI: Final = 4096
 _SECRET_NAME: Final = re.compile(r"token|passw|secret|credential|api_?key|^key$", re.IGNORECASE)
 
@@ -315,6 +316,7 @@ class _Validation:
             return streams
         if len(data) > MAX_STREAMS:
             self._add("streams", f"{len(data)} streams; at most {MAX_STREAMS} are allowed")
+            return streams
         for key, value in data.items():
             where = f"streams.{key}"
             self._name(where, key)
@@ -331,6 +333,9 @@ class _Validation:
         stages: list[StageSpec] = []
         if not isinstance(data, dict) or not data:
             self._add("stages", "must be a mapping of stage name to {use: ..., options}")
+            return stages
+        if len(data) > MAX_STAGES:
+            self._add("stages", f"{len(data)} stages; at most {MAX_STAGES} are allowed")
             return stages
         above: str | None = None  # the nearest stage above that is not a sink
         for key, value in data.items():

@@ -22,6 +22,7 @@ from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
 
 if TYPE_CHECKING:
+    from streamkp.notebook import show
     from streamkp.pipelines import pipeline
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "pipeline",
+    "show",
     "stream",
 ]
 
@@ -50,4 +52,12 @@ def __getattr__(name: str) -> Any:
         from streamkp.pipelines import pipeline
 
         return pipeline
+    if name == "show":
+        from streamkp.notebook import show
+
+        return show
     raise AttributeError(f"module 'streamkp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,12 +6,15 @@ y down, z away from the camera), integer nanoseconds for time, scores in 0..1.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamkp.errors import UsageError
 
 FloatArray = NDArray[np.float32]
 Image = NDArray[np.uint8]  # H x W x 3, BGR, C-contiguous, never copied and never written to by a stage
@@ -42,10 +45,34 @@ WINDOW_FRAMES = 96  # poses in a window, where neither the graph nor a reader as
 
 @dataclass(slots=True)
 class Keypoints2D:
-    """Joints of one person in the image; `points` is float32 (K, 3): x, y in source pixels, score."""
+    """Joints of one person in the image.
+
+    Attributes:
+        skeleton: name of the joint layout, see `streamkp.plugin.skeleton`.
+        points: float32 (K, 3), a row for each joint: x, y in pixels of the source image (origin top left, x right, y
+            down), score 0..1.
+    """
 
     skeleton: str
     points: FloatArray
+
+    @property
+    def xy(self) -> FloatArray:
+        """float32 (K, 2): x, y in source pixels; a view of `points`."""
+        return self.points[:, :2]
+
+    @property
+    def scores(self) -> FloatArray:
+        """float32 (K,), 0..1; a view of `points`."""
+        return self.points[:, 2]
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.KeyPoints` of one person, to draw or to go on with there.
+
+        Raises:
+            UsageError: the package supervision is not installed.
+        """
+        return _supervision([self], {})
 
 
 @dataclass(slots=True)
@@ -64,9 +91,11 @@ class Extremities:
 
 @dataclass(slots=True)
 class Keypoints3D:
-    """Joints of one person in space; `points` is float32 (K, 3) in metres, pelvis at the origin.
+    """Joints of one person in space.
 
     Attributes:
+        skeleton: name of the joint layout, see `streamkp.plugin.skeleton`.
+        points: float32 (K, 3), a row for each joint, in metres, pelvis at the origin; axes as `space` says.
         frame_seq: `seq` of the frame that the pose describes: with look-ahead it is older than the packet.
         space: axes of `points`: "camera" (x right, y down, z away from the camera) or "world" (level: x right, y up,
             z back towards the camera).
@@ -164,7 +193,19 @@ class Detections:
 
 @dataclass(slots=True)
 class Person:
-    """One tracked person in one frame. `box` is float32 (4,): x, y, w, h in source pixels."""
+    """One tracked person in one frame.
+
+    Attributes:
+        track: id of the person within the stream and epoch, from 1 up; never used again for somebody else.
+        state: "new" in the first frame, then "tracked", or "predicted" where the person was not seen in this frame.
+        box: float32 (4,): x, y of the top left corner, width, height, in source pixels.
+        score: 0..1.
+        keypoints_2d: joints in the image, None where no stage has found any.
+        keypoints_3d: joints in space, None where nothing lifts.
+        window: the latest 2D poses, where the graph has a `window` stage.
+        world: the 2D network's own 3D estimate, where it has one (BlazePose).
+        extra: what plugins add, under the plugin's name.
+    """
 
     track: int
     state: TrackState
@@ -234,8 +275,18 @@ class Packet:
     tracks: frozenset[int] = frozenset()
     events: list[Mapping[str, Any]] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
+    trace: Any = field(default=None, repr=False, compare=False)  # of frames that are followed, see graph/tracing.py
     expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
     picture: AnyImage | None = field(init=False, repr=False, compare=False)
+
+    def to_supervision(self) -> Any:
+        """The 2D keypoints of everybody as `supervision.KeyPoints`: (N, K, 2), with `data["tracker_id"]`.
+
+        Raises:
+            UsageError: the package supervision is not installed, or people of one frame have several skeletons.
+        """
+        found = [(person.track, person.keypoints_2d) for person in self.persons if person.keypoints_2d is not None]
+        return _supervision([keypoints for _, keypoints in found], {"tracker_id": np.array([t for t, _ in found], int)})
 
     def fork(self) -> Packet:
         """A second packet of the same frame for another branch of the graph; the image is shared, not copied."""
@@ -269,6 +320,22 @@ class Packet:
                 self.events.append(event)
         mine_too = {id(annotation) for annotation in self.annotations}  # those from before the branches parted
         self.annotations += [annotation for annotation in other.annotations if id(annotation) not in mine_too]
+
+
+def _supervision(people: list[Keypoints2D], data: dict[str, NDArray[Any]]) -> Any:
+    try:
+        from supervision import KeyPoints
+    except ImportError:
+        raise UsageError("to_supervision needs the package supervision: pip install supervision") from None
+    if len({keypoints.skeleton for keypoints in people}) > 1:
+        raise UsageError("supervision.KeyPoints holds people of one skeleton, and these have several")
+    if not people:
+        return KeyPoints.empty()
+    points = np.stack([keypoints.points for keypoints in people])
+    about: dict[str, Any] = {"data": data} if data else {}
+    names = inspect.signature(KeyPoints).parameters
+    scores = "keypoint_confidence" if "keypoint_confidence" in names else "confidence"  # as it was called until 0.27
+    return KeyPoints(points[..., :2].copy(), **{scores: points[..., 2].copy()}, **about)
 
 
 def _image(packet: Packet) -> Image | None:

@@ -164,8 +164,8 @@ def expand_argument(text: str, env: Mapping[str, str]) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """The file that a source address names, if it is one of this machine: a path, or `file://`."""
-    if uri.lower().startswith("file://"):
+    """The file that a source address names, if it is one of this machine: a path, `file://` or `file:`."""
+    if uri.lower().startswith("file:"):
         try:
             return Path(url2pathname(urlsplit(uri).path))
         except ValueError:

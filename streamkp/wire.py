@@ -162,9 +162,17 @@ class LostMessage(_Model):
     messages: int = Field(ge=1)
 
 
+class HintMessage(_Model):
+    """WebSocket only: the first message to a client that has chosen no format, as text; binary messages follow."""
+
+    v: Literal[1]
+    type: Literal["hint"]
+    text: str = Field(description="What follows, and how to get JSON.")
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of everything that is published."""
-    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage)
+    adapter: TypeAdapter[Any] = TypeAdapter(FrameMessage | StatusMessage | LostMessage | HintMessage)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "streamkp messages, version 1",
@@ -226,6 +234,16 @@ def status_message(stream: str, status: Mapping[str, Any]) -> Message:
 def lost_message(messages: int) -> Message:
     """Tells a client how many messages it was too slow for."""
     return {"v": VERSION, "type": "lost", "messages": messages}
+
+
+def hint_message() -> Message:
+    """Tells a client that has chosen no format what it gets."""
+    return {
+        "v": VERSION,
+        "type": "hint",
+        "text": "binary msgpack messages follow; for JSON connect to /ws?format=json, or send "
+        '{"format": "json"} (?format=msgpack leaves this hint out)',
+    }
 
 
 def encode(message: Message, format: Format) -> bytes:
@@ -397,11 +415,23 @@ _STEPS_2D = np.array([100.0, 100.0, 1000.0])  # per pixel, per pixel, per score
 
 
 def _rounded(person: Message) -> Message:
-    keypoints = person.get("keypoints_2d")
-    if keypoints is None:
-        return person
-    points = np.rint(keypoints["points"] * _STEPS_2D) / _STEPS_2D
-    return person | {"keypoints_2d": keypoints | {"points": points.tolist()}}
+    """The points in the image as short numbers: of the body, and of hands and face as `keypoints-parts` adds them."""
+    out = dict(person)
+    for part in ("keypoints_2d", "face"):
+        if isinstance(person.get(part), dict) and _is_2d(person[part].get("points")):
+            out[part] = person[part] | {"points": _short(person[part]["points"])}
+    if isinstance(person.get("hands"), dict):
+        out["hands"] = {side: _short(hand) if _is_2d(hand) else hand for side, hand in person["hands"].items()}
+    return out
+
+
+def _is_2d(points: Any) -> bool:
+    return isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == len(_STEPS_2D)
+
+
+def _short(points: FloatArray) -> list[Any]:
+    short: list[Any] = (np.rint(points * _STEPS_2D) / _STEPS_2D).tolist()
+    return short
 
 
 def _checked(found: Any) -> Message:

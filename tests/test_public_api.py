@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import streamkp
+
 ROOT = Path(__file__).resolve().parent.parent
 
 PUBLIC = {
     "streamkp": """
         Engine Graph Intrinsics Keypoints2D Keypoints3D ModelError OutputError Packet Person SourceError StreamkpError
-        UsageError __version__ pipeline stream
+        UsageError __version__ pipeline show stream
     """,
     "streamkp.plugin": """
         LIVE SKELETONS Annotation BatchStage Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
@@ -34,7 +36,7 @@ PUBLIC = {
 HOOKS = {
     "Stage": """
         check claims close notice open options_changed outputs per_stream per_track reads_window requires
-        stream_ended track_ended
+        stream_ended summary track_ended
     """,
     "MapStage": "drain process",
     "BatchStage": "process",
@@ -49,6 +51,10 @@ def test_names(module: str) -> None:
     public = import_module(module)
     assert sorted(public.__all__) == sorted(PUBLIC[module].split())
     assert not [name for name in public.__all__ if not hasattr(public, name)]
+
+
+def test_every_public_name_is_offered_for_completion() -> None:
+    assert set(dir(streamkp)) >= {*streamkp.__all__, "__doc__"}
 
 
 @pytest.mark.parametrize("base", HOOKS)

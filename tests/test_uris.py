@@ -120,5 +120,7 @@ def test_masking_takes_time_in_proportion() -> None:
 
 def test_files_of_this_machine() -> None:
     assert str(local_path("file:///tmp/a%20b.mp4")) == "/tmp/a b.mp4"
+    assert str(local_path("file:clips/a%20b.mp4")) == "clips/a b.mp4"
+    assert str(local_path("FILE:/tmp/a.mp4")) == "/tmp/a.mp4"
     assert local_path("rtsp://h/a.mp4") is local_path("0") is local_path("sample:walk") is None
     assert str(local_path("a.mp4")) == "a.mp4"

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import streamkp
 from streamkp.cli.output import printable
-from streamkp.errors import OutputError, StreamkpError, UsageError
+from streamkp.errors import OutputError, SourceError, StreamkpError, UsageError
 from streamkp.graph.outputs import refuse_inputs
 from streamkp.sources.decode import Decode
 from streamkp.uris import expand_argument, mask, mask_address
@@ -70,7 +70,7 @@ def infer(
     jobs = _jobs(files, out, video)
     console, errors = Console(stderr=True, quiet=quiet), Console(stderr=True, soft_wrap=True)
     failures: list[StreamkpError] = []
-    skipped = 0
+    skipped = cut = 0
     with run, _progress(console) as progress:
         overall = progress.add_task("files", total=len(jobs))
         for source, target in jobs:
@@ -79,7 +79,13 @@ def infer(
                 if not overwrite and _finished(about, target, video):
                     skipped += 1
                 else:
-                    _one(run, about, source, target, video, progress)
+                    reason = _one(run, about, source, target, video, progress)
+                    if reason is not None:
+                        cut += 1
+                        errors.print(
+                            f"streamkp: {mask_address(source)}: only a part: {mask(reason)}",
+                            style="red", markup=False, highlight=False,
+                        )  # fmt: skip
             except StreamkpError as error:
                 failures.append(error)
                 errors.print(
@@ -88,10 +94,13 @@ def infer(
             progress.advance(overall)
     done = len(jobs) - skipped - len(failures)
     console.print(
-        f"{done} done, {skipped} there already, {len(failures)} failed; results in {out}", highlight=False, markup=False
+        f"{done} done{f' ({cut} of them in part)' if cut else ''}, {skipped} there already, {len(failures)} failed; "
+        f"results in {out}",
+        highlight=False,
+        markup=False,
     )
-    if failures:
-        raise typer.Exit(failures[0].exit_code)
+    if failures or cut:
+        raise typer.Exit(failures[0].exit_code if failures else SourceError.exit_code)
 
 
 def _jobs(files: Sequence[str], out: Path, video: bool) -> list[tuple[str, Path]]:
@@ -152,11 +161,11 @@ def _finished(about: dict[str, Any], target: Path, video: bool) -> bool:
             f"{target} is there, and not the result of this task, model, input and options: choose another --out, "
             "or --overwrite"
         )
-    return not video or drawn.exists()
+    return "incomplete" not in there and (not video or drawn.exists())
 
 
-def _one(run: Any, about: dict[str, Any], source: str, target: Path, video: bool, progress: Progress) -> None:
-    """Work on one file. The JSON comes last: where it is, the video is too."""
+def _one(run: Any, about: dict[str, Any], source: str, target: Path, video: bool, progress: Progress) -> str | None:
+    """Work on one file. The JSON comes last: where it is, the video is too. Returns why it is not all of the file."""
     row = progress.add_task(printable(target.stem), total=None)
 
     def show(done: int, total: int | None) -> None:
@@ -175,6 +184,8 @@ def _one(run: Any, about: dict[str, Any], source: str, target: Path, video: bool
         raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from None
     finally:
         progress.remove_task(row)
+    incomplete: str | None = result.get("incomplete")
+    return incomplete
 
 
 @contextmanager

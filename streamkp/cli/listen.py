@@ -69,7 +69,8 @@ async def _websocket(uri: str, stream: str | None) -> AsyncGenerator[wire.Messag
         url = urlsplit(encoded(uri))
     except ValueError:  # such as a bracket without its pair
         raise UsageError(f"{mask_address(uri)} is not an address") from None
-    query = "&".join(filter(None, [url.query, urlencode({"stream": stream}) if stream else ""]))
+    chosen = [] if "format=" in url.query else ["format=msgpack"]
+    query = "&".join(filter(None, [url.query, urlencode({"stream": stream}) if stream else "", *chosen]))
     address = urlunsplit((_WEB[url.scheme], url.netloc, "/ws" if url.path in ("", "/") else url.path, query, ""))
     try:
         async with (

@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
+from streamkp.cli import logs
+from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
+from streamkp.cli.page import page_of, show
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -50,6 +53,19 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
     ] = False,
+    add_stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-stage",
+            metavar="STAGE",
+            help="Put a stage in front of the sinks: its name, path/to/file.py:Class, or either with options: "
+            "'wave.py:Wave{hold: 0.5}' (repeatable).",
+        ),
+    ] = None,
+    add_sink: Annotated[
+        list[str] | None,
+        typer.Option("--add-sink", metavar="SINK", help="Add a sink, written as in --add-stage (repeatable)."),
+    ] = None,
     no_page: Annotated[
         bool, typer.Option("--no-page", help="Leave publish-websocket, and with it the page, out.")
     ] = False,
@@ -65,12 +81,20 @@ def run(
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,
+    page: Annotated[
+        Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
+    ] = None,
+    trace: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the frames that OpenTelemetry follows, such as 0.01.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
+    if trace is not None:
+        changes.append(f"tracing.sample={trace}" if trace else "tracing=off")
     if settings and not source:
         raise UsageError("--option is for the streams given with --source; those of the file have their options there")
 
@@ -78,13 +102,17 @@ def run(
         loaded = Graph.from_yaml(graph, overrides=changes)
         if source:
             loaded.only_streams(_stream_names(source), settings or ())
+        for text in add_stage or ():
+            add_to(loaded, text, sink=False)
+        for text in add_sink or ():
+            add_to(loaded, text, sink=True)
         if record is not None:
             loaded.add(_free_name(loaded, "record"), "record", path=str(record))
         if render is not None:
             loaded.add(_free_name(loaded, "render"), "render", path=str(render))
         return _settled(loaded, overwrite, no_page, changes, before)
 
-    console = Console(stderr=True, quiet=quiet)
+    console = logs.console(quiet)
     with _hang_ups() as hang_ups:
         spec = load()
         if not spec.streams and not keep_alive:
@@ -96,6 +124,8 @@ def run(
         return_large_blocks()
         with _control(engine, console):
             engine.start()
+            if page is not None:
+                show(page_of(engine), page == "print")
             stopped = _watch(engine, console, grace, Reloading(engine, load, graph, hang_ups))
     summary(engine, console)
     if engine.errors:

@@ -22,7 +22,7 @@ _SEARCH = 100  # ports tried from the default one upwards
 class ControlServer:
     """Serves health, metrics and statistics of an engine, and the control API.
 
-    Example:
+    Examples:
         >>> with ControlServer(engine, ControlSpec()) as control:  # doctest: +SKIP
         ...     print(control.url)
     """

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from streamkp.errors import UsageError
 from streamkp.graph.load import GraphFileReader, read_file
+from streamkp.graph.registry import stage_class
 from streamkp.graph.spec import GraphError, GraphSpec, Problem, validate
 from streamkp.graph.stage import Stage
 from streamkp.uris import mask_address
@@ -72,19 +73,20 @@ class Graph:
         self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self
 
-    def only_streams(self, streams: Mapping[str, str], settings: Iterable[str] = ()) -> Self:
+    def only_streams(self, streams: Mapping[str, str], settings: Iterable[str] = (), **options: Any) -> Self:
         """Replace all video sources.
 
         Args:
             streams: id -> address, in which `${NAME}` stands for a variable of the environment.
-            settings: options that each of them gets, such as `max_fps=10` or `labels.site=gym`.
+            settings: options that each of them gets, as text: `max_fps=10`, `labels.site=gym`.
+            options: the same as values: `max_fps=10`.
 
         Raises:
             UsageError: a variable is not set, or a setting is not of that form.
         """
         # What was wrong with those that are replaced does not matter any more.
         self._reader.problems = [p for p in self._reader.problems if p.where.partition(".")[0] != "streams"]
-        self._data["streams"] = {name: {"uri": self._reader.address(uri)} for name, uri in streams.items()}
+        self._data["streams"] = {name: {**options, "uri": self._reader.address(uri)} for name, uri in streams.items()}
         for name in streams:
             for setting in settings:
                 self._reader.set_stream(self._data, name, setting)
@@ -99,6 +101,30 @@ class Graph:
         if "from_" in entry:
             entry["from"] = entry.pop("from_")
         self._data.setdefault("stages", {})[name] = entry
+        return self
+
+    def insert(self, name: str, use: str | type[Stage], **settings: Any) -> Self:
+        """Add a stage behind the last one that is not a sink, so that the sinks below that one read it instead.
+
+        A sink is added as by `add`. Raises `GraphError` where the graph so far is wrong.
+        """
+        spec = self.validate()
+        kinds = {stage.name: stage.cls.kind for stage in spec.stages}
+        cls = use if isinstance(use, type) else stage_class(use, self._base)
+        if cls.kind == "sink":
+            return self.add(name, use, **settings)
+        stages = self._data["stages"]
+        last = [each for each in stages if kinds[each] != "sink"][-1]
+        below = False
+        entries: dict[str, Any] = {}
+        for each, entry in stages.items():
+            if below and "from" in entry:
+                entry = entry | {"from": _renamed(entry["from"], last, name)}
+            entries[each] = entry
+            if each == last:
+                entries[name] = {"use": use, **settings}
+                below = True
+        self._data["stages"] = entries
         return self
 
     def remove(self, name: str) -> Self:
@@ -158,6 +184,13 @@ class Graph:
         if problems or spec is None:
             raise GraphError(problems, reader.place, reader.origin)
         return replace(spec, secrets=dict(reader.secrets))
+
+
+def _renamed(inputs: Any, old: str, new: str) -> Any:
+    """`from` of a stage, with another name for one of its inputs."""
+    if isinstance(inputs, list):
+        return [new if each == old else each for each in inputs]
+    return new if inputs == old else inputs
 
 
 def _copied(value: Any) -> Any:

@@ -22,6 +22,7 @@ class Client:
         self._stream = stream
         self._limit = limit
         self._queue: deque[tuple[bytes, bool]] = deque()  # message, and whether it is a frame
+        self._hint: bytes | None = None
         self._lost = 0
         self._lock = threading.Lock()
         self._awake = asyncio.Event()
@@ -31,14 +32,30 @@ class Client:
         """Whether this client asked for that stream, or for all."""
         return self._stream is None or self._stream == stream
 
-    def offer(self, data: bytes, frame: bool = True) -> None:
-        """Queue a message, from any thread; if there is no room the oldest frame goes, status messages stay."""
+    def offer(self, data: bytes, format: wire.Format, frame: bool = True) -> None:
+        """Queue a message, from any thread; if there is no room the oldest frame goes, status messages stay.
+
+        One in a format that the client has left meanwhile is not for it any more.
+        """
         with self._lock:
+            if format != self.format:
+                return
             if len(self._queue) >= self._limit:
                 oldest = next((i for i, (_, is_frame) in enumerate(self._queue) if is_frame), None)
                 del self._queue[oldest or 0]
                 self._lost += oldest is not None
             self._queue.append((data, frame))
+
+    def hint(self) -> None:
+        """Tell the client, as text and before everything else, which format it gets: it has not chosen one."""
+        self._hint = wire.encode(wire.hint_message(), "json")
+
+    def restart(self, format: wire.Format) -> None:
+        """Change the format; what is queued in the other one is thrown away."""
+        with self._lock:
+            self.format = format
+            self._hint = None
+            self._queue.clear()
 
     def wake(self, ending: bool = False) -> None:
         """There may be something to send; `ending`: and that will be all. To be called on the loop."""
@@ -47,11 +64,13 @@ class Client:
 
     async def send_to(self, socket: web.WebSocketResponse) -> None:
         """Send what is queued as it comes; returns after `wake(ending=True)` when everything is out."""
-        opcode = WSMsgType.BINARY if self.format == "msgpack" else WSMsgType.TEXT
         while True:
             self._awake.clear()
+            if (hint := self._hint) is not None:
+                self._hint = None
+                await socket.send_frame(hint, WSMsgType.TEXT)
             while (data := self._next()) is not None:
-                await socket.send_frame(data, opcode)
+                await socket.send_frame(data, WSMsgType.TEXT if data[:1] == b"{" else WSMsgType.BINARY)
             if self._ending:
                 return
             await self._awake.wait()
@@ -81,11 +100,21 @@ class Hub:
     def add(self, client: Client) -> None:
         """A new client; it is told first where each stream stands."""
         with self._lock:
-            for stream in filter(client.wants, self._statuses):
-                message = wire.status_message(stream, self._statuses[stream].as_json())
-                client.offer(wire.encode(message, client.format), frame=False)
+            self._greet(client)
             self.clients = (*self.clients, client)
         client.wake()
+
+    def change_format(self, client: Client, format: wire.Format) -> None:
+        """Give a client the other format from now on, as if it had come only now."""
+        with self._lock:
+            client.restart(format)
+            self._greet(client)
+        client.wake()
+
+    def _greet(self, client: Client) -> None:
+        for stream in filter(client.wants, self._statuses):
+            message = wire.status_message(stream, self._statuses[stream].as_json())
+            client.offer(wire.encode(message, client.format), client.format, frame=False)
 
     def remove(self, client: Client) -> None:
         """The client is gone."""
@@ -101,9 +130,10 @@ class Hub:
         encoded: dict[wire.Format, bytes] = {}
         for client in self.clients:
             if client.wants(message["stream"]):
-                if client.format not in encoded:
-                    encoded[client.format] = wire.encode(message, client.format)
-                client.offer(encoded[client.format], frame="seq" in message)
+                format = client.format  # may change at any time
+                if format not in encoded:
+                    encoded[format] = wire.encode(message, format)
+                client.offer(encoded[format], format, frame="seq" in message)
         if encoded and not self._waking:
             self._waking = True
             self._post(self._wake)

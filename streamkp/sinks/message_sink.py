@@ -14,7 +14,7 @@ from streamkp.packet import Packet
 class MessageSink(Sink):
     """Makes the message of each packet and hands it to `send`; counts the frames that never came.
 
-    Example:
+    Examples:
         >>> class Print(MessageSink):
         ...     def send(self, message):
         ...         print(message["stream"], len(message["persons"]))

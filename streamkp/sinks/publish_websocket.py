@@ -1,8 +1,10 @@
 """`publish-websocket`: publishes every frame over WebSocket, and serves a page that shows them.
 
 * `/` the page
-* `/ws?stream=ID&format=F` the WebSocket: F is msgpack (default) or json; without `stream`, all streams. The messages
-  are those of `streamkp.wire`. At the end of the graph a client gets what is queued for it and is closed with 1001.
+* `/ws?stream=ID&format=F` the WebSocket: F is msgpack or json; without `stream`, all streams. A client may also choose
+  by the subprotocol `streamkp.json` or `streamkp.msgpack`, or by a message `{"format": "json"}`; one that does not gets
+  msgpack, and first a text message that says so. The messages are those of `streamkp.wire`. At the
+  end of the graph a client gets what is queued for it and is closed with 1001.
 * `/streams` the streams that have not ended
 * `/video` pictures for the page, see `streamkp.sinks._web_video`
 * `/camera?to=NAME` takes a browser's camera for the source `browser://NAME`; `/cameras` lists those that wait for one

@@ -12,6 +12,7 @@ from streamkp.graph.stage import StreamContext
 from streamkp.sources.container import USUAL_RATE
 from streamkp.sources.orientation import TURNS, UPRIGHT, Rotate, upright
 from streamkp.sources.timeline import NANO, Picture
+from streamkp.sources.webcams import why_not
 
 
 def camera_session(stream: StreamContext, index: int, timeout: float, rotate: Rotate = "auto") -> Iterator[Picture]:
@@ -29,10 +30,7 @@ def camera_session(stream: StreamContext, index: int, timeout: float, rotate: Ro
         cv2.utils.logging.setLogLevel(level)
     try:
         if not capture.isOpened():
-            raise SourceError(
-                f"camera {index} cannot be opened: there is none, another program uses it, or access is not allowed; "
-                "try another number or close the other program"
-            )
+            raise SourceError(why_not(index))
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture, not the oldest of a queue
         rate = capture.get(cv2.CAP_PROP_FPS)
         step = round(NANO / (rate if 1 <= rate <= 1000 else USUAL_RATE))

@@ -30,6 +30,7 @@ Corner = Literal["top right", "top left", "bottom right", "bottom left"]
 CORNERS: tuple[Corner, ...] = get_args(Corner)
 
 SEEN = 0.3  # joints with a lower score are not drawn
+APART = 0.95  # metres from one person to the next in `inset`
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV is given
 _FAR = 20_000.0  # pixels; OpenCV's fixed-point coordinates overflow beyond
 
@@ -67,17 +68,24 @@ def inset(persons: Sequence[Person], size: int, azimuth: float = 0.0, elevation:
     """The 3D poses on a dark square of `size` pixels, seen from there.
 
     `azimuth` turns the people about the vertical, `elevation` raises the eye, both in degrees; 0, 0 looks as the
-    camera does. The view is parallel; 2.2 m fit, and people stand 1 m apart, from left to right as in the image.
+    camera does. The view is parallel; 2 m fit, less where more than two people stand side by side, from left to right
+    as in the image, each over their id.
     """
     canvas: Image = np.full((size, size, 3), DARK, np.uint8)
     posed = [p for p in persons if p.keypoints_3d is not None and np.isfinite(p.keypoints_3d.points).all()]
     posed.sort(key=lambda person: float(person.box[0]))
-    scale = size / (2.2 + 0.8 * max(0, len(posed) - 1))
+    scale = size / max(2.0, APART * len(posed) + 0.1)
+    thick = max(2, size // 90)
     for i, person in enumerate(posed):
         assert person.keypoints_3d is not None
-        points = person.keypoints_3d.y_down + np.array([i - (len(posed) - 1) / 2, 0, 0], np.float32)
+        points = person.keypoints_3d.y_down + np.array([APART * (i - (len(posed) - 1) / 2), 0, 0], np.float32)
         flat = view(points, azimuth, elevation)[:, :2] * scale + size / 2
-        _draw_skeleton(canvas, person.keypoints_3d.skeleton, flat, np.ones(len(flat), bool), max(2, size // 120))
+        _draw_skeleton(canvas, person.keypoints_3d.skeleton, flat, np.ones(len(flat), bool), thick)
+        if size >= 100:
+            foot = flat[:, 0].mean(), min(float(flat[:, 1].max()) + 0.09 * size, 0.97 * size)
+            colour = person_colour(person.track)
+            cv2.putText(canvas, str(person.track), (int(foot[0]) - size // 40, int(foot[1])), cv2.FONT_HERSHEY_SIMPLEX,
+                        size / 500, colour, max(1, thick // 2), cv2.LINE_AA)  # fmt: skip
     cv2.rectangle(canvas, (0, 0), (size - 1, size - 1), (61, 44, 33), 1)
     return canvas
 
@@ -163,7 +171,7 @@ def _parts(extra: dict[str, Any]) -> Iterator[tuple[str, FloatArray]]:
     """Hands and face, as the stage `keypoints-parts` adds them to a person."""
     yield from (("hand21", points) for points in extra.get("hands", {}).values())
     if "face" in extra:
-        yield "face106", extra["face"]["points"]
+        yield extra["face"].get("skeleton", "face106"), extra["face"]["points"]
 
 
 def _draw_skeleton(canvas: Image, name: str, points: NDArray[np.floating], seen: NDArray[np.bool_], thick: int) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from streamkp.cli.main import app
 from streamkp.errors import UsageError
+from tests.sources.videos import write_clip
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,24 @@ def test_many_files_one_of_them_bad_and_then_again(photos: list[Path], tmp_path:
     assert again.exit_code == 0
     assert "1 done, 1 there already, 0 failed" in again.output
     assert (out / f"{photos[0].stem}.json").stat().st_mtime_ns == first
+
+
+def test_a_video_that_was_cut_off_is_told_and_tried_again(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "walk.avi", frames=30)
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    for _ in range(2):
+        done = infer("body-2d-keypoints", cut, "--out", tmp_path / "out")
+        assert done.exit_code == 3
+        assert "cut.avi: only a part: " in done.output
+        assert "1 done (1 of them in part), 0 there already, 0 failed" in done.output
+    result = json.loads((tmp_path / "out" / "cut.json").read_text())
+    assert 0 < len(result["timestamps"]) < 30
+    assert result["incomplete"]
+    shutil.copy(whole, cut)
+    done = infer("body-2d-keypoints", cut, "--out", tmp_path / "out")
+    assert done.exit_code == 0
+    assert len(json.loads((tmp_path / "out" / "cut.json").read_text())["timestamps"]) == 30
 
 
 def test_video_and_3d(photos: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -289,3 +290,79 @@ def test_without_the_page_something_must_take_the_results(program: Program, fold
     code, _, err = program("run", "page.yaml", "--no-page")
     assert code == 2
     assert "add --record FILE or --render FILE" in err
+
+
+class TestAdditions:
+    """`--add-stage` and `--add-sink`."""
+
+    STAGE = """\
+from streamkp.plugin import MapStage, Sink, StageOptions
+from pydantic import Field
+
+
+class CountFrames(MapStage):
+    class Options(StageOptions):
+        step: int = Field(1, description="Added to each count.")
+
+    def open(self):
+        self.count = 0
+
+    def process(self, packet):
+        self.count += self.options.step
+        packet.events.append({"type": "count", "count": self.count})
+        return packet
+
+
+class Told(Sink):
+    def open(self):
+        self.file = open("told.txt", "w")
+
+    def process(self, packet):
+        self.file.write(f"{packet.seq} {[event['count'] for event in packet.events]}\\n")
+
+    def close(self):
+        self.file.close()
+"""
+
+    @pytest.fixture(autouse=True)
+    def files(self, folder: Path) -> None:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "count.py").write_text(self.STAGE)
+        write_clip(folder / "clip.mp4", frames=3)
+
+    def test_a_stage_and_a_sink_of_a_file(self, folder: Path, program: Program) -> None:
+        added = ("--add-stage", "sub/count.py:CountFrames{step: 2}", "--add-sink", "sub/count.py:Told")
+        assert program("run", "door.yaml", "-q", "--control", "off", "--source", "clip.mp4", *added)[0] == 0
+        assert (folder / "told.txt").read_text() == "0 [2]\n1 [4]\n2 [6]\n"
+        rows = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+        assert [row["events"] for row in rows] == [[{"type": "count", "count": n}] for n in (2, 4, 6)]
+
+    def test_sinks_that_name_the_last_stage_read_the_added_one(self, folder: Path, program: Program) -> None:
+        (folder / "door.yaml").write_text(GRAPH.replace("use: record,", "use: record, from: [decode],"))
+        added = ("--add-stage", "sub/count.py:CountFrames", "--add-stage", "sub/count.py:CountFrames")
+        assert program("run", "door.yaml", "-q", "--control", "off", "--source", "clip.mp4", *added)[0] == 0
+        rows = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+        assert [len(row["events"]) for row in rows] == [2, 2, 2]
+
+    @pytest.mark.parametrize(
+        ("added", "words"),
+        [
+            (("--add-stage", "sub/count.py:Told"), "this is a sink; add it with --add-sink"),
+            (("--add-sink", "sub/count.py:CountFrames"), "this is a map; add it with --add-stage"),
+            (("--add-stage", "decode"), "this is a source; add it with --source"),
+            (("--add-stage", "rep-conter"), "did you mean rep-counter?"),
+            (("--add-stage", "sub/none.py:A"), "does not exist"),
+            (("--add-stage", "sub/count.py:CountFrames{step: [}"), "not YAML"),
+            (("--add-stage", "sub/count.py:CountFrames{stop: 2}"), "did you mean step"),
+        ],
+    )
+    def test_what_is_wrong_is_told(self, program: Program, added: tuple[str, str], words: str) -> None:
+        code, _, said = program("run", "door.yaml", "-q", "--source", "clip.mp4", *added)
+        assert code == 2
+        assert words in said
+
+
+def test_a_source_that_fails_is_told_once(program: Program) -> None:
+    code, _, said = program("run", "door.yaml", "-q", "--control", "off", "--source", "none.mp4")
+    assert code == 3
+    assert said.count("none.mp4") == 1

@@ -31,7 +31,7 @@ from tests.sinks.walker import make_packet
 Open = Callable[..., Any]
 
 
-def _ws(sink: PublishWebsocket, query: str = "", **more: Any) -> ClientConnection:
+def _ws(sink: PublishWebsocket, query: str = "?format=msgpack", **more: Any) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{sink.port}/ws{query}", proxy=None, compression=None, open_timeout=10, **more)
 
 
@@ -46,7 +46,7 @@ def _get(url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
     return asyncio.run(get())
 
 
-@pytest.mark.parametrize("query", ["", "?format=msgpack", "?format=json", "?format=json&stream=cam"])
+@pytest.mark.parametrize("query", ["?format=msgpack", "?format=json", "?format=json&stream=cam"])
 def test_every_frame_arrives_in_order(open_sink: Open, query: str) -> None:
     sink = open_sink(PublishWebsocket, port=0)
     with _ws(sink, query) as client:
@@ -63,9 +63,47 @@ def test_every_frame_arrives_in_order(open_sink: Open, query: str) -> None:
         np.testing.assert_allclose(points, sent.points, atol=1e-4)
 
 
+def test_who_chooses_no_format_is_told_as_text_that_binary_follows(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    with _ws(sink, "") as client:
+        sink.process(make_packet(0))
+        hint, status, frame = (client.recv(timeout=10) for _ in range(3))
+    assert isinstance(hint, str)
+    assert json.loads(hint) == wire.hint_message()
+    assert isinstance(status, bytes)
+    assert isinstance(frame, bytes)
+
+
+@pytest.mark.parametrize(("offered", "text"), [("streamkp.json", True), ("streamkp.msgpack", False)])
+def test_a_subprotocol_chooses_the_format(open_sink: Open, offered: str, text: bool) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    protocols = [websockets.Subprotocol(name) for name in ("other", offered)]
+    with _ws(sink, "", subprotocols=protocols) as client:
+        assert client.subprotocol == offered
+        sink.process(make_packet(0))
+        status, frame = (client.recv(timeout=10) for _ in range(2))
+    assert isinstance(status, str) is isinstance(frame, str) is text
+
+
+def test_a_first_message_chooses_the_format(open_sink: Open) -> None:
+    sink = open_sink(PublishWebsocket, port=0)
+    sink.process(make_packet(0))
+    with _ws(sink, "") as client:
+        for nonsense in ("hello", "[1]", '{"format": "xml"}', '{"format": []}'):
+            client.send(nonsense)
+        client.send('{"format": "json"}')
+        seen: list[str | bytes] = []
+        while not (isinstance(seen and seen[-1], str) and json.loads(seen[-1])["type"] == "status"):
+            seen.append(client.recv(timeout=10))
+        sink.process(make_packet(1))
+        frame = client.recv(timeout=10)
+    assert isinstance(frame, str)
+    assert json.loads(frame)["seq"] == 1
+
+
 def test_a_client_hears_only_the_stream_that_it_asked_for(open_sink: Open) -> None:
     sink = open_sink(PublishWebsocket, port=0)
-    with _ws(sink, "?stream=b") as client:
+    with _ws(sink, "?format=msgpack&stream=b") as client:
         for seq in range(3):
             sink.process(make_packet(seq, "a"))
             sink.process(make_packet(seq, "b"))
@@ -297,7 +335,7 @@ def test_token(open_sink: Open) -> None:
     assert _get(url + "/stats", Host="camera.lan", Authorization="bearer s3cret-é-0123456789")[0] == 200
     for path in ("/", "/healthz", "/viewer/app.js"):
         assert _get(url + path)[0] == 200
-    with _ws(sink, "?token=s3cret-%C3%A9-0123456789") as client:
+    with _ws(sink, "?format=msgpack&token=s3cret-%C3%A9-0123456789") as client:
         assert wire.decode(client.recv(timeout=10))["type"] == "status"
 
 
@@ -359,7 +397,8 @@ def test_tls(open_sink: Open, tmp_path: Path) -> None:
     sink.process(make_packet(0))
 
     async def first() -> wire.Message:  # one thread per TLS connection: Python 3.11 has no lock around it
-        async with aiohttp.ClientSession() as session, session.ws_connect(sink.url + "/ws", ssl=trusted) as client:
+        address = f"{sink.url}/ws?format=msgpack"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address, ssl=trusted) as client:
             return wire.decode(await client.receive_bytes(timeout=10))
 
     assert asyncio.run(first())["state"] == "live"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from streamkp.errors import OutputError, UsageError
+from streamkp.sinks import render
 from streamkp.sinks.render import Render
+from streamkp.testing import ManualClock
 from streamkp.vision import draw
 from tests.sinks.walker import make_packet
 
@@ -130,6 +133,53 @@ def test_a_file_that_cannot_grow(open_sink: Open, tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, before)
 
 
+def test_a_video_goes_on_in_further_files(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4", rotate_mb=0.02, keep_files=4)
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    for seq in range(200):
+        for stream in ("a", "b"):
+            packet = make_packet(seq, stream)
+            packet.image = noise
+            sink.process(packet)
+    sink.stream_ended("a")
+    sink.close()
+    for stem in ("out-2", "out-b-2"):
+        paths = [path for path in tmp_path.iterdir() if path.name.startswith(stem)]
+        assert len(paths) == 4
+        for path in paths:
+            assert len(_read(path)[1]) > 2
+
+
+def test_a_full_disk_pauses_the_video_of_a_camera(
+    open_sink: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, lost, room = ManualClock(), list[int](), [0]
+    sink = open_sink(Render, path=tmp_path / "out.mp4")
+    sink.context.clock = clock
+    sink.context.on_undelivered = lambda _, count: lost.append(count)
+    monkeypatch.setattr(render, "free_bytes", lambda _: room[0])
+    for seq in range(30):
+        sink.process(make_packet(seq, expires_at=1))
+    monkeypatch.setattr(render._Video, "write", _full)
+    for seq in range(30, 60):
+        sink.process(make_packet(seq, expires_at=1))
+        clock.advance(0.5)
+    monkeypatch.undo()
+    monkeypatch.setattr(render, "free_bytes", lambda _: room[0])
+    sink.process(make_packet(60, expires_at=1))
+    assert sum(lost) == 31
+    room[0] = render.ROOM + 1
+    for seq in range(61, 90):
+        sink.process(make_packet(seq, expires_at=1))
+    sink.close()
+    assert [len(_read(tmp_path / name)[0]) for name in ("out.mp4", "out-cam.mp4")] == [30, 29]
+    assert "31 frames are missing" in caplog.messages[-1]
+
+
+def _full(video: Any, *_: Any) -> None:
+    raise video._problem(OSError(errno.ENOSPC, "No space left on device"))
+
+
 def _inset_at(sink: Any, packet: Any) -> str | None:
     """Where the 3D corner was drawn: the only part of the grey background that is not grey."""
     picture = sink.picture(packet)
@@ -157,7 +207,22 @@ def test_3d_poses_go_where_nobody_is_and_stay_there(open_sink: Open, tmp_path: P
     assert _inset_at(sink, _moved(make_packet(0, stream="other"), 2, 2)) == "top right"
 
 
-def test_3d_poses_take_a_third_of_the_shorter_side_and_let_the_picture_through(open_sink: Open, tmp_path: Path) -> None:
+def test_3d_poses_beside_the_picture(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4", beside=True)
+    packet = make_packet(0, width=304, height=540)
+    picture = sink.picture(packet)
+    assert picture.shape == (540, 608, 3)
+    assert_array_equal(picture[:, :304], draw.overlay(packet.image, packet.persons))
+    poses = picture[118:422, 304:]
+    assert_array_equal(poses, draw.inset(packet.persons, 304, 0.0, 12.0))
+    assert (poses != np.array(draw.DARK)).any()
+    packet.persons = []
+    assert sink.picture(packet).shape == picture.shape  # a video has one size
+
+
+def test_3d_poses_take_two_fifths_of_the_shorter_side_and_let_the_picture_through(
+    open_sink: Open, tmp_path: Path
+) -> None:
     sink = open_sink(Render, path=tmp_path / "out.mp4")
     packet = make_packet(0, width=304, height=540)
     bare = make_packet(0, width=304, height=540)
@@ -166,4 +231,4 @@ def test_3d_poses_take_a_third_of_the_shorter_side_and_let_the_picture_through(o
     background = sink.picture(packet)[3:100, -100:-3].reshape(-1, 3).min(axis=0)
     assert (background > np.array(draw.DARK)).all()
     assert (background < 60).all()
-    assert_array_equal(sink.picture(packet)[110:120, -20:], 60)
+    assert_array_equal(sink.picture(packet)[130:140, -20:], 60)

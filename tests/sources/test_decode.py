@@ -33,7 +33,7 @@ def test_unknown_kind_of_source(watch: Watch) -> None:
 
 
 def test_no_such_camera(watch: Watch, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "camera 97 cannot be opened" in watch("97").message
+    assert "there is no camera 97" in watch("97").message
     assert capfd.readouterr().err == ""  # nothing of OpenCV's own
 
 

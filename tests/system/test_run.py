@@ -120,7 +120,7 @@ def test_websocket_clients_see_every_frame(looping: tuple[subprocess.Popen[str],
 
 def test_the_pages_of_figures(looping: tuple[subprocess.Popen[str], str]) -> None:
     _, address = looping
-    with connect(f"ws://{address}/ws", proxy=None) as client:
+    with connect(f"ws://{address}/ws?format=msgpack", proxy=None) as client:
         while "seq" not in wire.decode(client.recv(timeout=60)):
             pass
     assert get(f"{address}/healthz").strip() == b"ok"
@@ -143,7 +143,10 @@ def test_listen_prints_what_arrives(looping: tuple[subprocess.Popen[str], str], 
 
 def test_a_client_that_stops_reading_does_not_slow_the_graph(looping: tuple[subprocess.Popen[str], str]) -> None:
     _, address = looping
-    with connect(f"ws://{address}/ws?format=json", proxy=None), connect(f"ws://{address}/ws", proxy=None) as reader:
+    with (
+        connect(f"ws://{address}/ws?format=json", proxy=None),
+        connect(f"ws://{address}/ws?format=msgpack", proxy=None) as reader,
+    ):
         seqs = []
         while len(seqs) < 2 * FRAMES:
             message = wire.decode(reader.recv(timeout=60))

@@ -16,6 +16,9 @@ from streamkp_plugins.mocap.rotations import quaternion
 class Kinematics(MapStage):
     """Adds bone rotations relative to a T-pose, and where the hips are, for game engines and BVH files."""
 
+    needs = ("keypoints_3d",)
+    gives = ("kinematics",)
+
     class Options(StageOptions):
         head_tilt: float = Field(
             20.0, ge=-90, le=90,

@@ -25,6 +25,7 @@ from streamkp.cli.graph import graph_app
 from streamkp.cli.infer import infer
 from streamkp.cli.listen import listen
 from streamkp.cli.models import models_app
+from streamkp.cli.new import new_app
 from streamkp.cli.output import ReaderGone, checked_output, errors_console
 from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
@@ -92,6 +93,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(exercises_app, name="exercises")
 app.add_typer(actions_app, name="actions")
+app.add_typer(new_app, name="new")
 app.add_typer(gestures_app, name="gestures")
 
 

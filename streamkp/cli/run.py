@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from streamkp.cli import logs
 from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
@@ -83,12 +84,17 @@ def run(
     page: Annotated[
         Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
     ] = None,
+    trace: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the frames that OpenTelemetry follows, such as 0.01.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
+    if trace is not None:
+        changes.append(f"tracing.sample={trace}" if trace else "tracing=off")
     if settings and not source:
         raise UsageError("--option is for the streams given with --source; those of the file have their options there")
 
@@ -106,7 +112,7 @@ def run(
             loaded.add(_free_name(loaded, "render"), "render", path=str(render))
         return _settled(loaded, overwrite, no_page, changes, before)
 
-    console = Console(stderr=True, quiet=quiet)
+    console = logs.console(quiet)
     with _hang_ups() as hang_ups:
         spec = load()
         if not spec.streams and not keep_alive:

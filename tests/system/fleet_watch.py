@@ -14,8 +14,9 @@ from typing import Any
 import aiomqtt
 
 from streamkp import wire
+from streamkp.bench import synthetic
 
-PLUGIN = Path(__file__).with_name("synthetic.py")
+PLUGIN = Path(synthetic.__file__)
 
 
 def fleet_file(folder: Path, port: int, streams: int = 12, **more: Any) -> Path:

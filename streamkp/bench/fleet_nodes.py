@@ -157,7 +157,9 @@ def _fleet_file(folder: Path, port: int, streams: int) -> Path:
     stages = {"source": {"use": f"{synthetic.__file__}:Synthetic", "fps": FPS}, "publish": sink}
     graph = {"version": 1, "control": {"port": 0}, "stages": stages}
     names = {f"s{n}": {"uri": f"test:{n}"} for n in range(streams)}
-    file.write_text(json.dumps({"version": 1, "group": "bench", "graph": graph, "streams": names}))  # JSON is YAML
+    limits = {"p95_ms": 60_000, "dropped": 1.0}  # a busy machine must not look like an overloaded node
+    fleet = {"version": 1, "group": "bench", "limits": limits, "graph": graph, "streams": names}
+    file.write_text(json.dumps(fleet))  # JSON is YAML
     return file
 
 

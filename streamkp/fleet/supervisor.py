@@ -530,6 +530,7 @@ class Supervisor:
                 node.node,
                 node.state.labels,
                 node.capacity,
+                node.state.capacity or self.settings.limits.streams,
                 node.weight + coming.get(node.node, 0.0),
                 node.pressure,
                 node.measured_at,
@@ -557,7 +558,7 @@ class Supervisor:
                 stream = self._streams[name]
                 room = by_id.get(stream.target or "")
                 stream.target = None
-                if room is not None and room.takes(require) and room.has_room(weight):
+                if room is not None and room.takes(require) and room.may_have(weight):
                     room.weight += weight
                     streams.remove((name, weight))
                     self._start(name, room.node, now)

@@ -115,6 +115,18 @@ def test_new_streams_go_where_measured_latency_is_least() -> None:
     assert sorted(desk.owners().values()) == ["x", "y", "y", "y"]
 
 
+def test_where_all_are_overloaded_a_stream_is_late_rather_than_dark() -> None:
+    desk = Desk(streams("a", "b"))
+    desk.join("x", capacity=3)
+    desk.run(10)
+    desk.load["x"] = Load(p95_ms=4000)
+    desk.run(60)
+    desk.supervisor.update(streams("a", "b", "c", "d"))
+    desk.run(1)
+    assert set(desk.owners()) == {"a", "b", "c"}, "up to what it declares"
+    assert desk.waiting() == {"d": "all nodes are full"}
+
+
 def test_drops_count_as_overload_too() -> None:
     desk = Desk(streams(*"abcdefgh"))
     desk.join("x")

@@ -360,6 +360,8 @@ def json_errors() -> Middleware:
             }
             text = (error.text or error.reason).strip()
             return _answer(models.Refusal(error=mask(text)), error.status, kept)
+        except ConnectionError:  # the client has gone
+            raise
         except Exception as error:
             log.error("%s %s failed: %s", request.method, request.path, type(error).__name__, exc_info=True)
             return _answer(models.Refusal(error="this should not have happened; the log says more"), 500)

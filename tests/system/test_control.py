@@ -131,7 +131,7 @@ def test_a_run_without_streams_waits_for_some(start: Start, make_clip: MakeClip,
     wait_for_line(process, ["frame of cam: first"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    assert len(lines(tmp_path / "out.jsonl")) == 30
+    assert [row["stream"] for row in lines(tmp_path / "out.jsonl")][:1] == ["cam"]
 
 
 def test_everything_that_is_said_is_json(start: Start, make_clip: MakeClip, tmp_path: Path) -> None:

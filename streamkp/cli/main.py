@@ -21,12 +21,14 @@ from streamkp.cli.ctl import ctl_app, top
 from streamkp.cli.doctor import doctor
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
+from streamkp.cli.fleet import fleet_app
 from streamkp.cli.gestures import gestures_app
 from streamkp.cli.graph import graph_app
 from streamkp.cli.infer import infer
 from streamkp.cli.listen import listen
 from streamkp.cli.models import models_app
 from streamkp.cli.new import new_app
+from streamkp.cli.node import node
 from streamkp.cli.output import ReaderGone, checked_output, errors_console
 from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
@@ -90,6 +92,8 @@ app.command()(doctor)
 app.command()(listen)
 app.command()(view)
 app.command()(schema)
+app.command()(node)
+app.add_typer(fleet_app, name="fleet")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(exercises_app, name="exercises")

@@ -81,6 +81,14 @@ def run(
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,
+    executor: Annotated[
+        Literal["threads", "ray"],
+        typer.Option("--engine", help="ray: GRAPH is a fleet file, run on all machines of a Ray cluster."),
+    ] = "threads",
+    address: Annotated[
+        str | None, typer.Option(help="Ray: auto, or HOST:PORT of the cluster; one of this machine's own by default.")
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="Ray: where the supervisor keeps who runs what.")] = None,
     page: Annotated[
         Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
     ] = None,
@@ -90,6 +98,15 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
+    if executor == "ray":
+        from streamkp.cli.fleet_ray import run_fleet
+
+        if source or record or render or overrides or no_page or overwrite or control is not None:
+            raise UsageError("with --engine ray the streams and stages are those of the fleet file")
+        run_fleet(graph, address, state, Console(stderr=True, quiet=quiet))
+        return
+    if address is not None or state is not None:
+        raise UsageError("--address and --state go with --engine ray")
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")

@@ -399,6 +399,8 @@ class Supervisor:
             return "lost"
         if node.name in self._drained or (node.state is not None and node.state.leaving):
             return "draining"
+        if node.state is not None and not node.state.ready:
+            return "starting"
         if node.overloaded_since is not None:
             return "overloaded"
         return "probation" if now < node.new_until else "ready"
@@ -534,7 +536,10 @@ class Supervisor:
                 node.weight + coming.get(node.node, 0.0),
                 node.pressure,
                 node.measured_at,
-                node.name not in self._drained and not node.state.leaving and not node.state.problem,
+                node.name not in self._drained
+                and not node.state.leaving
+                and node.state.ready
+                and not node.state.problem,
                 now < node.new_until,
             )
             for node in self._nodes.values()

@@ -94,6 +94,16 @@ def test_labels_are_required() -> None:
     assert desk.owners() == {"a": "y", "b": "y", "c": "z"}
 
 
+def test_a_node_whose_graph_is_not_open_yet_gets_nothing() -> None:
+    desk = Desk(streams("a"))
+    desk.join("x", ready=False)
+    desk.run(10)
+    assert desk.owners() == {}
+    desk.tell("x", ready=True)
+    desk.run(1)
+    assert desk.owners() == {"a": "x"}
+
+
 def test_a_node_takes_no_more_than_its_capacity() -> None:
     desk = Desk(streams("a", "b", "c"))
     desk.join("x", capacity=2)

@@ -335,6 +335,8 @@ class ThreadEngine:
             raise UsageError(
                 f"there is no stage named {stage}; there are {', '.join(s.name for s in self.spec.stages)}"
             )
+        if self.state == "new":
+            raise UsageError(f"stages.{stage} cannot be changed yet: the graph is still starting")
         with self._changing:
             options = changed_options(spec, self.stage_options()[stage], changes)
             with self._lock:

@@ -50,6 +50,7 @@ window.streamkp = {
   get rates() { return Object.fromEntries([...streams].map(([name, stream]) => [name, stream.rate])); },
   get persons() { return chosen?.persons ?? []; },
   get lastMessage() { return chosen?.message ?? null; },
+  get shown() { return chosen?.image?.seq ?? null; },
   get previews() { return chosen?.previews ?? 0; },
   get dropped() { return chosen?.dropped ?? 0; },
   get lost() { return lost; },
@@ -164,7 +165,7 @@ function drawFrame(now) {
   state.avatarBones = avatar.bones;
   state.places = Object.fromEntries(places);
   if (now >= nextPlot && !paused) {
-    plot.draw(chosen?.history ?? [], skeletons, now);
+    plot.draw(chosen?.history ?? [], skeletons);
     nextPlot = now + PLOT;
   }
 }

@@ -2,7 +2,7 @@
 
     .venv/bin/python docs/page_pictures.py [--avatar me.vrm] [--source sample:walk]
 
-The graph works on the clip frame by frame; the page, in a headless Chromium, is given each result and is pictured once it
+The graph works on the clip frame by frame; the page, in a headless Chromium, is given each result and pictured once it
 has drawn it. So the pictures are the same on a slow machine; figures of speed, which would be wrong, are hidden.
 """
 

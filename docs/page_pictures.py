@@ -113,9 +113,9 @@ def main() -> None:
             for number, packet in enumerate(packets):
                 show(tab, sink, packet)
                 if given.avatar is not None:
-                    if packet.persons and number > len(packets) // 3:
-                        tab.key("1")
-                        tab.wait_for("streamkp.avatarBones > 0 && Math.abs(streamkp.azimuth) < 0.01")
+                    if packet.persons and number > len(packets) * 0.4:
+                        tab.key("a")  # stands still
+                        tab.wait_for("streamkp.avatarBones > 0")
                         for later in packets[number + 1 : number + 15]:
                             show(tab, sink, later)
                         cv2.imwrite(str(DOCS / "avatar.jpg"), picture(tab), [cv2.IMWRITE_JPEG_QUALITY, 88])

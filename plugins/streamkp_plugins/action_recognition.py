@@ -114,10 +114,16 @@ class ActionRecognition(MapStage):
 
     class Options(StageOptions):
         examples: Path = Field(description="A file made with `streamkp actions learn`.")
-        k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.")
-        enter: float = Field(0.8, gt=0, le=1, description="Share of the votes, smoothed, that begins an action.")
-        leave: float = Field(0.5, gt=0, le=1, description="Share of the votes below which it ends.")
-        smoothing: float = Field(0.2, gt=0, le=1, description="Weight of the newest votes against those before.")
+        k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.", json_schema_extra=LIVE)
+        enter: float = Field(
+            0.8, gt=0, le=1, description="Share of the votes, smoothed, that begins an action.", json_schema_extra=LIVE
+        )
+        leave: float = Field(
+            0.5, gt=0, le=1, description="Share of the votes below which it ends.", json_schema_extra=LIVE
+        )
+        smoothing: float = Field(
+            0.2, gt=0, le=1, description="Weight of the newest votes against those before.", json_schema_extra=LIVE
+        )
         none: str = Field("none", description="The label of examples in which nothing is done; it has no events.")
         labels: bool = Field(
             True,

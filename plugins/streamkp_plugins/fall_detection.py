@@ -41,10 +41,18 @@ class FallDetection(MapStage):
     """Events `fall` and `down` (somebody lies for long), and `up` when that is over."""
 
     class Options(StageOptions):
-        fall_seconds: float = Field(1.2, gt=0, le=5, description="Longest way from upright to lying that is a fall.")
-        confirm: float = Field(0.5, ge=0, description="Seconds of lying after which a fall is told.")
-        down_after: float = Field(5.0, gt=0, description="Seconds of lying after which `down` is told.")
-        up_after: float = Field(1.0, ge=0, description="Seconds upright after which somebody is up again.")
+        fall_seconds: float = Field(
+            1.2, gt=0, le=5, description="Longest way from upright to lying that is a fall.", json_schema_extra=LIVE
+        )
+        confirm: float = Field(
+            0.5, ge=0, description="Seconds of lying after which a fall is told.", json_schema_extra=LIVE
+        )
+        down_after: float = Field(
+            5.0, gt=0, description="Seconds of lying after which `down` is told.", json_schema_extra=LIVE
+        )
+        up_after: float = Field(
+            1.0, ge=0, description="Seconds upright after which somebody is up again.", json_schema_extra=LIVE
+        )
         labels: bool = Field(
             True,
             description="Write over whoever fell or is down, in rendered videos and on the page.",

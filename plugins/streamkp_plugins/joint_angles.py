@@ -38,9 +38,13 @@ class JointAngles(MapStage):
         )
         space: Literal["2d", "3d"] = Field("2d", description="From the image, or from lifted poses.")
         convention: Literal["interior", "flexion"] = Field(
-            "interior", description="A straight joint is 180 (interior) or 0 (flexion)."
+            "interior",
+            description="A straight joint is 180 (interior) or 0 (flexion).",
+            json_schema_extra=LIVE,
         )
-        least_score: float = Field(0.3, ge=0, le=1, description="2D: an angle of less certain joints is null.")
+        least_score: float = Field(
+            0.3, ge=0, le=1, description="2D: an angle of less certain joints is null.", json_schema_extra=LIVE
+        )
         labels: bool = Field(
             True,
             description="Write each angle beside its joint, in rendered videos and on the page.",

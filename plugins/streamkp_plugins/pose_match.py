@@ -59,8 +59,10 @@ class PoseMatch(MapStage):
         skeleton: str = Field("h36m17", description="Of a `.npy` reference, which is 3D in metres, y down.")
         rate: float = Field(30.0, gt=0, description="Frames a second of a `.npy` reference.")
         space: Literal["2d", "3d"] = Field("3d", description="Compare lifted poses, or angles in the image.")
-        good: float = Field(8.0, ge=0, description="Mean error in degrees that still scores 100.")
-        bad: float = Field(60.0, gt=0, description="Mean error in degrees that scores 0.")
+        good: float = Field(
+            8.0, ge=0, description="Mean error in degrees that still scores 100.", json_schema_extra=LIVE
+        )
+        bad: float = Field(60.0, gt=0, description="Mean error in degrees that scores 0.", json_schema_extra=LIVE)
         labels: bool = Field(
             True,
             description="Write the score over the head, in rendered videos and on the page.",

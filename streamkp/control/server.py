@@ -26,10 +26,10 @@ log = logging.getLogger("streamkp.http")
 
 
 class _Malformed(logging.Filter):
-    """Leaves out what aiohttp says, with a traceback, of each request that is no HTTP: anybody can send one."""
+    """Leaves out aiohttp's tracebacks about requests that are no HTTP, or break off: anybody can send them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
 
 
 _aiohttp_log = logging.getLogger("streamkp.http.requests")

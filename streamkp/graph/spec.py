@@ -76,6 +76,19 @@ class ControlSpec(_Strict):
     allowed_hosts: tuple[str, ...] = Field((), description="Names, besides its address, that clients may use.")
 
 
+class TracingSpec(_Strict):
+    """`tracing:` in a graph file: spans of sampled frames for OpenTelemetry (`streamkp[otel]`)."""
+
+    sample: float = Field(0.01, gt=0, le=1, description="Share of the frames of each stream that is followed.")
+    endpoint: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Where spans are sent with OTLP over HTTP: http://127.0.0.1:4318/v1/traces. Default: as the "
+        "variables OTEL_EXPORTER_OTLP_... say.",
+    )
+    service: str = Field("streamkp", min_length=1, description="Name of the service in the traces.")
+
+
 class StageSettings(_Strict):
     """The keys that every stage has besides its own options."""
 
@@ -129,6 +142,7 @@ class GraphSpec:
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
     origin: str = "graph"
     control: ControlSpec | Literal["off"] | None = None
+    tracing: TracingSpec | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # value of a variable -> ${NAME}
     unchecked: tuple[str, ...] = ()  # stages that were not looked at, for they are plugins
 
@@ -261,10 +275,11 @@ class _Validation:
     def run(self, data: Any) -> GraphSpec:
         if not isinstance(data, dict):
             raise GraphError([Problem("", "a graph is a mapping with the keys version, streams and stages")])
-        self._known("", data, ("version", "control", "streams", "stages"))
+        self._known("", data, ("version", "control", "tracing", "streams", "stages"))
         if data.get("version", 1) != 1:
             self._add("version", f"is {data['version']!r}; this streamkp reads version 1")
         control = self._control(data.get("control"))
+        tracing = self._tracing(data.get("tracing"))
         streams = self._streams(data.get("streams") or {})
         stages = self._stages(data.get("stages") or {})
         ordered = self._order(stages, complete=len(stages) == len(data.get("stages") or {}))
@@ -278,7 +293,7 @@ class _Validation:
         if self.problems:
             raise GraphError(self.problems)
         unchecked = tuple(stage.name for stage in ordered if stage.cls is _Unchecked)
-        return GraphSpec(tuple(ordered), streams, self.origin, control, unchecked=unchecked)
+        return GraphSpec(tuple(ordered), streams, self.origin, control, tracing, unchecked=unchecked)
 
     def _add(self, where: str, what: str) -> None:
         self.problems.append(Problem(where, mask(what)))
@@ -307,6 +322,15 @@ class _Validation:
             return ControlSpec.model_validate(data)
         except ValidationError as error:
             self._pydantic("control", error, ControlSpec)
+            return None
+
+    def _tracing(self, data: Any) -> TracingSpec | None:
+        if data is None or data is False or data == "off":
+            return None
+        try:
+            return TracingSpec.model_validate(data)
+        except ValidationError as error:
+            self._pydantic("tracing", error, TracingSpec)
             return None
 
     def _streams(self, data: Any) -> dict[str, StreamSpec]:

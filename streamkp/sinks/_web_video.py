@@ -42,14 +42,17 @@ class VideoFeed:
 
     def __init__(self, newest: Newest, fps: float, width: int, limit: int, *, webrtc: bool = False) -> None:
         self._newest = newest
-        self._fps = fps
         self._webrtc = webrtc
-        self._interval = 1 / fps
-        self._limit = limit
-        self._width = width
+        self.limit(fps, width, limit)
         self._viewers: tuple[_Viewer, ...] = ()
         self._made: dict[tuple[str, int], tuple[int, bytes]] = {}
         self._encoder = asyncio.Lock()  # viewers share one encoder: it must not take the graph's cores
+
+    def limit(self, fps: float, width: int, limit: int) -> None:
+        """Other limits from the next picture and the next page on; from any thread."""
+        self._interval = 1 / fps
+        self._limit = limit
+        self._width = width
 
     @property
     def watched(self) -> bool:
@@ -109,7 +112,7 @@ class VideoFeed:
             return False
         if viewer.sender is not None:
             await viewer.sender.close()
-        viewer.sender = Sender(self._newest, self._width, self._fps, response.send_json)
+        viewer.sender = Sender(self._newest, self._width, 1 / self._interval, response.send_json)
         return await viewer.sender.answer(said)
 
     def _fit(self, width: float) -> int:

@@ -49,6 +49,10 @@ class Count(MapStage):
             print(f"frame of {packet.stream}: {self.options.say}", file=sys.stderr, flush=True)
         return packet
 """
+LOGGED = (
+    """print(f"frame of {packet.stream}: {self.options.say}", file=sys.stderr, flush=True)""",
+    """self.context.log.warning("frame of %s", packet.stream, extra={"stream": packet.stream, "seq": packet.seq})""",
+)
 TOKEN = "0123456789abcdef"
 
 
@@ -127,4 +131,20 @@ def test_a_run_without_streams_waits_for_some(start: Start, make_clip: MakeClip,
     wait_for_line(process, ["frame of cam: first"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    assert len(lines(tmp_path / "out.jsonl")) == 30
+    assert [row["stream"] for row in lines(tmp_path / "out.jsonl")][:1] == ["cam"]
+
+
+def test_everything_that_is_said_is_json(start: Start, make_clip: MakeClip, tmp_path: Path) -> None:
+    make_clip()
+    (tmp_path / "g.yaml").write_text(GRAPH % "first")
+    (tmp_path / "count.py").write_text(
+        COUNT.replace("print(", "self.context.log.warning(").split(", file=")[0]
+        + ", extra={'stream': packet.stream, 'seq': packet.seq})\n        return packet\n"
+    )
+    process = start("--log-format", "json", "run", "g.yaml", env={"CTL_TOKEN": TOKEN})
+    wait_for_line(process, ["frame of cam", '"stage": "count"', '"seq": 0'])
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    found = [json.loads(line) for line in said.splitlines()]
+    assert found[-1]["message"].startswith("cam: ")
+    assert {row["logger"] for row in found} <= {"streamkp.run", "streamkp.count"}

@@ -42,7 +42,7 @@ async def results(source: str) -> list[Packet]:
     """Every frame of the clip with what the demo graph and the stage of the tutorial say of it."""
     graph = Graph.from_yaml("demo")
     tutorial = (DOCS / "tutorial.md").read_text()
-    code = re.search(r"```python\n(# step_counter/stage\.py\n.*?)```", tutorial, re.DOTALL)
+    code = re.search(r"```python\n(# step-counter/step_counter/stage\.py\n.*?)```", tutorial, re.DOTALL)
     assert code is not None
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder, "stage.py")

@@ -32,7 +32,7 @@ MARKER = re.compile(r"^<!-- generated: (\S+(?: \S+)*) -->$", re.MULTILINE)
 OUTSIDE = re.compile(
     r"\]\((?:\.\./)+((?:README|CONTRIBUTING|CHANGELOG|LICENSE|graphs|plugins|docker|streamkp|tests)[^)\s]*)\)"
 )
-IGNORED = {"build.py", "reference.py", "skeleton_pictures.py", "mkdocs.yml", "__pycache__"}
+IGNORED = {"build.py", "reference.py", "skeleton_pictures.py", "accuracy_pictures.py", "mkdocs.yml", "__pycache__"}
 
 
 def main() -> int:

@@ -54,13 +54,14 @@ class HandOver(Sink):
         self._caller.notify()
 
 
-def stream(*uris: str | os.PathLike[str] | int, graph: str | Path | Graph = "demo") -> ResultStream:
+def stream(*uris: str | os.PathLike[str] | int, graph: str | Path | Graph = "demo", **options: Any) -> ResultStream:
     """Run a graph on one or more videos and yield its result for every frame.
 
     Args:
         uris: files, cameras (`"0"`, `"rtsp://..."`) or samples (`"sample:walk"`); the streams are called `stream0`,
             `stream1` and so on. Without any, the graph's own streams are used.
         graph: a graph file, the name of a ready-made graph, or a `Graph`, which stays as it is; its sinks are left out.
+        options: options of each of these streams, as in a graph file: `max_fps=10`, `max_side=960`, `rotate=90`.
 
     Returns:
         An asynchronous iterator of `Packet`: 2D keypoints in source pixels, 3D in metres; the image is the source frame
@@ -76,7 +77,9 @@ def stream(*uris: str | os.PathLike[str] | int, graph: str | Path | Graph = "dem
     """
     own = graph.copy() if isinstance(graph, Graph) else Graph.from_yaml(graph)
     if uris:
-        own.only_streams({f"stream{n}": _address(uri) for n, uri in enumerate(uris)})
+        own.only_streams({f"stream{n}": _address(uri) for n, uri in enumerate(uris)}, **options)
+    elif options:
+        raise UsageError(f"{', '.join(options)}: for the streams that the call names; those of a graph have their own")
     elif not own.has_streams():
         raise UsageError("no source: name one (a file, 0 for a webcam, rtsp://...), or give a graph with streams")
     return ResultStream(own.without_sinks())

@@ -4,8 +4,10 @@ Every array of keypoints in streamkp is (..., K, C) with K joints in the order o
 and "right" are the person's own.
 
 Sources: COCO and COCO-WholeBody (Jin et al. 2020) for `coco17`, `wholebody133` and `hand21`; Human3.6M as
-used by VideoPose3D for `h36m17`; MediaPipe Pose for `blazepose33` and `extremities13`; the ModelScope body and face
-models for `body15` and `face106`.
+    s.name: s
+    for s in (
+        _COCO17, _H36M17, _BODY15, _BLAZEPOSE33, _EXTREMITIES13, _WHOLEBODY133, _HAND21, _FACE106, _FACE478,
+    )
 """
 
 from __future__ import annotations
@@ -238,9 +240,51 @@ _FACE106 = Skeleton(
     ),
 )  # fmt: skip
 
+# --- face mesh: 468 points of the skin, 5 of each iris ------------------------------------------------------
+# The mesh is its own mirror image: its points are those of the middle, those of the person's right in ascending order,
+# and their counterparts on the left, from 248 on, in the same order.
+
+_MESH_MIDDLE = (
+    0, 1, 2, 4, 5, 6, 8, 9, *range(10, 20), 94, 151, 152, 164, 168, 175, 195, 197, 199, 200,
+)  # fmt: skip
+_MESH_RIGHT = tuple(i for i in range(248) if i not in _MESH_MIDDLE)
+_IRIS_MIRROR = {468: 473, 469: 476, 470: 475, 471: 474, 472: 477}  # the middle, then around it
+_MESH_PAIRS = {right: 248 + i for i, right in enumerate(_MESH_RIGHT)} | _IRIS_MIRROR
+_MESH_MIRROR = _MESH_PAIRS | {left: right for right, left in _MESH_PAIRS.items()} | {i: i for i in _MESH_MIDDLE}
+_MESH_NOSE = (
+    _chain(168, 6, 197, 195, 5, 4, 1, 19, 94, 2) + _chain(4, 45, 220, 115, 48, 64, 98, 97, 2)
+    + _chain(4, 275, 440, 344, 278, 294, 327, 326, 2)
+)  # fmt: skip
+_MESH_RIGHT_LINES = (
+    _chain(33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 33)  # eye
+    + _chain(46, 53, 52, 65, 55) + _chain(70, 63, 105, 66, 107)  # brow, lower and upper edge
+    + _chain(469, 470, 471, 472, 469)  # iris
+    + _chain(10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)  # outline
+    + _chain(0, 37, 39, 40, 185, 61, 146, 91, 181, 84, 17)  # outer edge of the lips
+    + _chain(13, 82, 81, 80, 191, 78, 95, 88, 178, 87, 14)  # inner edge
+)  # fmt: skip
+
+
+def _mesh_joint(i: int) -> str:
+    side = "" if i in _MESH_MIDDLE else "right_" if i in _MESH_PAIRS else "left_"
+    return f"{side}{'iris' if i >= 468 else 'face'}-{i}"
+
+
+_FACE478 = Skeleton(
+    "face478",
+    tuple(_mesh_joint(i) for i in range(478)),
+    _MESH_NOSE
+    + _MESH_RIGHT_LINES
+    + tuple((_MESH_MIRROR[a], _MESH_MIRROR[b]) for a, b in _MESH_RIGHT_LINES),
+    tuple(_MESH_MIRROR[i] for i in range(478)),
+)  # fmt: skip
+
 SKELETONS: dict[str, Skeleton] = {
-    s.name: s for s in (_COCO17, _H36M17, _BODY15, _BLAZEPOSE33, _EXTREMITIES13, _WHOLEBODY133, _HAND21, _FACE106)
-}
+    s.name: s
+    for s in (
+        _COCO17, _H36M17, _BODY15, _BLAZEPOSE33, _EXTREMITIES13, _WHOLEBODY133, _HAND21, _FACE106, _FACE478,
+    )
+}  # fmt: skip
 
 
 def get(name: str) -> Skeleton:

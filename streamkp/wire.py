@@ -415,11 +415,23 @@ _STEPS_2D = np.array([100.0, 100.0, 1000.0])  # per pixel, per pixel, per score
 
 
 def _rounded(person: Message) -> Message:
-    keypoints = person.get("keypoints_2d")
-    if keypoints is None:
-        return person
-    points = np.rint(keypoints["points"] * _STEPS_2D) / _STEPS_2D
-    return person | {"keypoints_2d": keypoints | {"points": points.tolist()}}
+    """The points in the image as short numbers: of the body, and of hands and face as `keypoints-parts` adds them."""
+    out = dict(person)
+    for part in ("keypoints_2d", "face"):
+        if isinstance(person.get(part), dict) and _is_2d(person[part].get("points")):
+            out[part] = person[part] | {"points": _short(person[part]["points"])}
+    if isinstance(person.get("hands"), dict):
+        out["hands"] = {side: _short(hand) if _is_2d(hand) else hand for side, hand in person["hands"].items()}
+    return out
+
+
+def _is_2d(points: Any) -> bool:
+    return isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] == len(_STEPS_2D)
+
+
+def _short(points: FloatArray) -> list[Any]:
+    short: list[Any] = (np.rint(points * _STEPS_2D) / _STEPS_2D).tolist()
+    return short
 
 
 def _checked(found: Any) -> Message:

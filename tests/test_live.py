@@ -285,3 +285,16 @@ def test_a_program_that_just_ends_is_not_held_up(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=300, plain=True)
     done = subprocess.run([sys.executable, "-c", program, str(clip)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_options_of_the_streams(tmp_path: Path) -> None:
+    async def sizes() -> set[tuple[int, int]]:
+        clip = str(write_clip(tmp_path / "clip.mp4", frames=30))
+        stream = streamkp.stream(clip, graph=plain(), max_fps=10, max_side=32)
+        results = [result async for result in stream]
+        assert len(results) == 10
+        return {(result.width, result.height) for result in results}
+
+    assert asyncio.run(sizes()) == {(32, 24)}
+    with pytest.raises(UsageError, match="max_fps: for the streams that the call names"):
+        streamkp.stream(graph=plain().stream("a", "a.mp4"), max_fps=5)

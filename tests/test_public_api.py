@@ -36,7 +36,7 @@ PUBLIC = {
 HOOKS = {
     "Stage": """
         check claims close notice open options_changed outputs per_stream per_track reads_window requires
-        stream_ended track_ended
+        stream_ended summary track_ended
     """,
     "MapStage": "drain process",
     "BatchStage": "process",

@@ -78,6 +78,7 @@ def video(
         peer=vs,
         peer_python=peer_python,
         decode_for_peer=decode_for_peer,
+        bare=profile,
     )
     if profile:
         from streamkp.bench import graphs, parts
@@ -249,6 +250,14 @@ def _print(figures: dict[str, Any]) -> None:
         console.print(
             f"frames with a person: both {both}, streamkp only {figures['frames_ours_only']}, "
             f"peer only {figures['frames_peer_only']}",
+            highlight=False,
+            markup=False,
+        )
+    if "bare_fps" in figures:
+        more = figures["cpu_ms_per_frame"] / figures["bare_cpu_ms_per_frame"] - 1
+        console.print(
+            f"the networks in a loop without an engine: {figures['bare_fps']:.1f} frames/s, "
+            f"{figures['bare_cpu_ms_per_frame']:.1f} ms of CPU a frame; the graph takes {100 * more:.0f} % more CPU",
             highlight=False,
             markup=False,
         )

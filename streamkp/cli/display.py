@@ -90,7 +90,7 @@ def _stages(stages: dict[str, Any]) -> Table:
 
 
 def summary(engine: Engine, console: Console) -> None:
-    """When the run is over: a line for each stream, and one for each stage that lost some of its frames."""
+    """When the run is over: a line for each stream, for each stage that lost frames, and what stages have to say."""
     stats = engine.stats()
     for name, row in stats["streams"].items():
         lost = [figures for figures in engine.figures() if figures.stream == name and figures.losses()]
@@ -103,3 +103,5 @@ def summary(engine: Engine, console: Console) -> None:
         )
         for figures in lost:
             console.print(f"    {figures.stage}: {figures.losses()}", highlight=False)
+    for line in engine.summaries():
+        console.print(line, highlight=False, markup=False)

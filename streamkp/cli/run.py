@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
+from streamkp.cli import logs
 from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.memory import return_large_blocks
+from streamkp.cli.page import page_of, show
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
@@ -79,12 +81,37 @@ def run(
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,
+    executor: Annotated[
+        Literal["threads", "ray"],
+        typer.Option("--engine", help="ray: GRAPH is a fleet file, run on all machines of a Ray cluster."),
+    ] = "threads",
+    address: Annotated[
+        str | None, typer.Option(help="Ray: auto, or HOST:PORT of the cluster; one of this machine's own by default.")
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="Ray: where the supervisor keeps who runs what.")] = None,
+    page: Annotated[
+        Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
+    ] = None,
+    trace: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the frames that OpenTelemetry follows, such as 0.01.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
+    if executor == "ray":
+        from streamkp.cli.fleet_ray import run_fleet
+
+        if source or record or render or overrides or no_page or overwrite or control is not None:
+            raise UsageError("with --engine ray the streams and stages are those of the fleet file")
+        run_fleet(graph, address, state, Console(stderr=True, quiet=quiet))
+        return
+    if address is not None or state is not None:
+        raise UsageError("--address and --state go with --engine ray")
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
+    if trace is not None:
+        changes.append(f"tracing.sample={trace}" if trace else "tracing=off")
     if settings and not source:
         raise UsageError("--option is for the streams given with --source; those of the file have their options there")
 
@@ -102,7 +129,7 @@ def run(
             loaded.add(_free_name(loaded, "render"), "render", path=str(render))
         return _settled(loaded, overwrite, no_page, changes, before)
 
-    console = Console(stderr=True, quiet=quiet)
+    console = logs.console(quiet)
     with _hang_ups() as hang_ups:
         spec = load()
         if not spec.streams and not keep_alive:
@@ -114,6 +141,8 @@ def run(
         return_large_blocks()
         with _control(engine, console):
             engine.start()
+            if page is not None:
+                show(page_of(engine), page == "print")
             stopped = _watch(engine, console, grace, Reloading(engine, load, graph, hang_ups))
     summary(engine, console)
     if engine.errors:

@@ -30,6 +30,7 @@ from streamkp.graph.spec import MAX_STREAMS, NAME_RULE, GraphSpec, StreamSpec, c
 from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StageOptions, StreamContext
 from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.graph.status import Status, StatusBoard
+from streamkp.graph.tracing import Tracer
 from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
 from streamkp.uris import mask_address
@@ -48,6 +49,7 @@ class ThreadEngine:
         clock: real time, unless a test drives it.
         profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
         keep_alive: run on when the last stream has ended, since more may be added.
+        tracer: follows sampled frames; by default as the graph's `tracing:` says.
         gate: asked before a stream's results go out, where other engines may have the same stream at other times.
     """
 
@@ -60,6 +62,7 @@ class ThreadEngine:
         profile: bool = False,
         keep_alive: bool = False,
         gate: Gate | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.plan = graph if isinstance(graph, Plan) else Plan.of(graph)
         self.spec = self.plan.graph
@@ -68,6 +71,7 @@ class ThreadEngine:
         self.streams = StatusBoard(self.clock)
         self.streams.watch(self._count_live)
         self.gate = gate
+        self.tracer = Tracer(self.spec.tracing) if tracer is None and self.spec.tracing is not None else tracer
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
         self._bound = dict(bound or {})
@@ -173,6 +177,8 @@ class ThreadEngine:
                     return False
         if self._watchdog is not None:
             self._watchdog.end()
+        if self.tracer is not None:
+            self.tracer.close()
         with self._lock:
             judge, self.state = self.state in ("running", "draining"), "stopped"
         if judge and not self.errors:
@@ -329,6 +335,8 @@ class ThreadEngine:
             raise UsageError(
                 f"there is no stage named {stage}; there are {', '.join(s.name for s in self.spec.stages)}"
             )
+        if self.state == "new":
+            raise UsageError(f"stages.{stage} cannot be changed yet: the graph is still starting")
         with self._changing:
             options = changed_options(spec, self.stage_options()[stage], changes)
             with self._lock:
@@ -343,6 +351,10 @@ class ThreadEngine:
     def notices(self) -> list[str]:
         """What the stages have to say to the person who started the graph."""
         return [line for runner in self._runners if (line := runner.stage.notice())]
+
+    def summaries(self) -> list[str]:
+        """What the stages have to say at the end of the run."""
+        return [line for runner in self._runners if (line := runner.stage.summary())]
 
     # -- figures ------------------------------------------------------------------------------------------------
 
@@ -430,7 +442,9 @@ class ThreadEngine:
                 self._stream_errors[stream.stream] = error
                 last = not self._keep_alive and not self._active - {stream.stream}
             # With the last stream the run ends, and whoever started it is told by its error.
-            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
+            fields = {"stream": stream.stream}
+            level = logging.DEBUG if last else logging.ERROR
+            log.log(level, "stream %s failed: %s", stream.stream, error, extra=fields)
         stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)

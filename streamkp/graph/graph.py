@@ -73,19 +73,20 @@ class Graph:
         self._data.setdefault("streams", {})[name] = {"uri": uri, **settings}
         return self
 
-    def only_streams(self, streams: Mapping[str, str], settings: Iterable[str] = ()) -> Self:
+    def only_streams(self, streams: Mapping[str, str], settings: Iterable[str] = (), **options: Any) -> Self:
         """Replace all video sources.
 
         Args:
             streams: id -> address, in which `${NAME}` stands for a variable of the environment.
-            settings: options that each of them gets, such as `max_fps=10` or `labels.site=gym`.
+            settings: options that each of them gets, as text: `max_fps=10`, `labels.site=gym`.
+            options: the same as values: `max_fps=10`.
 
         Raises:
             UsageError: a variable is not set, or a setting is not of that form.
         """
         # What was wrong with those that are replaced does not matter any more.
         self._reader.problems = [p for p in self._reader.problems if p.where.partition(".")[0] != "streams"]
-        self._data["streams"] = {name: {"uri": self._reader.address(uri)} for name, uri in streams.items()}
+        self._data["streams"] = {name: {**options, "uri": self._reader.address(uri)} for name, uri in streams.items()}
         for name in streams:
             for setting in settings:
                 self._reader.set_stream(self._data, name, setting)

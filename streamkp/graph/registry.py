@@ -23,6 +23,7 @@ BUILT_IN: Final = {
     "detect-person": "streamkp.stages.detect_person:DetectPerson",
     "keypoints-2d": "streamkp.stages.keypoints_2d:Keypoints2DStage",
     "keypoints-parts": "streamkp.stages.keypoints_parts:KeypointsParts",
+    "gestures": "streamkp.stages.gestures:Gestures",
     "smooth-one-euro": "streamkp.stages.smooth_one_euro:SmoothOneEuro",
     "window": "streamkp.stages.window:WindowStage",
     "lift-3d": "streamkp.stages.lift_3d:Lift3D",
@@ -32,6 +33,7 @@ BUILT_IN: Final = {
     "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
     "record": "streamkp.sinks.record:Record",
     "render": "streamkp.sinks.render:Render",
+    "rerun": "streamkp.sinks.rerun:Rerun",
 }
 
 _FILE_MODULE: Final = "streamkp_plugin_"  # how the modules of plugin files are called

@@ -34,6 +34,8 @@ Task = Literal[
     "human-wholebody-keypoint",
     "hand-2d-keypoints",
     "face-2d-keypoints",
+    "hand-detection",
+    "hand-gestures",
     "body-3d-keypoints",
 ]
 
@@ -60,13 +62,17 @@ class Package(_Row):
 
 
 class File(_Row):
-    """One file of an entry, and its origin: a wheel, an address, or this package."""
+    """One file of an entry, and its origin: a wheel, an address, or this package.
+
+    `unzip` is the file inside what `member` or `url` names, where that is a zip archive; several names go from archive
+    to archive, the outermost first.
+    """
 
     name: FileName
     package: str | None = None
     member: str | None = None
     url: str | None = None
-    unzip: str | None = None
+    unzip: str | tuple[str, ...] | None = None
     bundled: str | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     sha256_prefix: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")] | None = None
@@ -79,11 +85,17 @@ class File(_Row):
             raise ValueError("a file has exactly one of package, url and bundled")
         if (self.package is None) != (self.member is None):
             raise ValueError("package and member go together")
-        if self.unzip is not None and self.url is None:
-            raise ValueError("unzip goes with url")
+        if self.unzip is not None and self.bundled is not None:
+            raise ValueError("unzip goes with package or url")
         if self.url is not None and urlsplit(self.url).scheme != "https":
             raise ValueError("a url starts with https://")
         return self
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What is taken out of what was fetched, from archive to archive; () where it is the file itself."""
+        inner = (self.unzip,) if isinstance(self.unzip, str) else self.unzip or ()
+        return inner if self.member is None else (self.member, *inner)
 
     def accepts(self, sha256: str) -> bool:
         """Whether a file of this digest (hex) may be this file; always true where no checksum is known."""

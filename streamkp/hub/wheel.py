@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from streamkp.errors import ModelError
@@ -22,6 +23,7 @@ from streamkp.hub.progress import Advance
 _POLL_S = 0.1
 _TAIL_LINES = 12
 _CHUNK = 1 << 20
+MAX_ARCHIVE = 64 << 20  # bytes of an archive inside an archive
 
 
 def download_wheel(package: Package, folder: Path, *, stop: threading.Event, advance: Advance) -> Path:
@@ -65,12 +67,24 @@ def download_wheel(package: Package, folder: Path, *, stop: threading.Event, adv
     return wheels[0]
 
 
-def extract(archive: Path, member: str, target: Path, max_bytes: int) -> None:
-    """Write one member of a zip archive to `target`.
+def extract(archive: Path, members: Sequence[str], target: Path, max_bytes: int) -> None:
+    """Write one file out of a zip archive to `target`.
 
-    `member` is a full path inside the archive, or a bare file name that occurs once. Raises `ModelError` when the
-    archive is broken, lacks the member, or the member is larger than `max_bytes`.
+    `members` is its full path inside the archive, or its bare file name if it occurs once; of several each is an
+    archive inside the one before, and the last is the file. Raises `ModelError` when an archive is broken, lacks the
+    member, or the file is larger than `max_bytes` (an archive on the way: than `MAX_ARCHIVE`).
     """
+    *archives, member = members
+    with contextlib.ExitStack() as between:
+        for i, name in enumerate(archives):
+            inner = target.with_name(f"{target.name}.{i}")
+            between.callback(inner.unlink, missing_ok=True)
+            _extract(archive, name, inner, MAX_ARCHIVE)
+            archive = inner
+        _extract(archive, member, target, max_bytes)
+
+
+def _extract(archive: Path, member: str, target: Path, max_bytes: int) -> None:
     try:
         with zipfile.ZipFile(archive) as zipped:
             info = _find(zipped, member, archive)

@@ -64,11 +64,12 @@ def lone_hand(person: Person) -> Iterator[Found]:
 
 
 def faces(person: Person) -> Iterator[Found]:
-    """`keypoints` (106, 2), `poses` (3,): pitch, roll, yaw in radians in the upright crop, `boxes` (4,)."""
+    """`keypoints` (K, 2), `boxes` (4,); of `face106` `poses` (3,): pitch, roll, yaw in radians in the upright crop."""
     face = person.extra.get("face")
     if face is not None:
         points = face["points"]
-        yield Found(person.track, {"keypoints": points[:, :2], "poses": face["angles"], "boxes": _bounds(points)})
+        poses = {"poses": face["angles"]} if "angles" in face else {}
+        yield Found(person.track, {"keypoints": points[:, :2], **poses, "boxes": _bounds(points)})
 
 
 def main_tracks(packets: Sequence[Packet]) -> frozenset[int]:

@@ -219,7 +219,8 @@ class Pipeline:
             * `body-2d-keypoints` and `human-wholebody-keypoint`: `keypoints` (N, K, 2) pixels, `scores` (N, K),
               `boxes` (N, 4) x1, y1, x2, y2.
             * `hand-2d-keypoints`: `keypoints` (N, 21, 3), the third being the score, and `boxes`.
-            * `face-2d-keypoints`: `keypoints` (N, 106, 2), `poses` (N, 3) pitch, roll, yaw in radians, and `boxes`.
+            * `face-2d-keypoints`: `keypoints` (N, 106, 2), `poses` (N, 3) pitch, roll, yaw in radians, and `boxes`;
+              with `face-landmarker` `keypoints` (N, 478, 2) and `boxes`.
 
             For a video these are lists of T such arrays where all persons are asked for, and arrays (T, ...) where it
             is the main or most prominent one (hands and faces: lists either way). Rows of frames in which this person
@@ -303,7 +304,8 @@ class Pipeline:
         elif self.task == "hand-2d-keypoints":
             shapes = {"keypoints": (count, 3), "boxes": (4,)}
         elif self.task == "face-2d-keypoints":
-            shapes = {"keypoints": (count, 2), "poses": (3,), "boxes": (4,)}
+            poses: dict[str, tuple[int, ...]] = {"poses": (3,)} if skeleton == "face106" else {}
+            shapes = {"keypoints": (count, 2), **poses, "boxes": (4,)}
         else:
             shapes = {"keypoints": (count, 2), "scores": (count,), "boxes": (4,)}
         if self._persons == "prominent":
@@ -331,7 +333,7 @@ class Pipeline:
         if self.task == "hand-2d-keypoints":
             return "hand21"
         if self.task == "face-2d-keypoints":
-            return "face106"
+            return _catalogued(self.model) or "face106"
         seen = {p.keypoints_2d.skeleton for packet in packets for p in packet.persons if p.keypoints_2d is not None}
         return seen.pop() if seen else _catalogued(self.model) or "coco17"
 

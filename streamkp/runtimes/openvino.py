@@ -263,7 +263,20 @@ def _reduced(source: NetworkSource, graph: Any, file: Path) -> Any:
         raise ModelError(f"{file} has no output {missing[0]}; it has {', '.join(ports)}")
     for name, index in source.channels.items():
         _keep_channel(ports[name], index)
-    return ov.Model([ports[name] for name in wanted], graph.get_parameters(), source.name)
+    return ov.Model([_with_batch(ports[name]) for name in wanted], graph.get_parameters(), source.name)
+
+
+def _with_batch(port: Any) -> Any:
+    """The output itself, or where it is a plain list of numbers for the one sample, the same as one row."""
+    shape = _shape(port)
+    if len(shape) != 1 or shape[0] in (-1, 1):
+        return port
+    name = port.any_name
+    source = port.get_node().input(0).get_source_output()
+    row = ops.unsqueeze(source, ops.constant(np.array([0]))).output(0)
+    source.get_tensor().set_names(set())
+    row.get_tensor().set_names({name})
+    return row
 
 
 def _batched(graph: Any, batch: int, source: NetworkSource) -> Any:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import aiomqtt
 
 from streamkp import wire
+from streamkp.graph.context_log import ContextLog
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between two attempts to connect
 STATUS_QOS = EVENT_QOS = 1
@@ -47,7 +48,7 @@ class MqttStream:
         qos: int,
         format: wire.Format,
         limit: int,
-        log: logging.Logger,
+        log: logging.Logger | ContextLog,
         *,
         will: bytes,
         sent: Callable[[wire.Message], None] = lambda _: None,

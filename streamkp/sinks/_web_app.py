@@ -65,6 +65,10 @@ class WebApp:
             ]
         )
 
+    def limit(self, max_clients: int, queue: int) -> None:
+        """Other limits, for clients that come from now on."""
+        self._max_clients, self._queue = max_clients, queue
+
     async def flush(self, seconds: float) -> None:
         """Give the clients that long to take what is queued for them, and to be closed properly."""
         self._hub.end()

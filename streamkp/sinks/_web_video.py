@@ -40,12 +40,16 @@ class VideoFeed:
 
     def __init__(self, newest: Newest, fps: float, width: int, limit: int) -> None:
         self._newest = newest
-        self._interval = 1 / fps
-        self._limit = limit
-        self._width = width
+        self.limit(fps, width, limit)
         self._viewers: tuple[_Viewer, ...] = ()
         self._made: dict[tuple[str, int], tuple[int, bytes]] = {}
         self._encoder = asyncio.Lock()  # viewers share one encoder: it must not take the graph's cores
+
+    def limit(self, fps: float, width: int, limit: int) -> None:
+        """Other limits from the next picture and the next page on; from any thread."""
+        self._interval = 1 / fps
+        self._limit = limit
+        self._width = width
 
     @property
     def watched(self) -> bool:

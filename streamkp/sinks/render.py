@@ -2,12 +2,13 @@
 
 `{stream}` in the path stands for the stream's id. Without it the first stream gets the path as it is, and further
 ones get their id added before the suffix. Times are the source's own; across a break in its clock they run on. The
-file can be played while it is written, and after a kill up to about the last second.
+file can be played while it is written, and after a kill up to about the last second. `rotate_minutes` and `rotate_mb`
+spread the video of a stream over files. Where the disk is full the video of a file ends with an error; that of a camera
+goes on in a further file when there is room, and the frames in between are counted as `undelivered`.
 """
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamkp.errors import OutputError, UsageError
-from streamkp.graph.stage import LIVE, Sink, StageOptions
+from streamkp.graph.stage import LIVE, Sink
 from streamkp.packet import Image, Packet
 from streamkp.sinks.paths import refuse_existing
+from streamkp.sinks.rotation import FullDisk, RotatingOptions, Series, free_bytes, is_full
 from streamkp.vision import draw
 
 TICKS = 90_000  # per second
@@ -32,6 +34,7 @@ FRAME = 3_000  # ticks between two frames where the clock does not say
 OPAQUE = 0.94  # of the 3D corner
 FOLLOW = 0.02  # share by which the memory of where people were moves with each frame
 WORTH_A_MOVE = 0.3  # share of the 3D corner that must be gained by another place
+ROOM = 32_000_000  # bytes on a disk that was full with which it is tried again
 FRAGMENTED = (".mp4", ".mov")
 SUFFIXES = (*FRAGMENTED, ".mkv")
 
@@ -39,7 +42,7 @@ SUFFIXES = (*FRAGMENTED, ".mkv")
 class Render(Sink):
     """Writes a video with the results drawn in."""
 
-    class Options(StageOptions):
+    class Options(RotatingOptions):
         path: Path = Field(description="File to write; `{stream}` in it is replaced by the stream's id.")
         overwrite: bool = Field(False, description="Replace files that exist.")
         azimuth: float = Field(
@@ -51,7 +54,11 @@ class Render(Sink):
             12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.", json_schema_extra=LIVE
         )
         inset: float = Field(
-            0.42, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
+            0.42,
+            ge=0,
+            le=1,
+            description="Size of the 3D corner over the shorter side of the image; 0: none.",
+            json_schema_extra=LIVE,
         )
         beside: bool = Field(False, description="Put the 3D poses beside the image instead of into its corner.")
 
@@ -71,16 +78,40 @@ class Render(Sink):
                 f"{self.context.name}: the name of a video ends in {', '.join(SUFFIXES)}, not as in {self.options.path}"
             )
         if "{stream}" not in str(self.options.path):
-            refuse_existing(self.context.name, self.options.path, self.options.overwrite)
+            refuse_existing(self.context.name, self.options.path, self.options.overwrite or self.options.rotates)
         self._videos: dict[str, _Video] = {}
         self._paths: set[Path] = set()
+        self._series: dict[str, Series] = {}
+        self._full: dict[str, FullDisk] = {}
         self._insets: dict[str, _Inset] = {}
 
     def process(self, packet: Packet) -> None:
-        video = self._videos.get(packet.stream)
-        if video is None:
-            video = self._videos[packet.stream] = _Video(self.context.name, self._path(packet.stream))
-        video.write(self.picture(packet), packet.epoch, packet.pts, packet.expires_at is not None)
+        stream, live = packet.stream, packet.expires_at is not None
+        full = self._full.setdefault(stream, FullDisk(self.context.clock, self.context.log))
+        if full.paused and not (full.may_try() and free_bytes(self.options.path) > ROOM):
+            self._lose(stream, full)
+            return
+        try:
+            video = self._videos.get(stream)
+            if video is None:
+                video = self._videos[stream] = _Video(self.context.name, self._path(stream))
+            video.write(self.picture(packet), packet.epoch, packet.pts, live)
+        except _NoRoom:
+            if not live:
+                raise
+            full.failed(f"{self.context.name}: the video of stream {stream}")
+            self._lose(stream, full)
+            if (broken := self._videos.pop(stream, None)) is not None:
+                broken.close()
+            return
+        full.worked(f"{self.context.name}: {video.path}")
+        if (series := self._series.get(stream)) is not None and series.due(video.size):
+            del self._videos[stream]
+            video.close()
+
+    def _lose(self, stream: str, full: FullDisk) -> None:
+        full.lost()
+        self.context.undelivered(stream, 1)
 
     def picture(self, packet: Packet) -> Image:
         """What is drawn of one packet, on a copy of its image (black where it has none any more)."""
@@ -112,6 +143,9 @@ class Render(Sink):
 
     def stream_ended(self, stream: str) -> None:
         self._insets.pop(stream, None)
+        self._series.pop(stream, None)
+        if (full := self._full.pop(stream, None)) is not None and full.paused:
+            raise OutputError(f"{self.context.name}: the disk is full; the video of stream {stream} ends early")
         if (video := self._videos.pop(stream, None)) is not None:
             video.close()
 
@@ -129,6 +163,11 @@ class Render(Sink):
         path = self.options.path
         if "{stream}" in str(path) or self._paths:
             path = _named(path, stream)
+        if self.options.rotates:
+            if stream not in self._series:
+                self._series[stream] = Series(path, self.options, self.context.clock, self.context.log)
+                self._paths.add(path)
+            return self._series[stream].next()
         # A stream that comes back, or has a name that looks the same as a file name, goes on in a further file.
         first, number = path, 1
         while path in self._paths or (number > 1 and path.exists()):  # a further file replaces none
@@ -172,7 +211,7 @@ class _Video:
     """One file; frames of another size than the first are scaled to fit it."""
 
     def __init__(self, stage: str, path: Path) -> None:
-        self._stage, self._path = stage, path
+        self._stage, self.path = stage, path
         self._broken = False
         self._stream: VideoStream | None = None
         self._epoch: int | None = None
@@ -188,6 +227,14 @@ class _Video:
             self._file: OutputContainer = av.open(str(path), "w", options=options)
         except OSError as error:
             raise self._problem(error) from None
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far; what the encoder holds is not among them."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
     def write(self, picture: Image, epoch: int, pts: int, live: bool) -> None:
         try:
@@ -232,9 +279,13 @@ class _Video:
         return self._last
 
     def _problem(self, error: OSError) -> OutputError:
-        if error.errno == errno.ENOSPC:
-            return OutputError(f"{self._stage}: the disk is full; {self._path} ends early")
-        return OutputError(f"{self._stage}: cannot write {self._path}: {error.strerror or error}")
+        if is_full(error):
+            return _NoRoom(f"{self._stage}: the disk is full; {self.path} ends early")
+        return OutputError(f"{self._stage}: cannot write {self.path}: {error.strerror or error}")
+
+
+class _NoRoom(OutputError):
+    """The disk is full."""
 
 
 def _encoder() -> tuple[str, dict[str, str]]:

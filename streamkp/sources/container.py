@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 import av
 import cv2
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.format import Flags
 from av.stream import Disposition, Stream
@@ -21,8 +22,9 @@ from av.video.stream import VideoStream
 from streamkp.errors import SourceError
 from streamkp.packet import AnyImage, Image
 from streamkp.sources import heif
-from streamkp.sources.device_frames import DeviceFrames
+from streamkp.sources.device_frames import NOT_THERE, DeviceFrames, HostDecoding
 from streamkp.sources.orientation import TURNS, UPRIGHT, Orientation, Rotate, orientation, upright
+from streamkp.sources.shape import Thinning, fitted, resized
 from streamkp.sources.timeline import NANO, BestEffort, Picture
 
 USUAL_RATE = Fraction(25)  # frames per second where a source does not say, or says nonsense
@@ -59,10 +61,13 @@ class VideoReader:
         timeout: tuple[float, float] | None = None,
         rotate: Rotate = "auto",
         raw: Callable[[], BinaryIO] | None = None,
-        device: DeviceFrames | None = None,
+        device: DeviceFrames | HostDecoding | None = None,
+        max_side: int | None = None,
+        thinning: Thinning | None = None,
     ) -> None:
         """`raw` opens the bytes of the source, which a picture made of tiles needs. `device` takes upright pictures
-        of square pixels, which are then in its memory."""
+        of square pixels, which are then in its memory, or decodes for the host. Pictures whose longer side has more
+        than `max_side` pixels are made smaller; what `thinning` does not keep is decoded and left out."""
         self.label = label
         self.path: Path | None = None  # of a local file
         self.packets = 0  # of the video stream
@@ -73,17 +78,10 @@ class VideoReader:
         self._max_pixels = max_pixels
         self._rotate = rotate
         self._grid: heif.Grid | None = None
-        self._device = device
-        opened = av.open(
-            target,
-            "r",
-            options=dict(options or {}),
-            timeout=timeout,
-            metadata_errors="replace",
-            hwaccel=None if device is None else device.accelerator(),
-        )
-        assert isinstance(opened, InputContainer)
-        self._container = opened
+        self._device = device if isinstance(device, DeviceFrames) else None
+        self._max_side = max_side
+        self._thinning = thinning or Thinning(None)
+        self._container = _open(target, dict(options or {}), timeout, device)
         self.format = self._container.format.name.split(",")[0]
         self.measured = self.format in MEASURED
         # The demuxers of single pictures; `MediaInput.still` says what that means for results.
@@ -134,9 +132,10 @@ class VideoReader:
     @property
     def frames_total(self) -> int | None:
         """Announced number of frames, else an estimate from length and rate."""
-        if self._video.frames:
-            return self._video.frames
-        return None if self.duration is None else round(self.duration / NANO * self._rate)
+        frames: int | None = self._video.frames
+        if not frames:
+            frames = None if self.duration is None else round(self.duration / NANO * self._rate)
+        return self._thinning.total(frames, self.duration)
 
     @property
     def finite(self) -> bool:
@@ -188,12 +187,14 @@ class VideoReader:
                 if frame.is_corrupt:
                     self.damaged += 1
                     continue
-                if self._rotate == "auto" and frame.rotation != rotation:
-                    rotation, turn = frame.rotation, orientation(frame)
                 pts = None
                 if time is not None and frame.time_base is not None and not self._bare:
                     pts = int(time * NANO * frame.time_base)
-                yield Picture(self._picture(frame, convert, turn), pts, self.step)
+                if not self._thinning.keep(pts):
+                    continue
+                if self._rotate == "auto" and frame.rotation != rotation:
+                    rotation, turn = frame.rotation, orientation(frame)
+                yield Picture(self._picture(frame, convert, turn), pts, max(self.step, self._thinning.period))
 
     def _demuxed(self) -> Iterator[av.Packet[Stream]]:
         """All packets, and those that empty the decoders."""
@@ -211,7 +212,7 @@ class VideoReader:
     def _picture(self, frame: av.VideoFrame, convert: VideoReformatter, turn: Orientation) -> AnyImage:
         if self._device is None:
             return self._image(frame, convert, turn)
-        size = self._square(frame.width, frame.height)
+        size = self._size(frame.width, frame.height)
         if turn == UPRIGHT and size == (frame.width, frame.height):
             self._check_size(*size)
             return self._device.image(frame)
@@ -220,8 +221,7 @@ class VideoReader:
         return self._shown(self._device.image(frame).pixels(), size, turn)
 
     def _image(self, frame: av.VideoFrame, convert: VideoReformatter, turn: Orientation) -> Image:
-        width, height = self._square(frame.width, frame.height)
-        self._check_size(width, height)
+        size = self._size(frame.width, frame.height)
         try:
             # One thread and one converter for all frames: the pixels of `to_ndarray(format="bgr24")`, without setting
             # a converter and its threads up for each frame. Its rows may be padded.
@@ -230,13 +230,18 @@ class VideoReader:
             raise SourceError(
                 f"{self.label}: pictures of the pixel format {frame.format.name} are not supported ({error})"
             ) from None
-        return self._shown(np.asarray(bgr, np.uint8), (width, height), turn)
+        return self._shown(np.asarray(bgr, np.uint8), size, turn)
 
-    def _shown(self, bgr: Image, size: tuple[int, int], turn: Orientation) -> Image:
-        if size != (bgr.shape[1], bgr.shape[0]):
-            self._check_size(*size)
-            bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        return upright(np.ascontiguousarray(bgr, dtype=np.uint8), turn)
+    @staticmethod
+    def _shown(bgr: Image, size: tuple[int, int], turn: Orientation) -> Image:
+        return upright(np.ascontiguousarray(resized(bgr, size), dtype=np.uint8), turn)
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        """The size in which a stored picture is shown, before it is turned."""
+        size = self._square(width, height)
+        self._check_size(*size)
+        # The tiles of a picture are made smaller when they have been put together.
+        return size if self._grid is not None else fitted(*size, self._max_side)
 
     def _square(self, width: int, height: int) -> tuple[int, int]:
         """The size of a stored picture once its pixels are square; nothing is thrown away."""
@@ -261,7 +266,8 @@ class VideoReader:
             raise SourceError(f"{self.label}: not all of its tiles can be decoded; the file is damaged") from None
         except heif.NotAGrid as error:
             raise SourceError(f"{self.label}: {error}") from None
-        return upright(image, TURNS.get(self._rotate, UPRIGHT))
+        size = fitted(image.shape[1], image.shape[0], self._max_side)
+        return self._shown(image, size, TURNS.get(self._rotate, UPRIGHT))
 
     def _follow(self, packet: av.Packet[Stream]) -> None:
         self.cut_off = packet.is_corrupt and self.measured
@@ -313,6 +319,29 @@ class VideoReader:
                 f"{self.label} is {width}x{height} pixels, more than the limit of {self._max_pixels} "
                 "(option max_pixels of the decode stage)"
             )
+
+
+def _open(
+    target: str | BinaryIO,
+    options: dict[str, str],
+    timeout: tuple[float, float] | None,
+    device: DeviceFrames | HostDecoding | None,
+) -> InputContainer:
+    def opened(accelerator: HWAccel | None) -> InputContainer:
+        container = av.open(
+            target, "r", options=options, timeout=timeout, metadata_errors="replace", hwaccel=accelerator
+        )
+        assert isinstance(container, InputContainer)
+        return container
+
+    accelerator = None if device is None else device.accelerator()
+    if accelerator is None or not isinstance(device, HostDecoding):
+        return opened(accelerator)
+    try:
+        return opened(accelerator)
+    except NOT_THERE as error:
+        device.fall_back(error)
+        return opened(None)
 
 
 def _prominence(stream: VideoStream) -> tuple[bool, bool, int, int, int]:

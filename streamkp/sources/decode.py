@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ from urllib.request import url2pathname
 from pydantic import Field
 
 from streamkp.errors import ModelError, SourceError
-from streamkp.graph.stage import Source, StageOptions, StreamContext
+from streamkp.graph.stage import LIVE, Source, StageContext, StageOptions, StreamContext
+from streamkp.graph.stream_options import HwAccel
 from streamkp.packet import AnyImage, Packet, pixels_of
 from streamkp.sources import browser, replay
 from streamkp.sources.camera import camera_session
 from streamkp.sources.container import MULTIPART, VideoReader
-from streamkp.sources.device_frames import Acceleration, DeviceFrames, device_frames
+from streamkp.sources.device_frames import DeviceFrames, HostDecoding, decoding
 from streamkp.sources.network import (
     FRAME_TIMEOUT,
     PLAYLIST_TIMEOUT,
@@ -33,6 +35,7 @@ from streamkp.sources.network import (
 from streamkp.sources.orientation import Rotate
 from streamkp.sources.pump import Pump
 from streamkp.sources.reconnect import NotLive, keep_connected
+from streamkp.sources.shape import Thinning, shaped
 from streamkp.sources.timeline import Picture, Timeline
 from streamkp.sources.video_file import open_file, play
 
@@ -64,21 +67,25 @@ class Decode(Source):
             le=30,
             description="Cameras and network: seconds of silence after which the source counts as lost. Noticing a "
             "frozen server, and stopping while it is frozen, may take twice as long.",
+            json_schema_extra=LIVE,
         )
         stale_after: float = Field(
             0.5,
             gt=0,
             description="Live sources: seconds after which a frame that is still waiting is dropped.",
+            json_schema_extra=LIVE,
         )
         reconnect_max_wait: float = Field(
             10.0,
             ge=0.5,
             description="Live sources: longest pause in seconds between two attempts to reconnect.",
+            json_schema_extra=LIVE,
         )
         give_up_after: float | None = Field(
             None,
             gt=0,
             description="Live sources: seconds without a frame after which the stream fails; null: never.",
+            json_schema_extra=LIVE,
         )
         wait_for_source: bool | None = Field(
             None,
@@ -96,10 +103,11 @@ class Decode(Source):
             le=64,
             description="Decoder threads per stream; 0: one for live sources, up to four for files.",
         )
-        hwaccel: Acceleration = Field(
+        hwaccel: HwAccel = Field(
             "auto",
             description="Frames in the memory of the GPU: cuda decodes them there (NVDEC) or uploads them, none keeps "
-            "them on the host; auto is cuda where there are a GPU and torch.",
+            "them on the host; auto is cuda where there are a GPU and torch. vaapi and videotoolbox decode on a GPU "
+            "and bring the frames to the host.",
         )
         max_pixels: int = Field(
             8192 * 8192, ge=1, description="Largest frame to accept, width x height in pixels; guards memory."
@@ -107,7 +115,11 @@ class Decode(Source):
 
     options: Options
     gives = ("image",)
-    _device: DeviceFrames | None = None
+
+    def __init__(self, options: StageOptions, context: StageContext) -> None:
+        super().__init__(options, context)
+        self._lock = threading.Lock()
+        self._decoding: dict[HwAccel, DeviceFrames | HostDecoding | None] = {}
 
     @classmethod
     def is_live(cls, uri: str) -> bool:
@@ -134,8 +146,7 @@ class Decode(Source):
             return None
 
     def open(self) -> None:
-        # Once for all streams, so that what is missing is said once.
-        self._device = device_frames(self.options.hwaccel, self.context.log)
+        self._device(self.options.hwaccel)  # what is missing is said at the start
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
@@ -171,7 +182,7 @@ class Decode(Source):
 
         The sources notice by themselves, and earlier, what they can notice.
         """
-        timeout: float = self.options.timeout
+        timeout = self._timeout(stream)
         if _camera(stream.uri) is not None:
             return max(2 * timeout, CAMERA_START), max(2 * timeout, CAMERA_TIMEOUT)
         longest = max(timeout, PLAYLIST_TIMEOUT)  # it is not known yet what the address is
@@ -183,7 +194,12 @@ class Decode(Source):
             yield from keep_connected(
                 stream,
                 timeline,
-                lambda: browser.pictures(stream, inlet, self.options.timeout, self.options.max_pixels),
+                lambda: shaped(
+                    browser.pictures(stream, inlet, self._timeout(stream), self.options.max_pixels),
+                    Thinning(stream.options.max_fps, stream.clock),
+                    stream.options.max_side,
+                    self._rotate(stream),
+                ),
                 max_wait=self.options.reconnect_max_wait,
                 give_up_after=self.options.give_up_after,
                 wait_for_source=True,
@@ -202,7 +218,8 @@ class Decode(Source):
         self, stream: StreamContext, timeline: Timeline, asked: bool, endings: list[Ending]
     ) -> Iterator[Picture]:
         if (camera := _camera(stream.uri)) is not None:
-            return camera_session(stream, camera, self.options.timeout, self.options.rotate)
+            pictures = camera_session(stream, camera, self._timeout(stream), self._rotate(stream))
+            return shaped(pictures, Thinning(stream.options.max_fps, stream.clock), stream.options.max_side)
         reader = self._open_network(stream)
         if is_web(stream.uri) and not timeline.frames:
             if reader.finite:
@@ -212,7 +229,7 @@ class Decode(Source):
         in_pieces = reader.format in ("hls", "dash")
         timeline.paced = not in_pieces
         stream.stall_after = PLAYLIST_TIMEOUT if in_pieces else None  # they come with each segment
-        pictures = session(stream, reader, self.options.timeout)
+        pictures = session(stream, reader, self._timeout(stream))
         if is_web(stream.uri) and reader.format not in (MULTIPART, "hls", "dash"):
             return _until_repeated(stream, pictures, endings)
         return pictures
@@ -241,9 +258,24 @@ class Decode(Source):
             stream,
             threads=self._threads(),
             max_pixels=self.options.max_pixels,
-            rotate=self.options.rotate,
-            device=self._device,
+            rotate=self._rotate(stream),
+            device=self._device(stream.options.hwaccel),
         )
+
+    def _device(self, wanted: HwAccel | None) -> DeviceFrames | HostDecoding | None:
+        """Once for all streams that want the same, so that what is missing is said once."""
+        wanted = wanted or self.options.hwaccel
+        with self._lock:
+            if wanted not in self._decoding:
+                self._decoding[wanted] = decoding(wanted, self.context.log)
+            return self._decoding[wanted]
+
+    def _timeout(self, stream: StreamContext) -> float:
+        return float(self.options.timeout if stream.options.timeout is None else stream.options.timeout)
+
+    def _rotate(self, stream: StreamContext) -> Rotate:
+        rotate: Rotate = self.options.rotate if stream.options.rotate is None else stream.options.rotate
+        return rotate
 
     def _threads(self) -> int:
         # Measured on 2 cores, CPU per frame against one thread: H.264 at 720p +18 %, VP9 at 1768x994 -15 %, with a
@@ -253,12 +285,12 @@ class Decode(Source):
     def _open_network(self, stream: StreamContext) -> VideoReader:
         return open_network(
             stream,
-            transport=self.options.rtsp_transport,
-            timeout=self.options.timeout,
+            transport=stream.options.transport or self.options.rtsp_transport,
+            timeout=self._timeout(stream),
             threads=(self.options.threads or 1) if stream.live else self._threads(),
             max_pixels=self.options.max_pixels,
-            rotate=self.options.rotate,
-            device=self._device,
+            rotate=self._rotate(stream),
+            device=self._device(stream.options.hwaccel),
         )
 
 

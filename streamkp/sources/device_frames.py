@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import threading
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from av.codec.hwaccel import HWAccel
+from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from streamkp.errors import SourceError
+from streamkp.graph.stream_options import HwAccel
 from streamkp.runtimes.base import cuda_devices
 
 if TYPE_CHECKING:
     from streamkp.vision.device_image import DeviceImage, Uploader
 
-Acceleration = Literal["auto", "none", "cuda"]
+NOT_THERE = (PermissionError, NotImplementedError, RuntimeError, av.error.ExternalError)
+"""What opening a source raises where the hardware decoder cannot be had after all."""
 _STANDARDS = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # FFmpeg's AVColorSpace
 _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 
@@ -38,7 +41,46 @@ class DeviceFrames:
         return to_device(frame, self._uploader)
 
 
-def device_frames(wanted: Acceleration, log: logging.Logger | logging.LoggerAdapter[Any]) -> DeviceFrames | None:
+class HostDecoding:
+    """Decodes with VA-API or VideoToolbox; frames come to the host. For any number of threads.
+
+    Where that cannot be had the CPU decodes, and one warning says so. A codec that the hardware does not know is
+    decoded by the CPU as well, as FFmpeg does by itself.
+    """
+
+    def __init__(self, kind: HwAccel, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        self._kind = kind
+        self._log = log
+        self._lock = threading.Lock()
+        self._gone = False
+
+    def accelerator(self) -> HWAccel | None:
+        """For `av.open(..., hwaccel=...)`, one for each opening; None where frames are decoded by the CPU."""
+        if self._gone:
+            return None
+        if self._kind not in hwdevices_available():
+            self.fall_back("the installed FFmpeg has no such decoder")
+            return None
+        try:
+            return HWAccel(self._kind, allow_software_fallback=True)
+        except (*NOT_THERE, av.FFmpegError, ValueError) as error:
+            self.fall_back(error)
+            return None
+
+    def fall_back(self, why: object) -> None:
+        """From now on the CPU decodes."""
+        with self._lock:
+            if not self._gone:
+                self._gone = True
+                self._log.warning("frames are decoded on the CPU (hwaccel %s): %s", self._kind, why)
+
+
+def decoding(wanted: HwAccel, log: logging.Logger | logging.LoggerAdapter[Any]) -> DeviceFrames | HostDecoding | None:
+    """What decodes the frames of a source, None for the CPU."""
+    return HostDecoding(wanted, log) if wanted in ("vaapi", "videotoolbox") else device_frames(wanted, log)
+
+
+def device_frames(wanted: HwAccel, log: logging.Logger | logging.LoggerAdapter[Any]) -> DeviceFrames | None:
     """What brings frames to the GPU, None for frames on the host.
 
     `auto` is `cuda` where there are a GPU and torch. Where `cuda` is asked for and there is none, or no NVDEC, a

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Literal
 from urllib.parse import unquote
 from urllib.request import Request, urlopen
 
@@ -16,9 +15,11 @@ import av
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
+from streamkp.graph.stream_options import Transport as Transport
 from streamkp.sources.container import VideoReader
-from streamkp.sources.device_frames import DeviceFrames
+from streamkp.sources.device_frames import DeviceFrames, HostDecoding
 from streamkp.sources.orientation import Rotate
+from streamkp.sources.shape import Thinning
 from streamkp.sources.timeline import NANO, Picture
 
 SCHEMES = {"rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "udp"}
@@ -29,8 +30,6 @@ FILE_SUFFIXES = {
 PLAYLIST_TIMEOUT = 15.0  # an HLS server rightly says nothing until its next segment is complete
 FRAME_TIMEOUT = 15.0  # a decoder gives nothing until the next keyframe, for which some cameras take ten seconds
 MAX_PICTURE = 256 << 20  # bytes of a picture made of tiles that are read into memory
-
-Transport = Literal["tcp", "udp"]
 
 
 class AccessRefused(SourceError):
@@ -59,7 +58,7 @@ def open_network(
     threads: int,
     max_pixels: int,
     rotate: Rotate = "auto",
-    device: DeviceFrames | None = None,
+    device: DeviceFrames | HostDecoding | None = None,
 ) -> VideoReader:
     """Connect to `stream.uri`.
 
@@ -93,6 +92,8 @@ def open_network(
             timeout=(2 * read_timeout, read_timeout),
             rotate=rotate,
             device=device,
+            max_side=stream.options.max_side,
+            thinning=Thinning(stream.options.max_fps, stream.clock),
             raw=(lambda: _downloaded(stream.uri, timeout)) if is_web(stream.uri) else None,
         )
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
@@ -112,6 +113,8 @@ def open_network(
             max_pixels=max_pixels,
             rotate=rotate,
             device=device,
+            max_side=stream.options.max_side,
+            thinning=Thinning(stream.options.max_fps, stream.clock),
             raw=lambda: BytesIO(data.getvalue()),
         )
     except (OSError, av.FFmpegError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import av
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import SideData
 
+from streamkp.graph.stream_options import Rotate as Rotate
 from streamkp.packet import Image
 
 
@@ -24,7 +25,6 @@ class Orientation(NamedTuple):
 
 
 UPRIGHT = Orientation(False, False, False)
-Rotate = Literal["auto", 0, 90, 180, 270]
 TURNS: dict[Rotate, Orientation] = {  # degrees clockwise
     0: UPRIGHT,
     90: Orientation(True, mirror_x=True, mirror_y=False),

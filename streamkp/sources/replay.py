@@ -1,4 +1,4 @@
-"""Recordings of `record`, played again: JSON Lines, plain or gzip.
+"""Recordings of `record`, played again: JSON Lines, plain or gzip, and MCAP.
 
 The packets carry what was recorded (persons, keypoints, events, what plugins added) and no image, so that every stage
 after the keypoints can run on them. Published again, they give the recorded messages but for `published_at`.
@@ -7,13 +7,17 @@ after the keypoints can run on them. Published again, they give the recorded mes
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
+import zstandard
+from mcap.exceptions import EndOfFile, McapError
+from mcap.reader import McapReader, NonSeekingReader, SeekingReader
 from pydantic import Field
 
 from streamkp import wire
@@ -23,6 +27,8 @@ from streamkp.packet import Extremities, Keypoints2D, Keypoints3D, Packet, Perso
 from streamkp.sources.video_file import check_path
 
 PREFIX = "replay://"
+MCAP = b"\x89MCAP0\r\n"  # how such a file begins
+MCAP_SCHEMA = "streamkp.Frame"
 MOST_LINE = 64 * 1024 * 1024  # bytes of one frame
 LINGER = 1_000_000_000  # ns for which a track that is not seen is still alive; recordings do not say when one ended
 _PERSON = {"track", "state", "box", "score", "keypoints_2d", "keypoints_3d"}
@@ -97,6 +103,7 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
     epoch = seq = 0  # added in later rounds, so that neither goes back
     while not stream.stopping:
         last = began = first = None
+        held = stream.held
         for packet in packets(recording, stream.label, stream.stream):
             packet.epoch += epoch
             packet.seq += seq
@@ -104,6 +111,8 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
                 now = stream.clock.monotonic()
                 if began is None or first is None or (last is not None and last.epoch != packet.epoch):
                     began, first = now, packet.pts
+                began += stream.held - held
+                held = stream.held
                 if stream.wait(((packet.pts - first) / speed - (now - began)) / 1e9):
                     return
             yield packet
@@ -126,7 +135,7 @@ def packets(recording: Recording, label: str | None = None, name: str | None = N
     only, begin = recording.stream, None
     alive: dict[int, int] = {}
     count, epoch = 0, None
-    for number, message in _messages(recording.path, label):
+    for number, message in _messages(recording, label):
         if only is None:
             only = message["stream"]
         if message["stream"] != only:
@@ -152,11 +161,23 @@ def packets(recording: Recording, label: str | None = None, name: str | None = N
         raise SourceError(f"{label} holds no frames of a stream named {only}" if only else f"{label} holds no frames")
 
 
-def _messages(path: Path, label: str) -> Iterator[tuple[int, wire.Message]]:
-    number = 0
+def _messages(recording: Recording, label: str) -> Iterator[tuple[int, wire.Message]]:
+    """The frames of a file, each with the number of its line, or of its message in an MCAP file."""
+    path = recording.path
     try:
         with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
+            begin = raw.read(len(MCAP))
+        if begin == MCAP:
+            yield from _mcap(recording, label)
+            return
+        yield from _lines(path, label, zipped=begin.startswith(b"\x1f\x8b"))
+    except OSError as error:
+        raise SourceError(f"cannot read {label}: {error.strerror}") from None
+
+
+def _lines(path: Path, label: str, *, zipped: bool) -> Iterator[tuple[int, wire.Message]]:
+    number = 0
+    try:
         with gzip.open(path, "rb") if zipped else path.open("rb") as file:
             while line := file.readline(MOST_LINE + 1):
                 number += 1
@@ -174,8 +195,45 @@ def _messages(path: Path, label: str) -> Iterator[tuple[int, wire.Message]]:
         return  # a gzip file that was cut off: the lines before are whole
     except (gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"{label} is damaged: {error}") from None
-    except OSError as error:
-        raise SourceError(f"cannot read {label}: {error.strerror}") from None
+
+
+def _mcap(recording: Recording, label: str) -> Iterator[tuple[int, wire.Message]]:
+    """The frames of an MCAP file; with `start` the first one, and then those from there on, by the index."""
+    number = 0
+    topic = recording.stream and f"/{recording.stream}/frame"
+    try:
+        with recording.path.open("rb") as file:
+            for frame in _mcap_messages(file, topic, recording.start):
+                number += 1
+                message = wire.decode(frame, "json")
+                if "persons" in message:
+                    yield number, message
+    except SourceError as error:
+        raise SourceError(f"{label}:{number}: {error}") from None
+    except (EndOfFile, McapError, struct.error, zstandard.ZstdError, RuntimeError) as error:
+        if number == 0:
+            raise SourceError(f"{label} is damaged: {error or type(error).__name__}") from None
+        return  # the process that wrote it was killed: the pieces before are whole
+
+
+def _mcap_messages(file: BinaryIO, topic: str | None, start: float) -> Iterator[bytes]:
+    reader: McapReader = SeekingReader(file, validate_crcs=True, record_size_limit=MOST_LINE)
+    begin = None
+    try:
+        summary = reader.get_summary()
+    except (EndOfFile, McapError, struct.error, OSError):  # cut off: no index
+        summary = None
+    if summary is None:
+        file.seek(0)
+        reader = NonSeekingReader(file, validate_crcs=True, record_size_limit=MOST_LINE)
+    elif start > 0:
+        for _, _, message in reader.iter_messages(topic):
+            begin = message.log_time + round(start * 1e9)
+            yield message.data
+            break
+    for schema, _, message in reader.iter_messages(topic, starting_at=begin, log_time_order=summary is not None):
+        if schema is not None and schema.name == MCAP_SCHEMA:
+            yield message.data
 
 
 def _packet(message: wire.Message, label: str, number: int, stream: str) -> Packet:

@@ -13,8 +13,9 @@ from streamkp.graph.stage import StreamContext
 from streamkp.packet import Packet
 from streamkp.sources.complete import is_cut_off
 from streamkp.sources.container import VideoReader
-from streamkp.sources.device_frames import DeviceFrames
+from streamkp.sources.device_frames import DeviceFrames, HostDecoding
 from streamkp.sources.orientation import Rotate
+from streamkp.sources.shape import Thinning
 from streamkp.sources.timeline import NANO, Timeline
 
 SLACK = NANO // 4  # headers are this inexact, or 1 %, without anything missing
@@ -48,6 +49,7 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
         stream.duration, stream.frames_total = reader.duration, reader.frames_total
         before, failure = timeline.frames, None
         due = previous = None
+        held = stream.held
         damaged = stream.damaged
 
         def look(_: bool) -> bool:
@@ -60,7 +62,8 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
                     if due is None or previous is None:
                         due = stream.clock.monotonic()
                     elif packet.epoch == previous.epoch:
-                        due += packet.pts - previous.pts
+                        due += packet.pts - previous.pts + stream.held - held
+                    held = stream.held
                     if stream.wait((due - stream.clock.monotonic()) / NANO):
                         return
                     packet.captured_at = stream.clock.now()  # a camera would have seen it now
@@ -120,7 +123,7 @@ def open_file(
     threads: int,
     max_pixels: int,
     rotate: Rotate = "auto",
-    device: DeviceFrames | None = None,
+    device: DeviceFrames | HostDecoding | None = None,
 ) -> VideoReader:
     """Open a local file.
 
@@ -139,6 +142,8 @@ def open_file(
             options={"pattern_type": "none"},  # a % in the name of a picture does not stand for a number
             rotate=rotate,
             device=device,
+            max_side=stream.options.max_side,
+            thinning=Thinning(stream.options.max_fps),
             raw=lambda: path.open("rb"),
         )
     except av.FFmpegError as error:

@@ -1,9 +1,9 @@
-"""`smooth-one-euro`: steady 2D keypoints, one filter per track."""
+"""`smooth-one-euro`: steady 2D keypoints, hands and faces, one filter per track and part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -11,14 +11,31 @@ from pydantic import Field
 from streamkp.graph.stage import LIVE, MapStage, StageOptions
 from streamkp.motion.one_euro import OneEuro
 from streamkp.motion.side_swaps import SwapFilter
-from streamkp.packet import Keypoints2D, Packet
+from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
+
+_METRES_TO_SIZE = 0.2  # metres: hands in space are filtered as what is as large as a hand
+_EXPRESSION_SIZE = 5.0  # of a blendshape, which goes from 0 to 1: a blink must not lag
+
+
+class _PartFilters(dict[str, OneEuro]):
+    """A filter for each part of one person, made when the part is first seen."""
+
+    def __init__(self, make: Callable[[], OneEuro]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, part: str) -> OneEuro:
+        made = self[part] = self._make()
+        return made
 
 
 class SmoothOneEuro(MapStage):
     """Smooths the 2D keypoints of every track with a One-Euro filter; scores stay as they are.
 
     Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before
-    that, left and right of people whom the network has exchanged for some frames are put right.
+    that, left and right of people whom the network has exchanged for some frames are put right. The hands and the face
+    that `keypoints-parts` adds are smoothed with the same options, relative to their own size, and so are hands in
+    space and blendshapes.
     """
 
     needs = ("keypoints_2d",)
@@ -50,16 +67,23 @@ class SmoothOneEuro(MapStage):
             description="Undo exchanges of a body's left and right that last for less than a second.",
             json_schema_extra=LIVE,
         )
+        parts: bool = Field(
+            True, description="Smooth hands and face, too, where there are some.", json_schema_extra=LIVE
+        )
 
     options: Options
 
     def open(self) -> None:
         self._filters = self.per_track(lambda: OneEuro(*self._parameters()))
         self._swaps = self.per_track(SwapFilter)
+        self._parts = self.per_track(lambda: _PartFilters(lambda: OneEuro(*self._parameters())))
 
     def options_changed(self) -> None:
         for smooth in self._filters.values():
             smooth.tune(*self._parameters())
+        for parts in self._parts.values():
+            for smooth in parts.values():
+                smooth.tune(*self._parameters())
         if not self.options.swap_filter:
             self._swaps.clear()
 
@@ -69,6 +93,8 @@ class SmoothOneEuro(MapStage):
 
     def process(self, packet: Packet) -> Packet:
         for person in packet.persons:
+            if self.options.parts and ("hands" in person.extra or "face" in person.extra):
+                self._smooth_parts(self._parts[packet.stream, person.track], person, packet.pts)
             keypoints = person.keypoints_2d
             size = float(max(person.box[2], person.box[3]))
             if keypoints is None or not size > 0:
@@ -80,3 +106,29 @@ class SmoothOneEuro(MapStage):
             points[:, :2] = smooth(points[:, :2], packet.pts, size)
             person.keypoints_2d = Keypoints2D(keypoints.skeleton, points.astype(np.float32, copy=False))
         return packet
+
+    @staticmethod
+    def _smooth_parts(filters: _PartFilters, person: Person, pts: int) -> None:
+        extra = person.extra
+        for side, points in extra.get("hands", {}).items():
+            extra["hands"] = extra["hands"] | {side: _steadied(filters[f"{side} hand"], points, pts)}
+        for side, points in extra.get("hands_world", {}).items():
+            steady = filters[f"{side} hand in space"](points, pts, _METRES_TO_SIZE).astype(np.float32)
+            extra["hands_world"] = extra["hands_world"] | {side: steady}
+        face: dict[str, Any] | None = extra.get("face")
+        if face is None:
+            return
+        face = face | {"points": _steadied(filters["face"], face["points"], pts)}
+        if shapes := face.get("blendshapes"):
+            values = filters["expression"](np.array(list(shapes.values()))[:, None], pts, _EXPRESSION_SIZE)[:, 0]
+            face["blendshapes"] = dict(zip(shapes, np.round(values, 4).tolist(), strict=True))
+        extra["face"] = face
+
+
+def _steadied(smooth: OneEuro, points: FloatArray, pts: int) -> FloatArray:
+    """The points (K, 3) of a part of the body with x and y smoothed relative to its size."""
+    size = float(np.ptp(points[:, :2], axis=0).max())
+    out = points.copy()
+    if size > 0:
+        out[:, :2] = smooth(points[:, :2], pts, size)
+    return out

@@ -71,9 +71,9 @@ export class Avatar {
     const loader = new GLTFLoader();
     loader.register((parser) => new VRMLoaderPlugin(parser));
     const scene = new THREE.Scene();
-    const sun = new THREE.DirectionalLight(0xffffff, Math.PI * 0.8);
+    const sun = new THREE.DirectionalLight(0xffffff, Math.PI * 0.62);
     sun.position.set(1, 2, 3);
-    scene.add(sun, new THREE.AmbientLight(0xffffff, Math.PI * 0.45));
+    scene.add(sun, new THREE.HemisphereLight(0xffffff, 0x556070, Math.PI * 0.4));
     const camera = new THREE.PerspectiveCamera(30, 1, 0.05, 100);
     this.#three = { THREE, VRMUtils, renderer, loader, scene, camera };
   }

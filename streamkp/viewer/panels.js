@@ -63,7 +63,7 @@ export class Events {
       item.append(make("time", "", new Date().toLocaleTimeString()), make("b", "", `${type}`.slice(0, MOST_TEXT)));
       if (several) item.append(make("span", "quiet", stream));
       const text = Object.entries(rest)
-        .filter(([, value]) => value !== null && typeof value !== "object")
+        .filter(([key, value]) => value !== null && typeof value !== "object" && !/(^|_)(pts|at|since)$/.test(key))
         .map(([key, value]) => `${key} ${words(value)}`)
         .join(" · ");
       item.append(make("span", "text", text.slice(0, MOST_TEXT)));

@@ -4,7 +4,7 @@ import { fit, personColour, theme } from "./colours.js";
 import { available, valueOf } from "./signals.js";
 
 const SPAN = 10_000; // milliseconds
-const GAP = 500; // milliseconds over which no line is drawn
+const GAP = 1000; // milliseconds over which no line is drawn
 
 export class Plot {
   constructor(canvas, select) {

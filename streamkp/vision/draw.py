@@ -171,7 +171,7 @@ def _parts(extra: dict[str, Any]) -> Iterator[tuple[str, FloatArray]]:
     """Hands and face, as the stage `keypoints-parts` adds them to a person."""
     yield from (("hand21", points) for points in extra.get("hands", {}).values())
     if "face" in extra:
-        yield "face106", extra["face"]["points"]
+        yield extra["face"].get("skeleton", "face106"), extra["face"]["points"]
 
 
 def _draw_skeleton(canvas: Image, name: str, points: NDArray[np.floating], seen: NDArray[np.bool_], thick: int) -> None:

@@ -177,7 +177,7 @@ def test_hands_and_face(
     save_file(weights("easycv_face106"), tmp_path / "face.safetensors")
     models = assets / "models"
     messages = play(
-        "hands-face",
+        "hands-face-hrnet",
         clip(8),
         f"stages.detect.model={models / 'efficientdet_lite0_uint8_320.tflite'}",
         f"stages.keypoints.model={models / 'mediapipe' / 'pose_landmark_full.tflite'}",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from streamkp.errors import OutputError, UsageError
+from streamkp.sinks import render
 from streamkp.sinks.render import Render
+from streamkp.testing import ManualClock
 from streamkp.vision import draw
 from tests.sinks.walker import make_packet
 
@@ -128,6 +131,53 @@ def test_a_file_that_cannot_grow(open_sink: Open, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_video_goes_on_in_further_files(open_sink: Open, tmp_path: Path) -> None:
+    sink = open_sink(Render, path=tmp_path / "out.mp4", rotate_mb=0.02, keep_files=4)
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    for seq in range(200):
+        for stream in ("a", "b"):
+            packet = make_packet(seq, stream)
+            packet.image = noise
+            sink.process(packet)
+    sink.stream_ended("a")
+    sink.close()
+    for stem in ("out-2", "out-b-2"):
+        paths = [path for path in tmp_path.iterdir() if path.name.startswith(stem)]
+        assert len(paths) == 4
+        for path in paths:
+            assert len(_read(path)[1]) > 2
+
+
+def test_a_full_disk_pauses_the_video_of_a_camera(
+    open_sink: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, lost, room = ManualClock(), list[int](), [0]
+    sink = open_sink(Render, path=tmp_path / "out.mp4")
+    sink.context.clock = clock
+    sink.context.on_undelivered = lambda _, count: lost.append(count)
+    monkeypatch.setattr(render, "free_bytes", lambda _: room[0])
+    for seq in range(30):
+        sink.process(make_packet(seq, expires_at=1))
+    monkeypatch.setattr(render._Video, "write", _full)
+    for seq in range(30, 60):
+        sink.process(make_packet(seq, expires_at=1))
+        clock.advance(0.5)
+    monkeypatch.undo()
+    monkeypatch.setattr(render, "free_bytes", lambda _: room[0])
+    sink.process(make_packet(60, expires_at=1))
+    assert sum(lost) == 31
+    room[0] = render.ROOM + 1
+    for seq in range(61, 90):
+        sink.process(make_packet(seq, expires_at=1))
+    sink.close()
+    assert [len(_read(tmp_path / name)[0]) for name in ("out.mp4", "out-cam.mp4")] == [30, 29]
+    assert "31 frames are missing" in caplog.messages[-1]
+
+
+def _full(video: Any, *_: Any) -> None:
+    raise video._problem(OSError(errno.ENOSPC, "No space left on device"))
 
 
 def _inset_at(sink: Any, packet: Any) -> str | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
+from mcap.writer import Writer
 
 from streamkp import wire
 from streamkp.errors import SourceError
@@ -35,6 +37,9 @@ def record(path: Path, *streams: str, frames: int = 5, **fields: Any) -> list[wi
             pose.extremities = Extremities("extremities13", np.full((13, 3), 0.25, np.float32), "blazepose-world")
             sink.process(packet)
     sink.close()
+    if path.suffix == ".mcap":
+        with path.open("rb") as file:
+            return [wire.decode(message.data) for _, _, message in make_reader(file).iter_messages()]
     return [wire.decode(line) for line in path.read_bytes().splitlines()]
 
 
@@ -42,12 +47,13 @@ def plain(messages: list[wire.Message]) -> list[bytes]:
     return [wire.encode(message | {"published_at": 0}, "json") for message in messages]
 
 
-@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "mcap"])
 @pytest.mark.parametrize("source", ["replay", "decode"])
-def test_published_again_it_is_the_same(tmp_path: Path, zipped: bool, source: str) -> None:
-    first = record(tmp_path / "first.jsonl")
-    path = tmp_path / "first.jsonl"
-    if zipped:
+def test_published_again_it_is_the_same(tmp_path: Path, kind: str, source: str) -> None:
+    path = tmp_path / ("first.mcap" if kind == "mcap" else "first.jsonl")
+    first = record(path)
+    assert len(first) == 5
+    if kind == "jsonl.gz":
         path = tmp_path / "first.jsonl.gz"
         path.write_bytes(gzip.compress((tmp_path / "first.jsonl").read_bytes()))
     graph = Graph().stream("cam", f"replay://{path}").add("source", source)
@@ -60,23 +66,60 @@ def test_published_again_it_is_the_same(tmp_path: Path, zipped: bool, source: st
     assert plain(second) == plain(first)
 
 
-def test_one_stream_of_several_must_be_chosen(tmp_path: Path) -> None:
-    path = tmp_path / "two.jsonl"
+@pytest.mark.parametrize("kind", ["jsonl", "mcap"])
+def test_one_stream_of_several_must_be_chosen(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"two.{kind}"
     record(path, "left", "right")
     chosen = list(replay.packets(replay.parse(f"replay://{path}?stream=right", "it"), name="cam"))
     assert [packet.stream for packet in chosen] == ["cam"] * 5
-    with pytest.raises(SourceError, match=r"two.jsonl:2: .* several streams; .*\?stream=left"):
+    with pytest.raises(SourceError, match=rf"two.{kind}:2: .* several streams; .*\?stream=left"):
         list(replay.packets(replay.Recording(path)))
     with pytest.raises(SourceError, match="no frames of a stream named middle"):
         list(replay.packets(replay.Recording(path, "middle")))
 
 
-def test_it_starts_where_it_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "long.jsonl"
+@pytest.mark.parametrize("kind", ["jsonl", "mcap"])
+def test_it_starts_where_it_is_told(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"long.{kind}"
     record(path, frames=20)
     all_of_it = list(replay.packets(replay.Recording(path)))
     begin = (all_of_it[8].pts - all_of_it[0].pts) / 1e9
     assert [p.seq for p in replay.packets(replay.Recording(path, start=begin - 1e-6))] == [p.seq for p in all_of_it[8:]]
+
+
+def test_an_index_spares_what_comes_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.mcap"
+    record(path, frames=400)
+    decoded = []
+    plain_decode = wire.decode
+    monkeypatch.setattr(wire, "decode", lambda *given: decoded.append(1) or plain_decode(*given))  # type: ignore[func-returns-value]
+    seen = [packet.seq for packet in replay.packets(replay.Recording(path, "cam", start=31.0))]
+    assert seen == list(range(776, 800, 2)), "80 ms a frame"
+    assert len(decoded) < 20
+
+
+def test_an_mcap_file_without_its_end_is_played_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "cut.mcap"
+    record(path, frames=400)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    seen = [packet.seq for packet in replay.packets(replay.Recording(path))]
+    assert 60 < len(seen) < 400
+    assert seen == list(range(0, 2 * len(seen), 2))
+    late = [packet.seq for packet in replay.packets(replay.Recording(path, start=1.0))]
+    assert late == [seq for seq in seen if seq * 40e6 >= 1e9]
+
+
+def test_an_mcap_file_of_another_program_holds_no_frames(tmp_path: Path) -> None:
+    path = tmp_path / "other.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start()
+        channel = writer.register_channel("/tf", "json", writer.register_schema("tf", "jsonschema", b"{}"))
+        writer.add_message(channel, 1, b"{}", 1)
+        writer.finish()  # type: ignore[no-untyped-call]
+    with pytest.raises(SourceError, match="holds no frames"):
+        list(replay.packets(replay.Recording(path)))
 
 
 @pytest.mark.parametrize("speed", [1.0, 4.0])
@@ -132,6 +175,8 @@ def test_what_a_killed_process_left_behind_is_played_as_far_as_it_is_whole(tmp_p
         (b"hello\n", "bad.jsonl:1: not a streamkp message"),
         (b'{"v":1,"type":"status"}\n', "holds no frames"),
         (b"\x1f\x8bnot gzip at all", "damaged|no frames"),
+        (b"\x89MCAP0\r\n", "damaged|no frames"),
+        (b"\x89MCAP0\r\nnot what comes next in such a file, though it is long enough", "damaged|no frames"),
     ],
 )
 def test_what_is_no_recording_says_so(tmp_path: Path, text: bytes, message: str) -> None:

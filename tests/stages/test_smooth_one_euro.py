@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,9 @@ def test_keeps_one_state_of_each_kind_per_track() -> None:
     for i in range(5):
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="a"))
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="b"))
-    assert [set(state) for state in stage.context.states] == [{("a", 1), ("b", 1)}] * 2
+    keypoints, swaps, parts = stage.context.states
+    assert set(keypoints) == set(swaps) == {("a", 1), ("b", 1)}
+    assert not parts  # nobody's hands or face were seen
 
 
 def exchanged_for_three_frames() -> tuple[np.ndarray, list[np.ndarray]]:
@@ -94,3 +98,41 @@ def test_the_old_name_of_the_swap_filter_is_taken_with_a_warning(caplog: pytest.
     assert "the option sides is now called swap_filter" in caplog.text
     with pytest.raises(ValueError, match="sides is the old name of swap_filter"):
         SmoothOneEuro.Options.model_validate({"sides": True, "swap_filter": True})
+
+
+def test_hands_faces_and_expressions_are_steadied_too() -> None:
+    rng = np.random.default_rng(1)
+    hand, face = rng.uniform(0, 80, (21, 3)), rng.uniform(0, 120, (478, 3))
+    packets = []
+    for i in range(60):
+        someone = person(1, np.ones((17, 3)))
+        noise = rng.normal(0, 0.5, 2)
+        someone.extra["hands"] = {"left": (hand + np.append(noise, 0)).astype(np.float32)}
+        someone.extra["hands_world"] = {"left": (hand / 800 + rng.normal(0, 1e-3)).astype(np.float32)}
+        someone.extra["face"] = {
+            "points": (face + np.append(noise, 0)).astype(np.float32),
+            "blendshapes": {"jawOpen": 0.3 + float(rng.normal(0, 0.03)), "eyeBlinkLeft": float(i >= 30)},
+        }
+        packets.append(packet(i, someone))
+    raw = [dict(made.persons[0].extra) for made in packets]
+    out = [made.persons[0].extra for made in run_stage(SmoothOneEuro, {}, packets)]
+
+    def jitter(values: list[Any]) -> float:
+        return float(np.diff(np.array(values), axis=0).std())
+
+    for get in (
+        lambda extra: extra["hands"]["left"][:, :2],
+        lambda extra: extra["hands_world"]["left"],
+        lambda extra: extra["face"]["points"][:, :2],
+        lambda extra: extra["face"]["blendshapes"]["jawOpen"],
+    ):
+        assert jitter([get(extra) for extra in out[10:]]) < 0.6 * jitter([get(extra) for extra in raw[10:]])
+    np.testing.assert_array_equal(out[5]["hands"]["left"][:, 2], raw[5]["hands"]["left"][:, 2])  # scores as they are
+    assert out[32]["face"]["blendshapes"]["eyeBlinkLeft"] > 0.8  # a blink is there within a tenth of a second
+
+
+def test_parts_are_left_alone_on_request() -> None:
+    someone = person(1, np.ones((17, 3)))
+    someone.extra["hands"] = {"left": np.ones((21, 3), np.float32)}
+    run_stage(SmoothOneEuro, {"parts": False}, [packet(0, someone)])
+    np.testing.assert_array_equal(someone.extra["hands"]["left"], 1)

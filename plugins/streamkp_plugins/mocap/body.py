@@ -67,18 +67,22 @@ class Solver:
     the shin, and the head does not turn about the neck.
     """
 
-    def __init__(self, head_tilt: float = 0.0, face_tilt: float = 0.0, wrist: float = 1.0) -> None:
+    def __init__(
+        self, head_tilt: float = 0.0, face_tilt: float = 0.0, wrist: float = 1.0, foot_tilt: float = 0.0
+    ) -> None:
         """How somebody is measured.
 
         Args:
             head_tilt: degrees that the line from thorax to head leans forward in somebody who looks straight on.
             face_tilt: degrees by which their nose lies below their ears.
             wrist: share of the bend of the wrist that is believed, 0 to 1.
+            foot_tilt: degrees by which the toes lie below the heel of a foot that stands flat.
         """
         tilt, face = np.radians(head_tilt), np.radians(face_tilt)
         self._head_rest = np.array([0.0, np.cos(tilt), np.sin(tilt)])
         self._face_rest = about(LEFT, face)
         self._wrist = wrist
+        self._foot_tilt = np.radians(foot_tilt)
         self._planes: dict[str, Array] = {}
         self._local: dict[str, Array] = {}  # the last believable turn of hands and feet against the limb
         self._palms: dict[str, float] = {}
@@ -189,7 +193,7 @@ class Solver:
         if share > 0.0 and sole[2] > -0.5 * np.linalg.norm(sole):  # one that points back is not seen rightly
             x, y, z = unit(sole)
             yaw = float(np.clip(np.arctan2(x, max(z, 0.05)), -MOST_YAW, MOST_YAW))
-            pitch = float(np.clip(np.arctan2(-y, np.hypot(x, z)), *MOST_FOOT))
+            pitch = float(np.clip(np.arctan2(-y, np.hypot(x, z)) - self._foot_tilt, *MOST_FOOT))
             wanted = about(UP, yaw) @ about(LEFT, pitch)
             local = toward(known, local @ part(local.T @ wanted, share), MOST_STEP)
             self._local[f"{name}Foot"] = local

@@ -8,9 +8,7 @@ an Ethernet frame), one socket for the whole run, at most 60 frames a second.
 
 from __future__ import annotations
 
-import socket
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,26 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
-from pythonosc.osc_message_builder import OscMessageBuilder
 
-from streamkp.plugin import Packet, Person, Sink, StageOptions, UsageError
+from streamkp.plugin import Packet, Person
 from streamkp_plugins.mocap.avatar import HALF_TURN, Avatar, default_avatar, read_vrm
 from streamkp_plugins.mocap.body import ANKLE_HEIGHT, PARENTS
 from streamkp_plugins.mocap.expressions import has_perfect_sync, perfect_sync, presets
-from streamkp_plugins.mocap.performer import Performer
+from streamkp_plugins.mocap.osc_sink import OscSink, osc_message
 from streamkp_plugins.mocap.rotations import matrix, quaternion
 
 Array = NDArray[np.float64]
 Blends = Literal["auto", "vrm0", "perfect-sync", "off"]
 LARGEST = 1472  # bytes of a datagram
-FRAME_RATE = 60  # frames a second that no receiver minds
 
 
-class PublishVmc(Sink):
+class PublishVmc(OscSink):
     """Moves an avatar in Unity, Unreal, Godot, Blender, VSeeFace and others: the VMC protocol over UDP."""
 
-    class Options(StageOptions):
-        host: str = Field("127.0.0.1", description="Where the receiver runs.")
+    protocol = "VMC"
+
+    class Options(OscSink.Options):
         port: int = Field(39539, ge=1, le=65535, description="Its port.")
         vrm: Path | None = Field(None, description="The avatar (VRM 0 or 1), for its bones; a default one otherwise.")
         normalized: bool = Field(
@@ -50,7 +47,6 @@ class PublishVmc(Sink):
             "vrm0 (A, Blink_L, Joy ...), perfect-sync (ARKit's 52) or off; auto: perfect-sync for an avatar that has "
             "them.",
         )
-        stream: str | None = Field(None, description="Only this stream; the first that shows a person otherwise.")
         move: bool = Field(True, description="Also move the hips in space; false keeps them over one place.")
 
     options: Options
@@ -60,13 +56,6 @@ class PublishVmc(Sink):
         if options.vrm is not None:
             read_vrm(options.vrm)
 
-    @classmethod
-    def claims(cls, options: Options) -> Sequence[str]:
-        return [f"VMC receiver {options.host}:{options.port}"]
-
-    def notice(self) -> str:
-        return f"VMC to {self.options.host}:{self.options.port}"
-
     def open(self) -> None:
         avatar = default_avatar() if self.options.vrm is None else read_vrm(self.options.vrm)
         self._avatar = avatar.upright() if self.options.normalized else avatar
@@ -74,41 +63,15 @@ class PublishVmc(Sink):
         if self._blends == "auto":
             self._blends = "perfect-sync" if has_perfect_sync(avatar.blends) else "vrm0"
         self._face: dict[str, float] = {}  # what was sent last
-        try:
-            found = socket.getaddrinfo(self.options.host, self.options.port, type=socket.SOCK_DGRAM)
-        except socket.gaierror as error:
-            raise UsageError(
-                f"{self.context.name}: the host {self.options.host} is not known: {error.strerror}"
-            ) from None
-        self._address: Any = found[0][4]
-        self._socket = socket.socket(found[0][0], socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._performer = Performer(self.options.stream)
-        self._next = 0
         self._begin: int | None = None
-        self._delays: deque[float] = deque(maxlen=10_000)  # ms from the capture of a frame to its last datagram
+        super().open()
 
-    def process(self, packet: Packet) -> None:
-        person = self._performer.choose(packet)
-        if person is None:
-            return
-        now = self.context.clock.monotonic()
-        if now < self._next:
-            return
-        # A frame that comes a little early must not make the next one wait for a whole turn.
-        self._next = max(self._next + 1_000_000_000 // FRAME_RATE, now - 1_000_000_000 // FRAME_RATE)
+    def datagrams(self, packet: Packet, person: Person) -> list[bytes]:
         if self._begin is None:
             self._begin = packet.pts
         seconds = max(0.0, (packet.pts - self._begin) / 1e9)
         self._face = self._expressions(person)
-        for datagram in datagrams(
-            person.extra["kinematics"], self._avatar, seconds, move=self.options.move, blends=self._face
-        ):
-            try:
-                self._socket.sendto(datagram, self._address)
-            except OSError:  # nobody listens, or a full buffer: the next frame is as good
-                continue
-        self._delays.append((self.context.clock.now() - packet.captured_at) / 1e6)
+        return datagrams(person.extra["kinematics"], self._avatar, seconds, move=self.options.move, blends=self._face)
 
     def _expressions(self, person: Person) -> dict[str, float]:
         """What the face shows; without a face, once it was seen, nothing at all: 0 for every name."""
@@ -117,15 +80,6 @@ class PublishVmc(Sink):
         if self._blends == "off" or not isinstance(shapes, Mapping):
             return dict.fromkeys(self._face, 0.0)
         return perfect_sync(shapes, self._avatar.blends) if self._blends == "perfect-sync" else presets(shapes)
-
-    def stream_ended(self, stream: str) -> None:
-        self._performer.stream_ended(stream)
-
-    def close(self) -> None:
-        self._socket.close()
-        if self._delays:
-            half, most = np.percentile(self._delays, [50, 95])
-            self.context.log.info("from capture to datagram: p50 %.0f ms, p95 %.0f ms", half, most)
 
 
 def local_poses(kinematics: dict[str, Any], avatar: Avatar, *, move: bool = True) -> dict[str, tuple[Array, Array]]:
@@ -181,14 +135,14 @@ def datagrams(
     blends: Mapping[str, float] | None = None,
 ) -> list[bytes]:
     """The datagrams of one frame: root, bones, expressions, state, and the time last."""
-    messages = [_message("/VMC/Ext/Root/Pos", "sfffffff", "root", 0, 0, 0, 0, 0, 0, 1)]
+    messages = [osc_message("/VMC/Ext/Root/Pos", "sfffffff", "root", 0, 0, 0, 0, 0, 0, 1)]
     for bone, (place, turn) in local_poses(kinematics, avatar, move=move).items():
-        messages.append(_message("/VMC/Ext/Bone/Pos", "sfffffff", bone, *place, *turn))
+        messages.append(osc_message("/VMC/Ext/Bone/Pos", "sfffffff", bone, *place, *turn))
     if blends:
-        messages += [_message("/VMC/Ext/Blend/Val", "sf", name, value) for name, value in blends.items()]
-        messages.append(_message("/VMC/Ext/Blend/Apply", ""))
-    messages.append(_message("/VMC/Ext/OK", "iiii", 1, 3, 0, 1))
-    messages.append(_message("/VMC/Ext/T", "f", seconds))
+        messages += [osc_message("/VMC/Ext/Blend/Val", "sf", name, value) for name, value in blends.items()]
+        messages.append(osc_message("/VMC/Ext/Blend/Apply", ""))
+    messages.append(osc_message("/VMC/Ext/OK", "iiii", 1, 3, 0, 1))
+    messages.append(osc_message("/VMC/Ext/T", "f", seconds))
     bundles: list[list[Any]] = [[]]
     used = 16  # "#bundle", zero, and the time tag
     for message in messages:
@@ -198,14 +152,6 @@ def datagrams(
         bundles[-1].append(message)
         used += 4 + message.size
     return [_bundle(each) for each in bundles]
-
-
-def _message(address: str, types: str, *values: Any) -> Any:
-    builder = OscMessageBuilder(address)
-    convert = {"s": str, "f": float, "i": int}
-    for kind, value in zip(types, values, strict=True):
-        builder.add_arg(convert[kind](value), kind)
-    return builder.build()
 
 
 def _bundle(messages: list[Any]) -> bytes:

@@ -15,12 +15,13 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
+from streamkp.models.pose2d.square_crops import run_on_crops
 from streamkp.models.registry import ModelFile, ModelOptions, PoseEstimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
-from streamkp.runtimes.base import Array, Network, NetworkSource, Pixels, choose, open_network
+from streamkp.runtimes.base import Network, NetworkSource, Pixels, choose, open_network
 from streamkp.runtimes.torch import require_torch
-from streamkp.vision.crop import crop, points_to_source, turn
+from streamkp.vision.crop import points_to_source, turn
 
 JOINTS = 33
 POINTS = JOINTS + 2  # and the two that say where to look next
@@ -61,7 +62,7 @@ class BlazePoseEstimator:
     def __init__(self, name: str, network: Network) -> None:
         self.name = name
         self._network = network
-        ((self._input, port),) = network.inputs.items()
+        (port,) = network.inputs.values()
         self._size = port.shape[1]
 
     def region_from_box(self, box: FloatArray) -> Region:
@@ -78,7 +79,7 @@ class BlazePoseEstimator:
         """The pose in each region, in order."""
         if not crops:
             return []
-        outputs = self._run(crops)
+        outputs = run_on_crops(self._network, crops)
         regions = np.stack([region for _, region in crops])
         points = decode_landmarks(outputs[_LANDMARKS], outputs[_HEATMAPS], regions, self._size)
         world = decode_world(outputs[_WORLD], regions)
@@ -91,18 +92,6 @@ class BlazePoseEstimator:
             )
             for i in range(len(crops))
         ]
-
-    def _run(self, crops: Sequence[tuple[Image, Region]]) -> dict[str, Array]:
-        pixels = np.empty((len(crops), self._size, self._size, 3), np.uint8)
-        if len(crops) == 1:
-            crop(*crops[0], pixels[0])
-            return self._network({self._input: pixels})
-        pending = []
-        for i, (image, region) in enumerate(crops):  # the network works on one crop while the next one is cut
-            crop(image, region, pixels[i])
-            pending.append(self._network.submit({self._input: pixels[i : i + 1]}))
-        found = [each.result() for each in pending]
-        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
     @property
     def batch_independent(self) -> bool:

@@ -1,0 +1,120 @@
+"""`record-csv`: a row for each person and frame, for spreadsheets and R."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamkp.plugin import OutputError, Packet, Person, Sink, StageOptions, refuse_existing, skeleton
+
+FIXED = ("stream", "seq", "time_s", "track", "score")
+
+
+class RecordCsv(Sink):
+    """Writes keypoints to a CSV file: one row for each person and frame, three columns for each joint.
+
+    `time_s` is that of the frame in its source's own clock. 2D has x and y in pixels and the score of each joint, 3D
+    metres in the axes of the pose with the pelvis at the origin, and where that is (`root_*`). A value that is not
+    known is empty. The columns are those of the first pose; people with another skeleton are left out, and counted.
+    """
+
+    class Options(StageOptions):
+        path: Path = Field(description="File to write.")
+        overwrite: bool = Field(False, description="Replace the file if it exists.")
+        space: Literal["2d", "3d"] = Field("3d", description="Keypoints in the image, or in space.")
+        stream: str | None = Field(None, description="Only this stream; all otherwise.")
+
+    options: Options
+
+    @classmethod
+    def claims(cls, options: Options) -> Sequence[str]:
+        return [f"file {options.path}"]
+
+    @classmethod
+    def outputs(cls, options: Options, streams: Sequence[str]) -> Sequence[Path]:
+        return [options.path]
+
+    def open(self) -> None:
+        path = self.options.path
+        refuse_existing(self.context.name, path, self.options.overwrite)
+        try:
+            self._file: BinaryIO = path.open("wb")
+        except OSError as error:
+            raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
+        self._skeleton: str | None = None
+        self._extremities: tuple[str, ...] = ()
+        self._left_out = 0
+
+    def process(self, packet: Packet) -> None:
+        if self.options.stream not in (None, packet.stream):
+            return
+        rows = [row for person in packet.persons if (row := self._row(packet, person)) is not None]
+        if not rows:
+            return
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._write(text.getvalue())
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OutputError(f"{self.context.name}: cannot finish {self.options.path}: {error.strerror}") from None
+        if self._skeleton is None:
+            self.context.log.warning("%s is empty: nobody was seen with keypoints in %s", self.options.path,
+                                     self.options.space)  # fmt: skip
+        if self._left_out:
+            self.context.log.warning("%d poses with another skeleton than %s were left out", self._left_out,
+                                     self._skeleton)  # fmt: skip
+
+    def _row(self, packet: Packet, person: Person) -> list[str] | None:
+        pose = person.keypoints_2d if self.options.space == "2d" else person.keypoints_3d
+        if pose is None:
+            return None
+        if self._skeleton is None:
+            self._begin(person, pose.skeleton)
+        if pose.skeleton != self._skeleton:
+            self._left_out += 1
+            return None
+        row = [packet.stream, str(packet.seq), f"{packet.pts / 1e9:.6f}", str(person.track), f"{person.score:.3f}"]
+        row += _cells(pose.points, len(skeleton(pose.skeleton)))
+        if self.options.space == "3d":
+            solid = person.keypoints_3d
+            assert solid is not None
+            row += _cells(None if solid.root is None else solid.root[None], 1)
+            more = solid.extremities
+            row += _cells(None if more is None else more.points, len(self._extremities))
+        return row
+
+    def _begin(self, person: Person, name: str) -> None:
+        self._skeleton = name
+        joints = [*skeleton(name).joints]
+        parts = ("x", "y", "score") if self.options.space == "2d" else ("x", "y", "z")
+        if self.options.space == "3d":
+            more = person.keypoints_3d.extremities if person.keypoints_3d is not None else None
+            if more is not None:
+                self._extremities = skeleton(more.skeleton).joints
+            joints += ["root", *self._extremities]
+        self._write(",".join([*FIXED, *(f"{joint}_{part}" for joint in joints for part in parts)]) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+        except OSError as error:
+            path = self.options.path
+            raise OutputError(f"{self.context.name}: cannot write to {path}: {error.strerror}") from None
+
+
+def _cells(points: NDArray[np.float32] | None, count: int) -> list[str]:
+    """Three cells for each of so many joints; empty where a value is not known."""
+    if points is None or len(points) != count:
+        return [""] * (3 * count)
+    return [f"{value:.5f}" if np.isfinite(value) else "" for value in points.ravel().tolist()]

@@ -1,0 +1,39 @@
+"""A source for tests of many processes: frames without pictures at a fixed rate, each telling which process made it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from streamkp.graph.stage import Source, StageOptions, StreamContext
+from streamkp.packet import Packet
+
+
+class Synthetic(Source):
+    class Options(StageOptions):
+        fps: float = Field(10.0, gt=0)
+
+    options: Options
+
+    @classmethod
+    def is_live(cls, uri: str) -> bool:
+        return True
+
+    def frames(self, stream: StreamContext) -> Iterator[Packet]:
+        step = int(1e9 / self.options.fps)
+        begin, seq = stream.clock.monotonic(), 0
+        while not stream.wait(max(0, begin + seq * step - stream.clock.monotonic()) / 1e9):
+            yield Packet(
+                stream=stream.stream,
+                epoch=0,
+                seq=seq,
+                pts=seq * step,
+                captured_at=stream.clock.now(),
+                image=None,
+                width=64,
+                height=48,
+                events=[{"type": "made", "by": os.getpid()}],
+            )
+            seq += 1

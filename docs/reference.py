@@ -260,7 +260,7 @@ def skeletons(folder: Path) -> str:
         parts += [f"## {skeleton.name}", "", f"{len(skeleton)} joints, {len(skeleton.bones)} bones.", ""]
         parts += [f"![{skeleton.name}: the joints with their indices, seen from the front]({file})", ""]
         joints = list(enumerate(skeleton.joints))
-        columns = 1 if len(joints) <= 21 else 2 if len(joints) <= 40 else 3
+        columns = 1 if len(joints) <= 21 else 2 if len(joints) <= 40 else 3 if len(joints) < 200 else 5
         height = -(-len(joints) // columns)
         rows = []
         for row in range(height):

@@ -1,4 +1,4 @@
-"""aiomqtt's client, without a race of its own."""
+"""aiomqtt's client, where it waits for what cannot come or watches what is closed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import aiomqtt
 
 
 class MqttClient(aiomqtt.Client):
-    """Waits for a socket to be writable only while that socket is open.
+    """Gives up at once where a connection is closed before the broker has answered, and watches only open sockets.
 
-    aiomqtt (2.5) notes the number of the descriptor, and has the loop watch it a little later. By then a connection
-    that broke is closed: the loop fails with a traceback, or watches another connection that got the same number,
-    whose own watch is replaced.
+    aiomqtt (2.5) waits out its whole time limit where something in between, such as a proxy or a load balancer, takes
+    the connection while the broker is away. And it notes the number of a descriptor that it has the loop watch a
+    little later. By then a connection that broke is closed: the loop fails with a traceback, or watches another
+    connection that got the same number, whose own watch is replaced.
     """
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("the connection was closed before the broker answered"))
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
         def ready() -> None:

@@ -1,10 +1,13 @@
-"""The race that aiomqtt has, and its client here has not."""
+"""What aiomqtt does not do, and its client here does."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from typing import Any
+
+import aiomqtt
+import pytest
 
 from streamkp.sinks._mqtt_client import MqttClient
 
@@ -53,3 +56,19 @@ def test_an_open_socket_is_watched() -> None:
             assert asyncio.get_running_loop().remove_writer(ours.fileno())
 
     asyncio.run(scenario())
+
+
+def test_a_connection_that_is_closed_at_once_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+
+        server = await asyncio.start_server(close, "127.0.0.1", 0)
+        client = MqttClient("127.0.0.1", server.sockets[0].getsockname()[1], timeout=120)
+        async with asyncio.timeout(30), server:
+            for _ in range(2):  # it can be used again
+                with pytest.raises(aiomqtt.MqttError):
+                    await client.__aenter__()
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(scenario())

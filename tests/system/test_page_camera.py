@@ -10,6 +10,7 @@ import pytest
 
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
+from tests.sources.videos import write_clip
 from tests.system.browser import browser
 
 pytestmark = pytest.mark.system
@@ -63,6 +64,46 @@ def test_a_browsers_camera_becomes_a_stream(tmp_path: Path, plain: bool) -> None
             before = tab.evaluate("streamkp.lastMessage?.epoch ?? 0")
             tab.evaluate("document.getElementById('camera').click()")
             tab.wait_for(f"streamkp.camera.state === 'sending' && streamkp.lastMessage?.epoch > {before}")
+    finally:
+        engine.stop()
+        engine.wait()
+
+
+def test_video_over_webrtc_goes_with_its_messages(tmp_path: Path) -> None:
+    pytest.importorskip("aiortc")
+    graph = Graph().stream(
+        "clip", str(write_clip(tmp_path / "clip.mp4", frames=90)), loop=True, live=True, realtime=True
+    )
+    engine = Engine(graph.add("decode").add("publish", "publish-webrtc", port=0).validate(), keep_alive=True)
+    engine.start()
+    try:
+        (line,) = engine.notices()
+        with browser(tmp_path / "profile") as tab:
+            tab.call("Page.navigate", url=line.removeprefix("the page is at ").split()[0])
+            tab.wait_for("window.streamkp?.via === 'webrtc'")
+            before = tab.evaluate("streamkp.previews")
+            tab.wait_for(f"streamkp.previews > {before} + 20 && streamkp.via === 'webrtc'")
+            behind = tab.evaluate("streamkp.lastMessage.seq - streamkp.shown")
+            assert 0 <= behind < 60, "the picture has the number of a frame of late"
+    finally:
+        engine.stop()
+        engine.wait()
+
+
+def test_a_camera_adds_a_stream_where_none_waits_for_it(tmp_path: Path) -> None:
+    graph = Graph().stream("clip", str(write_clip(tmp_path / "clip.mp4")), loop=True, live=True, realtime=True)
+    engine = Engine(graph.add("decode").add("publish", "publish-websocket", port=0).validate(), keep_alive=True)
+    engine.start()
+    options = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    try:
+        (line,) = engine.notices()
+        with browser(tmp_path / "profile", *options) as tab:
+            tab.call("Page.navigate", url=f"{line.removeprefix('the page is at ').split()[0]}/?plain=1")
+            tab.wait_for("window.streamkp?.streams.length === 1")
+            tab.key("c")
+            tab.wait_for("streamkp.streams.length === 2 && Object.values(streamkp.pictures).every((n) => n > 3)")
+            assert tab.evaluate("streamkp.camera.state") == "sending"
+            tab.wait_for("streamkp.stream.startsWith('camera-')")
     finally:
         engine.stop()
         engine.wait()

@@ -13,6 +13,7 @@ import asyncio
 import io
 import re
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -51,12 +52,37 @@ async def results(source: str) -> list[Packet]:
         return [packet async for packet in streamkp.stream(source, graph=graph)]
 
 
-def show(tab: Tab, sink: PublishWebsocket, packet: Packet) -> None:
-    """Give the page one result, and return once it has drawn it with its own picture."""
-    packet.captured_at = time.time_ns()
-    sink.process(packet)
-    tab.wait_for(f"streamkp.shown === {packet.seq} && streamkp.lastMessage?.seq === {packet.seq}")
-    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+class Presenter:
+    """Gives the page one result after the other, and each again until the next, so that it never looks like a stall."""
+
+    def __init__(self, tab: Tab, sink: PublishWebsocket) -> None:
+        self._tab, self._sink = tab, sink
+        self._packet: Packet | None = None
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._repeat)
+        self._thread.start()
+
+    def show(self, packet: Packet) -> None:
+        """Return once the page has drawn this result with its own picture."""
+        packet.captured_at = time.time_ns()
+        with self._lock:
+            self._sink.process(packet)
+            self._packet = packet.fork()
+            self._packet.events.clear()  # an event happens once
+        self._tab.wait_for(f"streamkp.shown === {packet.seq} && streamkp.lastMessage?.seq === {packet.seq}")
+        self._tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def end(self) -> None:
+        """Repeat no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(0.2):
+            with self._lock:
+                if self._packet is not None:
+                    self._sink.process(self._packet)
 
 
 def picture(tab: Tab) -> np.ndarray:
@@ -98,12 +124,14 @@ def main() -> None:
     sink.open()
     sink.context.streams.set(stream, "live")
     frames: list[np.ndarray] = []
+    presenter: Presenter | None = None
     try:
         with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as tab:
             tab.resize(WIDE, HIGH)
             tab.call("Page.navigate", url=sink.url)
             tab.wait_for("window.streamkp?.connection === 'live'")
             tab.evaluate(HIDE)
+            presenter = Presenter(tab, sink)
             plot = "step_counter.spread"
             tab.evaluate(
                 f"const s = document.getElementById('signal'); s.append(new Option('{plot}')); s.value = '{plot}'; null"
@@ -111,18 +139,20 @@ def main() -> None:
             if given.avatar is not None:
                 tab.wait_for("document.getElementById('dress').textContent === 'Stick figure'")
             for number, packet in enumerate(packets):
-                show(tab, sink, packet)
+                presenter.show(packet)
                 if given.avatar is not None:
                     if packet.persons and number > len(packets) * 0.4:
                         tab.key("a")  # stands still
                         tab.wait_for("streamkp.avatarBones > 0")
-                        for later in packets[number + 1 : number + 15]:
-                            show(tab, sink, later)
+                        for later in packets[number + 1 : number + 4]:
+                            presenter.show(later)
                         cv2.imwrite(str(DOCS / "avatar.jpg"), picture(tab), [cv2.IMWRITE_JPEG_QUALITY, 88])
                         return
                 elif number % EVERY == 0 and packet.persons:
                     frames.append(picture(tab))
     finally:
+        if presenter is not None:
+            presenter.end()
         sink.close()
     cv2.imwrite(str(DOCS / "page.jpg"), frames[len(frames) // 2], [cv2.IMWRITE_JPEG_QUALITY, 88])
     save_animation(frames, DOCS / "page.webp", 30 / EVERY)

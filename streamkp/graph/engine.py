@@ -37,6 +37,7 @@ from streamkp.packet import Packet
 from streamkp.uris import mask_address
 
 State = Literal["new", "running", "draining", "stopped"]
+MAX_LABEL = 300  # characters of an address that people are shown
 log = logging.getLogger("streamkp.engine")
 
 
@@ -530,6 +531,7 @@ class ThreadEngine:
     def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
         uri = spec.uri.get_secret_value()
         label = mask_address(uri)
+        label = label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 3]}..."
         connects = type(self._source).is_live(uri)
         live = connects if spec.live is None else spec.live
         stream = StreamContext(

@@ -55,9 +55,10 @@ def cases() -> Path:
 @pytest.fixture(scope="session")
 def graph_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables of the ready-made graphs: secrets, and files as their stages read them."""
+    from streamkp_plugins.action_recognition import Examples
+
     from streamkp.graph.graph import ready_made
     from streamkp.uris import VARIABLE
-    from streamkp_plugins.action_recognition import Examples
 
     folder = tmp_path_factory.mktemp("variables")
     actions, reference = folder / "actions.npz", folder / "reference.jsonl"

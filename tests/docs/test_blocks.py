@@ -21,6 +21,7 @@ import typer.main
 import yaml
 
 from streamkp.cli.main import app
+from streamkp.fleet import spec as fleet
 from streamkp.graph.graph import Graph
 from streamkp.graph.load import VARIABLE
 from streamkp.hub import store
@@ -213,7 +214,10 @@ def parse(group: object, words: list[str]) -> str | None:
 
 
 def check_yaml(block: Block) -> None:
-    """A graph must pass `graph check`; anything else must be YAML."""
+    """A graph must pass `graph check`, a fleet its own; anything else must be YAML."""
+    if re.search(r"^group: ", block.code, re.MULTILINE):
+        fleet.from_text(block.code, where(block), base=block.page.parent)
+        return
     if not re.search(r"^version: 1$|^version: 1\s", block.code, re.MULTILINE) or "stages:" not in block.code:
         yaml.safe_load(block.code)
         return

@@ -61,6 +61,6 @@ def _told(missing: list[Entry], reason: str) -> str:
         commands.append(f"    streamkp {group} pull {each.name} --from FILE    # FILE: {what}")
     return (
         f"this graph needs {', '.join(names)}, which cannot be fetched: {why}\n"
-        "Is there a network, and does pip reach its index (pip config list)? Without one, fetch these elsewhere, then:\n"
+        "Is there a network, and does pip reach its index (pip config list)? Without: fetch these elsewhere, then\n"
         + "\n".join(commands)
     )

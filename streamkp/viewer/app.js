@@ -122,7 +122,12 @@ function setConnection(connection) {
   element("state").value = CONNECTION[connection];
   element("state").dataset.state = connection;
   say(BANNERS[connection] ?? "", connection);
-  if (connection === "ended" || connection === "lost") for (const stream of streams.values()) stream.clear();
+  if (connection !== "ended" && connection !== "lost") return;
+  for (const stream of streams.values()) {
+    stream.setState(connection === "ended" ? "ended" : "connecting", null);
+    stream.clear();
+    stream.history = [];
+  }
 }
 
 let sayUntil = null;

@@ -21,6 +21,7 @@ from streamkp.packet import AnyImage, pixels_of
 from streamkp.sinks._web_rtc import Sender
 
 IN_FLIGHT: Final = 2
+MAX_MESSAGE: Final = 64 * 1024  # bytes from a page: an offer of WebRTC has some 6,000 for each stream
 MAX_SHOWN: Final = 64  # streams of one page
 WIDTHS: Final = (160, 320, 480, 640, 960, 1280)
 SEND_BUFFER: Final = 128 * 1024  # bytes in the kernel: what is queued there grows old
@@ -75,7 +76,7 @@ class VideoFeed:
         """The WebSocket of one page."""
         if len(self._viewers) >= self._limit:
             raise web.HTTPServiceUnavailable(text=f"All {self._limit} places are taken (max_clients).\n")
-        response = web.WebSocketResponse(timeout=1.0, heartbeat=20.0, max_msg_size=16 * 1024, compress=False)
+        response = web.WebSocketResponse(timeout=1.0, heartbeat=20.0, max_msg_size=MAX_MESSAGE, compress=False)
         viewer = _Viewer()
         self._viewers = (*self._viewers, viewer)
         try:

@@ -39,7 +39,7 @@ const wall = new Wall(element("wall"), choose, enlarge);
 const camera = new Camera(showCamera);
 
 // What tests and the curious may look at.
-const state = { connection: "connecting", bones2d: 0, bones3d: 0, places: {}, avatarBones: 0, via: null };
+const state = { connection: "connecting", bones2d: 0, bones3d: 0, places: {}, avatarBones: 0, vias: {} };
 window.streamkp = {
   get connection() { return state.connection; },
   get streams() { return [...streams.keys()].sort(); },
@@ -60,7 +60,7 @@ window.streamkp = {
   get azimuth() { return space.azimuth; },
   get elevation() { return space.elevation; },
   get zoom() { return space.zoom; },
-  get via() { return state.via; },
+  get vias() { return { ...state.vias }; }, // how pictures come: "jpeg" or "webrtc"
   get paused() { return paused; },
   get plotted() { return plot.drawn; },
   get recorded() { return recorder.frames; },
@@ -122,7 +122,12 @@ function setConnection(connection) {
   element("state").value = CONNECTION[connection];
   element("state").dataset.state = connection;
   say(BANNERS[connection] ?? "", connection);
-  if (connection === "ended" || connection === "lost") for (const stream of streams.values()) stream.clear();
+  if (connection !== "ended" && connection !== "lost") return;
+  for (const stream of streams.values()) {
+    stream.setState(connection === "ended" ? "ended" : "connecting", null);
+    stream.clear();
+    stream.history = [];
+  }
 }
 
 let sayUntil = null;
@@ -357,7 +362,7 @@ const askVideo = watchVideo(
   () => (paused ? {} : wall.widths([...streams.values()])),
   (name, bitmap, seq, via) => {
     const stream = streams.get(name);
-    state.via = via;
+    state.vias[name] = via;
     if (!stream || paused || ["failed", "ended"].includes(stream.state)) bitmap.close();
     else stream.setImage(bitmap, seq);
   },

@@ -248,7 +248,10 @@ def test_a_server_that_stops_is_told_of_and_leaves_no_figures(tab: Tab, feed: An
         "['ended', 'lost'].includes(streamkp.connection) && document.getElementById('people').textContent === '0'"
     )
     assert "stopped" in tab.evaluate("document.getElementById('banner').textContent")
-    tab.wait_for("streamkp.bones3d === 0 && streamkp.bones2d === 0")
+    tab.wait_for(
+        "streamkp.bones3d === 0 && streamkp.bones2d === 0 && document.getElementById('fps').textContent === '0.0'"
+    )
+    tab.wait_for("document.querySelector('.tile').dataset.state === 'ended'")
     picture = tab.screenshot()
     assert _near(picture, ONE) + _near(picture, TWO) < 100, "nobody is there any more"
 

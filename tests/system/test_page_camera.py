@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -71,20 +72,25 @@ def test_a_browsers_camera_becomes_a_stream(tmp_path: Path, plain: bool) -> None
 
 def test_video_over_webrtc_goes_with_its_messages(tmp_path: Path) -> None:
     pytest.importorskip("aiortc")
-    graph = Graph().stream(
-        "clip", str(write_clip(tmp_path / "clip.mp4", frames=90)), loop=True, live=True, realtime=True
-    )
+    clip = write_clip(tmp_path / "clip.mp4", frames=90)
+    graph = Graph()
+    for name in ("a", "b", "c", "d"):
+        graph.stream(name, str(clip), loop=True, live=True, realtime=True)
     engine = Engine(graph.add("decode").add("publish", "publish-webrtc", port=0).validate(), keep_alive=True)
     engine.start()
     try:
         (line,) = engine.notices()
         with browser(tmp_path / "profile") as tab:
             tab.call("Page.navigate", url=line.removeprefix("the page is at ").split()[0])
-            tab.wait_for("window.streamkp?.via === 'webrtc'")
-            before = tab.evaluate("streamkp.previews")
-            tab.wait_for(f"streamkp.previews > {before} + 20 && streamkp.via === 'webrtc'")
+            tab.wait_for(
+                "window.streamkp && Object.values(streamkp.vias).filter((via) => via === 'webrtc').length === 4"
+            )
+            before = tab.evaluate("streamkp.pictures")
+            tab.wait_for("Object.entries(streamkp.pictures)"
+                         f".every(([name, count]) => count > {json.dumps(before)}[name] + 10)")  # fmt: skip
             behind = tab.evaluate("streamkp.lastMessage.seq - streamkp.shown")
             assert 0 <= behind < 60, "the picture has the number of a frame of late"
+            assert set(tab.evaluate("streamkp.vias").values()) == {"webrtc"}
     finally:
         engine.stop()
         engine.wait()

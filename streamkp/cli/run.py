@@ -48,7 +48,7 @@ def run(
             "variable of the environment: in single quotes, so that a password shows in no list of processes.",
         ),
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Write one JSON line for each frame here.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write JSON Lines here, or MCAP (.mcap): each frame.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")

@@ -22,6 +22,7 @@ class Room:
     node: str
     labels: Mapping[str, str]
     capacity: float
+    declared: float
     weight: float = 0.0  # of the streams it has, and of those on their way to it
     pressure: float = 0.0
     measured_at: float = 0.0  # the weight at which `pressure` was measured
@@ -44,8 +45,12 @@ class Room:
         return self.open and all(self.labels.get(key) == value for key, value in require)
 
     def has_room(self, weight: float) -> bool:
-        """Whether it can carry that much more."""
+        """Whether it can carry that much more, by what was measured."""
         return self.weight + weight <= self.capacity + 1e-9 and self.pressure <= 1.0
+
+    def may_have(self, weight: float) -> bool:
+        """Whether it can be given that much more by what it declares, however busy it is."""
+        return self.weight + weight <= self.declared + 1e-9
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ class Move:
 def place(
     waiting: Mapping[Requirement, Sequence[tuple[str, float]]], rooms: Iterable[Room]
 ) -> Iterator[tuple[str, str | None]]:
-    """A node for each waiting stream (name, weight), grouped by what they require; None where none has room.
+    """A node for each waiting stream (name, weight), grouped by what they require; None where none takes it.
 
+    Where all nodes are overloaded, one of them gets it, up to what it declares: late results are better than none.
     Changes the rooms' weights as it goes.
     """
     rooms = list(rooms)
@@ -84,6 +90,13 @@ def place(
                 full.append(entry)
             for entry in full:  # there may be room for a lighter one
                 heapq.heappush(heap, entry)
+            if chosen is None:
+                busy = min(
+                    (r for r in fit if r.may_have(weight)), key=lambda r: (r.cost(), r.load, r.node), default=None
+                )
+                if busy is not None:
+                    busy.weight += weight
+                    chosen = busy.node
             yield name, chosen
 
 

@@ -30,7 +30,7 @@ from streamkp.errors import OutputError, UsageError
 from streamkp.uris import expand_argument, mask_address, split
 
 PREFIX: Final = "streamkp-fleet"
-ANSWER_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 1.5  # a connection that breaks before it stands is only noticed so: less than a lease
 RETRY_SECONDS: Final = 0.25
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _QUIET = logging.getLogger("streamkp.mqtt-client")

@@ -40,6 +40,7 @@ class NodeState(_Message):
         revision: of the newest assignment that it has carried out.
         version: counts its states.
         streams: what it runs, and what of its assignment has failed or ended.
+        ready: its graph is open: models are loaded, streams start at once.
         leaving: it is about to end and takes nothing more.
         metrics: `host:port` where Prometheus finds it.
         problem: why it cannot work, such as a graph that does not open.
@@ -52,6 +53,7 @@ class NodeState(_Message):
     revision: int = 0
     version: int = 0
     streams: dict[str, Running] = Field(default_factory=dict)
+    ready: bool = True
     leaving: bool = False
     metrics: str | None = None
     problem: str | None = None

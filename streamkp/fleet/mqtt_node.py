@@ -16,7 +16,7 @@ from streamkp.fleet.node import Node
 log = logging.getLogger("streamkp.node")
 
 BEAT_SECONDS: Final = 1.0
-LATE_SECONDS: Final = 2.0  # a broker that takes longer to acknowledge counts as gone
+LATE_SECONDS: Final = 1.5  # a broker that takes longer to acknowledge counts as gone
 
 
 class MqttNode:

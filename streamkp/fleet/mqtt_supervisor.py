@@ -46,6 +46,7 @@ class MqttSupervisor:
         self._out: asyncio.Queue[tuple[str, bytes, int, bool]] = asyncio.Queue()
         self._nodes: set[str] = set()
         self._term = 0
+        self._away = False
 
     def snapshot(self) -> dict[str, Any]:
         """How things stand, see `Supervisor.snapshot`."""
@@ -66,7 +67,6 @@ class MqttSupervisor:
             Replaced: another supervisor of the group has been started.
             OutputError: there is no broker at the very start.
         """
-        away = False
         try:
             async with self._broker.client() as client:
                 await self._restore(client)
@@ -77,9 +77,9 @@ class MqttSupervisor:
                 await self._connected(stop)
                 return
             except aiomqtt.MqttError as error:
-                if not away:
+                if not self._away:
                     log.warning("the broker %s is away: %s", self._broker.shown, error)
-                away = True
+                self._away = True
             finally:
                 assert self._supervisor is not None
                 self._supervisor.disconnected()
@@ -119,6 +119,9 @@ class MqttSupervisor:
             for message in found:  # a newer supervisor first of all
                 self._check_term(message)
             await client.publish(broker.topic("supervisor"), self._presence(True), 1, True)
+            if self._away:
+                log.info("the broker is back")
+            self._away = False
             self._supervisor.connected(lease_time())
             self._publish("graph", json.dumps(self._fleet.graph_document()).encode(), retain=True)
             for message in found:

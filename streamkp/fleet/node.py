@@ -176,6 +176,7 @@ class Node:
                 revision=self._holding.revision,
                 version=self._version,
                 streams=streams,
+                ready=not ending,
                 leaving=self._leaving,
                 metrics=self._metrics,
                 problem=self._problem,

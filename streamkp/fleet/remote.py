@@ -12,7 +12,8 @@ from streamkp.errors import StreamkpError
 from streamkp.fleet.broker import Broker, payload
 from streamkp.fleet.messages import Assignment, MessageError, NodeState, Pending, decode
 
-WAIT_SECONDS: Final = 5.0
+WAIT_SECONDS: Final = 10.0
+ASK_AGAIN_SECONDS: Final = 1.0  # a supervisor that is just connecting has not heard it; asking twice does no harm
 
 
 async def ask(broker: Broker, number: str, command: dict[str, Any]) -> dict[str, Any]:
@@ -25,12 +26,16 @@ async def ask(broker: Broker, number: str, command: dict[str, Any]) -> dict[str,
     try:
         async with broker.client() as client:
             await client.subscribe(broker.topic("answer", number), 1)
-            await client.publish(broker.topic("command", number), json.dumps(command), 1)
-            async with asyncio.timeout(WAIT_SECONDS):
-                async for message in client.messages:
-                    answer = json.loads(payload(message))
-                    if isinstance(answer, dict):
-                        return answer
+            asking = asyncio.create_task(_ask(client, broker.topic("command", number), json.dumps(command)))
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    async for message in client.messages:
+                        answer = json.loads(payload(message))
+                        if isinstance(answer, dict):
+                            return answer
+            finally:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
     except aiomqtt.MqttError as error:
         raise broker.gone(error) from None
     except TimeoutError:
@@ -38,6 +43,12 @@ async def ask(broker: Broker, number: str, command: dict[str, Any]) -> dict[str,
     raise StreamkpError(
         f"no supervisor of the group {broker.group} answers at {broker.shown}; start one with `streamkp fleet run`"
     )
+
+
+async def _ask(client: aiomqtt.Client, topic: str, command: str) -> None:
+    while True:
+        await client.publish(topic, command, 1)
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
 
 
 async def found(broker: Broker) -> tuple[list[NodeState], list[Assignment], Pending | None]:

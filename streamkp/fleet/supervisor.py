@@ -399,6 +399,8 @@ class Supervisor:
             return "lost"
         if node.name in self._drained or (node.state is not None and node.state.leaving):
             return "draining"
+        if node.state is not None and not node.state.ready:
+            return "starting"
         if node.overloaded_since is not None:
             return "overloaded"
         return "probation" if now < node.new_until else "ready"
@@ -530,10 +532,14 @@ class Supervisor:
                 node.node,
                 node.state.labels,
                 node.capacity,
+                node.state.capacity or self.settings.limits.streams,
                 node.weight + coming.get(node.node, 0.0),
                 node.pressure,
                 node.measured_at,
-                node.name not in self._drained and not node.state.leaving and not node.state.problem,
+                node.name not in self._drained
+                and not node.state.leaving
+                and node.state.ready
+                and not node.state.problem,
                 now < node.new_until,
             )
             for node in self._nodes.values()
@@ -557,7 +563,7 @@ class Supervisor:
                 stream = self._streams[name]
                 room = by_id.get(stream.target or "")
                 stream.target = None
-                if room is not None and room.takes(require) and room.has_room(weight):
+                if room is not None and room.takes(require) and room.may_have(weight):
                     room.weight += weight
                     streams.remove((name, weight))
                     self._start(name, room.node, now)

@@ -82,6 +82,7 @@ class PublishWebsocket(MessageSink):
 
     options: Options
     serves_control = True
+    webrtc = False  # whether the page has its video over WebRTC
 
     @classmethod
     def claims(cls, options: Options) -> Sequence[str]:
@@ -157,9 +158,18 @@ class PublishWebsocket(MessageSink):
 
     async def _serve(self, access: Access, tls: ssl.SSLContext | None) -> int:
         options = self.options
-        self._video = VideoFeed(self._hub.images.get, options.preview_fps, options.preview_width, options.max_clients)
+        self._video = VideoFeed(
+            self._hub.images.get, options.preview_fps, options.preview_width, options.max_clients, webrtc=self.webrtc
+        )
         self._web = WebApp(
-            self._hub, self.context.engine, access, options.max_clients, options.queue, self._video, options.avatar
+            self._hub,
+            self.context.engine,
+            access,
+            options.max_clients,
+            options.queue,
+            self._video,
+            options.avatar,
+            self.webrtc,
         )
         self._server = HttpServer(self._web.app, self.context.name, f"--set stages.{self.context.name}.port=NUMBER")
         return await self._server.start(options.host, options.port, tls, search=_SEARCH if options.next_port else 1)

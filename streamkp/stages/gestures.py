@@ -112,7 +112,7 @@ class Gestures(MapStage):
 
 def _label(person: Person, side: str, gesture: str) -> LabelAnnotation:
     """The gesture over its hand."""
-    points = person.extra["hands"][side]
+    points = np.asarray(person.extra["hands"][side], np.float32)  # lists, in a recording
     at = [float(points[:, 0].mean()), float(points[:, 1].min())]
     return {"type": "label", "track": person.track, "text": gesture.replace("_", " "), "at": at}
 

@@ -38,7 +38,7 @@ def open_page(file: Path, seconds: float = 60.0) -> None:
             url = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
             with connect(url, max_size=None, proxy=None) as socket:
                 script = (
-                    "new Promise((done) => { const look = () => /\\d/.test(document.body.innerText) ? "
+                    "new Promise((done) => { const look = () => document.body && /\\d/.test(document.body.innerText) ? "
                     "done(document.body.innerText) : setTimeout(look, 20); look(); })"
                 )
                 call = {"id": 1, "method": "Runtime.evaluate", "params": {"expression": script, "awaitPromise": True}}

@@ -94,6 +94,16 @@ def test_labels_are_required() -> None:
     assert desk.owners() == {"a": "y", "b": "y", "c": "z"}
 
 
+def test_a_node_whose_graph_is_not_open_yet_gets_nothing() -> None:
+    desk = Desk(streams("a"))
+    desk.join("x", ready=False)
+    desk.run(10)
+    assert desk.owners() == {}
+    desk.tell("x", ready=True)
+    desk.run(1)
+    assert desk.owners() == {"a": "x"}
+
+
 def test_a_node_takes_no_more_than_its_capacity() -> None:
     desk = Desk(streams("a", "b", "c"))
     desk.join("x", capacity=2)
@@ -113,6 +123,18 @@ def test_new_streams_go_where_measured_latency_is_least() -> None:
     desk.supervisor.update(streams("a", "b", "c", "d"))
     desk.run(1)
     assert sorted(desk.owners().values()) == ["x", "y", "y", "y"]
+
+
+def test_where_all_are_overloaded_a_stream_is_late_rather_than_dark() -> None:
+    desk = Desk(streams("a", "b"))
+    desk.join("x", capacity=3)
+    desk.run(10)
+    desk.load["x"] = Load(p95_ms=4000)
+    desk.run(60)
+    desk.supervisor.update(streams("a", "b", "c", "d"))
+    desk.run(1)
+    assert set(desk.owners()) == {"a", "b", "c"}, "up to what it declares"
+    assert desk.waiting() == {"d": "all nodes are full"}
 
 
 def test_drops_count_as_overload_too() -> None:

@@ -139,3 +139,17 @@ def test_a_frozen_node_publishes_nothing_after_its_lease(
     frozen.send_signal(signal.SIGCONT)
     watch.until(lambda: watch.counts(time.time_ns() - int(3e9)) == [4, 4, 4])  # it is given streams again
     watch.check()
+    # Its last words about the streams that it had do not stand.
+    watch.until(lambda: {status["state"] for status in watch.statuses.values()} == {"live"})
+    latest = watch.latest()
+    assert {name: status["epoch"] for name, status in watch.statuses.items()} == {n: f.epoch for n, f in latest.items()}
+
+    # A second supervisor replaces the first; nothing moves.
+    first, fleet.supervisor = fleet.supervisor, fleet.supervise()
+    assert first.wait(30) == 1
+    assert first.stderr is not None
+    assert "another supervisor of the group test has been started" in first.stderr.read()
+    epochs = {name: frame.epoch for name, frame in watch.latest().items()}
+    watch.until(lambda: all(f.seq >= latest[n].seq + 80 for n, f in watch.latest().items()))
+    assert {name: frame.epoch for name, frame in watch.latest().items()} == epochs
+    watch.check()

@@ -36,7 +36,7 @@ def picture(assets: Path) -> Image:
 
 def opened(make: Any, name: str) -> Any:
     try:
-        return make(name, threads=2)
+        return make(name, threads=1)
     except ModelError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -1,4 +1,4 @@
-"""A source for tests of many processes: frames without pictures at a fixed rate, each telling which process made it."""
+"""A source for measurements and tests of many processes: frames without pictures, at a fixed rate."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from streamkp.packet import Packet
 
 
 class Synthetic(Source):
+    """Each frame has an event that tells which process made it."""
+
     class Options(StageOptions):
-        fps: float = Field(10.0, gt=0)
+        """How fast."""
+
+        fps: float = Field(10.0, gt=0, description="Frames a second of each stream.")
 
     options: Options
 
     @classmethod
     def is_live(cls, uri: str) -> bool:
+        """Every address is a camera."""
         return True
 
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
+        """See `Source.frames`."""
         step = int(1e9 / self.options.fps)
         begin, seq = stream.clock.monotonic(), 0
         while not stream.wait(max(0, begin + seq * step - stream.clock.monotonic()) / 1e9):

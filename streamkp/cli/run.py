@@ -20,6 +20,7 @@ from rich.console import Console
 from streamkp.cli import logs
 from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
+from streamkp.cli.downloads import fetch_missing
 from streamkp.cli.memory import return_large_blocks
 from streamkp.cli.page import page_of, show
 from streamkp.control.run_server import ControlServer
@@ -137,6 +138,7 @@ def run(
                 f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...), or wait for "
                 "some with --keep-alive"
             )
+        fetch_missing(spec)
         engine = Engine(spec, keep_alive=keep_alive)
         return_large_blocks()
         with _control(engine, console):

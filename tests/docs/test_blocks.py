@@ -28,7 +28,8 @@ from streamkp.hub import store
 from tests.docs.blocks import Block, blocks
 from tests.docs.browser import open_page
 
-pytestmark = [pytest.mark.docs, pytest.mark.system]  # `system`: not part of the unit tests
+# `system`: not part of the unit tests. A page is read from top to bottom, in one test.
+pytestmark = [pytest.mark.docs, pytest.mark.system, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -31,6 +32,8 @@ STREAMS: Final = 4  # a node
 MOVES: Final = 5
 FPS: Final = 20.0
 PATIENCE: Final = 90.0
+_QUIET = logging.getLogger("streamkp.bench.mqtt")
+_QUIET.setLevel(logging.CRITICAL)  # the broker is killed at the end of each measurement
 
 Engine = Literal["nodes", "ray"]
 
@@ -130,7 +133,7 @@ class _Seen:
         self._stopped = True
 
     async def _run(self) -> None:
-        async with aiomqtt.Client("127.0.0.1", self._port) as client:
+        async with aiomqtt.Client("127.0.0.1", self._port, logger=_QUIET) as client:
             await client.subscribe("streamkp/+/pose", qos=1)
             self._ready.set()
             try:

@@ -282,7 +282,8 @@ class _Validation:
         tracing = self._tracing(data.get("tracing"))
         streams = self._streams(data.get("streams") or {})
         stages = self._stages(data.get("stages") or {})
-        ordered = self._order(stages, complete=len(stages) == len(data.get("stages") or {}))
+        given = data.get("stages")
+        ordered = self._order(stages, complete=isinstance(given, dict) and len(stages) == len(given))
         self._claims(ordered)
         if not self.problems:  # a stage that is wrong in itself is not asked what it needs or writes
             self._files(ordered, streams)

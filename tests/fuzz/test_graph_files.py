@@ -110,6 +110,8 @@ def test_noise(tmp_path: Path, seed: int) -> None:
         b"version: .inf\nstages: {decode: {use: decode, timeout: .nan}}\n",
         b"stages: {? [a, b] : c}\n",
         b"stages: {decode: {use: decode}, decode: {use: decode}}\n",
+        b"stages: true\n",
+        b"stages: 5\nstreams: 2020-01-01\n",
         b"<<: *nothing\n",
         b"<<: 5\n",
         b"%YAML 9.9\n---\nversion: 1\n",

@@ -116,6 +116,11 @@ class Watch:
         """How many streams the processes publish."""
         return sorted(len(streams) for streams in self.makers(since).values())
 
+    def level(self, processes: int, since: int = 0) -> bool:
+        """Whether so many processes publish all streams, none more than two more than another: what is promised."""
+        counts = self.counts(since)
+        return len(counts) == processes and sum(counts) == len(self.latest()) and counts[-1] - counts[0] <= 2
+
     def check(self, *, repeats: bool = False) -> None:
         """What must be true of everything that was published.
 

@@ -32,7 +32,6 @@ MARKER = re.compile(r"^<!-- generated: (\S+(?: \S+)*) -->$", re.MULTILINE)
 OUTSIDE = re.compile(
     r"\]\((?:\.\./)+((?:README|CONTRIBUTING|CHANGELOG|LICENSE|graphs|plugins|docker|streamkp|tests)[^)\s]*)\)"
 )
-IGNORED = {"build.py", "reference.py", "skeleton_pictures.py", "mkdocs.yml", "__pycache__"}
 
 
 def main() -> int:
@@ -58,8 +57,9 @@ def main() -> int:
 
 def copy_pages(pages: Path) -> None:
     """The pages with what is generated in its place; links to files beside `docs/` lead to the repository."""
-    shutil.copytree(DOCS, pages, ignore=lambda _, names: IGNORED.intersection(names))
-    shutil.copy(ROOT / "CHANGELOG.md", pages / "changelog.md")
+    shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "mkdocs.yml", "__pycache__"))
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    (pages / "changelog.md").write_text(changes.replace("](docs/", "]("), "utf-8")
     for page in sorted(pages.rglob("*.md")):
         text = page.read_text("utf-8")
         text = MARKER.sub(lambda found, at=page: reference.make(found[1], at.parent), text)

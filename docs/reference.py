@@ -25,7 +25,8 @@ import streamkp
 from streamkp import errors, wire
 from streamkp.cli.main import app
 from streamkp.graph import registry, spec
-from streamkp.graph.graph import ready_made
+from streamkp.graph.engine import Engine
+from streamkp.graph.graph import Graph, ready_made
 from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.hub.catalog import table as catalog_table
 from streamkp.skeletons import SKELETONS
@@ -46,6 +47,7 @@ def make(marker: str, folder: Path) -> str:
         makers: dict[str, Callable[..., str]] = {
             "cli": cli, "stages": stages, "graph-file": graph_file, "graphs": graphs, "models": models,
             "messages": messages, "metrics": metrics, "exit-codes": exit_codes, "endpoints": endpoints,
+            "api": api,
             "python": python,
         }  # fmt: skip
         return makers[name](*([argument] if argument else []))
@@ -258,7 +260,7 @@ def skeletons(folder: Path) -> str:
         parts += [f"## {skeleton.name}", "", f"{len(skeleton)} joints, {len(skeleton.bones)} bones.", ""]
         parts += [f"![{skeleton.name}: the joints with their indices, seen from the front]({file})", ""]
         joints = list(enumerate(skeleton.joints))
-        columns = 1 if len(joints) <= 21 else 2 if len(joints) <= 40 else 3
+        columns = 1 if len(joints) <= 21 else 2 if len(joints) <= 40 else 3 if len(joints) < 200 else 5
         height = -(-len(joints) // columns)
         rows = []
         for row in range(height):
@@ -381,40 +383,56 @@ def exit_codes() -> str:
     return table(("code", "in Python", "meaning"), rows)
 
 
+def _imported(tree: ast.Module) -> Iterable[str]:
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
 ROUTE = re.compile(r"^(?:get|post|put|patch|delete|static)$")
 
 
 def endpoints() -> str:
     """Every HTTP route in the package with the first sentence of its handler's docstring."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        source = file.read_text("utf-8")
-        if "web." not in source:
-            continue
-        tree = ast.parse(source)
-        handlers = {
-            node.name: ast.get_docstring(node) or ""
-            for node in ast.walk(tree)
-            if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)
-        }
+    trees = {file: ast.parse(file.read_text("utf-8")) for file in sorted(PACKAGE.rglob("*.py"))}
+    trees = {file: tree for file, tree in trees.items() if "aiohttp" in {*_imported(tree)}}
+    told: dict[str, str] = {}
+    for tree in trees.values():
         for node in ast.walk(tree):
-            if not (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ROUTE.match(node.func.attr)
-            ):
+            if isinstance(node, ast.AsyncFunctionDef) and (about := ast.get_docstring(node)):
+                told.setdefault(node.name, about)
+    rows: dict[tuple[str, str], list[str]] = {}
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "web" and len(node.args) >= 2):
                 continue
             path, handler = node.args[:2]
-            if not (isinstance(path, ast.Constant) and isinstance(path.value, str)):
+            if not (ROUTE.match(node.func.attr) and isinstance(path, ast.Constant) and isinstance(path.value, str)):
                 continue
-            method = "GET" if node.func.attr == "static" else node.func.attr.upper()
-            shown = f"{path.value}/..." if node.func.attr == "static" else path.value
+            if node.func.attr == "static":
+                rows[path.value, ""] = [code(f"GET {path.value}/..."), "The files of the page."]
+                continue
+            method = node.func.attr.upper()
             name = handler.attr if isinstance(handler, ast.Attribute) else getattr(handler, "id", "")
-            about = "The files of the page." if node.func.attr == "static" else handlers.get(name, "")
-            if not about:
-                raise Unknown(f"{file.relative_to(PACKAGE)}: the handler {name} of {shown} has no docstring to show")
-            rows[shown, method] = [code(f"{method} {shown}"), cell(about.split("\n\n")[0])]
+            rows[path.value, method] = [code(f"{method} {path.value}"), cell(told.get(name, "").split("\n\n")[0])]
     return table(("request", "answer"), [rows[key] for key in sorted(rows)])
+
+
+def api() -> str:
+    """The operations of the control API, from its OpenAPI document."""
+    from streamkp.control import api, openapi
+
+    document = openapi.document(api.operations(Engine(Graph.from_yaml("demo").validate())), token=True)
+    rows = []
+    for path, methods in document["paths"].items():
+        for method, about in methods.items():
+            if method in ("get", "post", "put", "patch", "delete"):
+                rows.append(
+                    [code(f"{method.upper()} {path}"), cell(about.get("summary") or about.get("description", ""))]
+                )
+    return table(("request", "what it does"), rows)
 
 
 def python(module: str) -> str:

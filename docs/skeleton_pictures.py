@@ -24,7 +24,7 @@ _LEFT: dict[str, Point] = {
 def picture(skeleton: Skeleton) -> str:
     """The layout as an SVG document; the numbers are the joints' indices."""
     points = _points(skeleton)
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs, ys = [x for x, _ in points.values()], [y for _, y in points.values()]
     pad = 22.0
     left, top = min(xs) - pad, min(ys) - pad
     width, height = max(xs) - left + pad, max(ys) - top + pad
@@ -40,7 +40,7 @@ def picture(skeleton: Skeleton) -> str:
         parts.append(
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#9aa4b2" stroke-width="2"/>'
         )
-    for i, (x, y) in enumerate(points):
+    for i, (x, y) in points.items():
         words = skeleton.joints[i].split("_")
         side = "#c2410c" if "left" in words else "#1d4ed8" if "right" in words else "#166534"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{side}"/>')
@@ -48,7 +48,14 @@ def picture(skeleton: Skeleton) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _points(skeleton: Skeleton) -> list[Point]:
+def _points(skeleton: Skeleton) -> dict[int, Point]:
+    """Where each joint is drawn; of the face mesh only those on a line are."""
+    if skeleton.name == "face478":
+        return _face_mesh(skeleton)
+    return dict(enumerate(_all_points(skeleton)))
+
+
+def _all_points(skeleton: Skeleton) -> list[Point]:
     if skeleton.name == "hand21":
         return _hand(0, 0, 1.0)
     if skeleton.name == "face106":
@@ -134,3 +141,23 @@ def _face106() -> list[Point]:
         (-84, -40),
         (84, -40),
     ]
+
+
+def _face_mesh(skeleton: Skeleton) -> dict[int, Point]:
+    lines = (
+        ((10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152),
+         _arc(0, -20, 200, 260, 270, 90, 19)),
+        ((33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+         _arc(-84, -40, 52, 24, 180, 517.5, 16)),
+        ((46, 53, 52, 65, 55), _arc(-88, -86, 52, 18, 190, 350, 5)),
+        ((70, 63, 105, 66, 107), _arc(-88, -100, 58, 26, 190, 350, 5)),
+        ((469, 470, 471, 472), _arc(-84, -40, 13, 13, 0, -270, 4)),
+        ((468,), [(-84.0, -40.0)]),
+        ((168, 6, 197, 195, 5, 4, 1, 19, 94, 2), [(0.0, -60.0 + 14 * i) for i in range(10)]),
+        ((45, 220, 115, 48, 64, 98, 97),
+         [(-12.0, 14.0), (-20, 10), (-30, 22), (-38, 36), (-36, 50), (-26, 60), (-12, 64)]),
+        ((0, 37, 39, 40, 185, 61, 146, 91, 181, 84, 17), _arc(0, 130, 70, 34, 270, 90, 11)),
+        ((13, 82, 81, 80, 191, 78, 95, 88, 178, 87, 14), _arc(0, 130, 50, 12, 270, 90, 11)),
+    )  # fmt: skip
+    right = {i: point for indices, points in lines for i, point in zip(indices, points, strict=True)}
+    return right | {skeleton.mirror[i]: (-x, y) for i, (x, y) in right.items() if skeleton.mirror[i] != i}

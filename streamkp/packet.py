@@ -275,6 +275,7 @@ class Packet:
     tracks: frozenset[int] = frozenset()
     events: list[Mapping[str, Any]] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
+    trace: Any = field(default=None, repr=False, compare=False)  # of frames that are followed, see graph/tracing.py
     expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
     picture: AnyImage | None = field(init=False, repr=False, compare=False)
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -49,6 +50,22 @@ def assets() -> Path:
 def cases() -> Path:
     """Small inputs as people had them, one folder a situation."""
     return _required(_shared() / "cases")
+
+
+@pytest.fixture(scope="session")
+def graph_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of the ready-made graphs: secrets, and files as their stages read them."""
+    from streamkp_plugins.action_recognition import Examples
+
+    from streamkp.graph.graph import ready_made
+    from streamkp.uris import VARIABLE
+
+    folder = tmp_path_factory.mktemp("variables")
+    actions, reference = folder / "actions.npz", folder / "reference.jsonl"
+    Examples(np.zeros((2, 3)), ("wave", "none"), ("1", "2"), 96).save(actions)
+    reference.touch()
+    names = {name for path in ready_made().values() for name in VARIABLE.findall(path.read_text())}
+    return dict.fromkeys(names, "secret") | {"ACTIONS": str(actions), "REFERENCE": str(reference)}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamkp.plugin import MapStage, Packet, Person, SourceError, StageOptions, UsageError, recording, skeleton
+from streamkp.plugin import LIVE, MapStage, Packet, Person, SourceError, StageOptions, UsageError, recording, skeleton
 
 Array = NDArray[np.float64]
 MOMENTS = 16
@@ -114,11 +114,22 @@ class ActionRecognition(MapStage):
 
     class Options(StageOptions):
         examples: Path = Field(description="A file made with `streamkp actions learn`.")
-        k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.")
-        enter: float = Field(0.8, gt=0, le=1, description="Share of the votes, smoothed, that begins an action.")
-        leave: float = Field(0.5, gt=0, le=1, description="Share of the votes below which it ends.")
-        smoothing: float = Field(0.2, gt=0, le=1, description="Weight of the newest votes against those before.")
+        k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.", json_schema_extra=LIVE)
+        enter: float = Field(
+            0.8, gt=0, le=1, description="Share of the votes, smoothed, that begins an action.", json_schema_extra=LIVE
+        )
+        leave: float = Field(
+            0.5, gt=0, le=1, description="Share of the votes below which it ends.", json_schema_extra=LIVE
+        )
+        smoothing: float = Field(
+            0.2, gt=0, le=1, description="Weight of the newest votes against those before.", json_schema_extra=LIVE
+        )
         none: str = Field("none", description="The label of examples in which nothing is done; it has no events.")
+        labels: bool = Field(
+            True,
+            description="Write the action over the head, in rendered videos and on the page.",
+            json_schema_extra=LIVE,
+        )
 
     options: Options
 
@@ -143,6 +154,8 @@ class ActionRecognition(MapStage):
             packet.events.extend(self._update(state, shares, packet.pts, person.track))
             best = max(state.shares, key=lambda label: state.shares[label])
             person.extra["action"] = {"label": state.action, "best": best, "share": round(state.shares[best], 2)}
+            if self.options.labels and state.action is not None:
+                packet.annotations.append({"type": "label", "track": person.track, "text": state.action, "at": None})
         return packet
 
     def _shares(self, person: Person) -> dict[str, float] | None:

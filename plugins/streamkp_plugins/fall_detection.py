@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from streamkp.plugin import MapStage, Packet, Person, StageOptions, skeleton
+from streamkp.plugin import LIVE, MapStage, Packet, Person, StageOptions, skeleton
 from streamkp_plugins.measures import BODY, Measure, Units
 
 STANDING, UPRIGHT, LYING = 25.0, 40.0, 60.0  # degrees of the trunk from the vertical
@@ -41,10 +41,23 @@ class FallDetection(MapStage):
     """Events `fall` and `down` (somebody lies for long), and `up` when that is over."""
 
     class Options(StageOptions):
-        fall_seconds: float = Field(1.2, gt=0, le=5, description="Longest way from upright to lying that is a fall.")
-        confirm: float = Field(0.5, ge=0, description="Seconds of lying after which a fall is told.")
-        down_after: float = Field(5.0, gt=0, description="Seconds of lying after which `down` is told.")
-        up_after: float = Field(1.0, ge=0, description="Seconds upright after which somebody is up again.")
+        fall_seconds: float = Field(
+            1.2, gt=0, le=5, description="Longest way from upright to lying that is a fall.", json_schema_extra=LIVE
+        )
+        confirm: float = Field(
+            0.5, ge=0, description="Seconds of lying after which a fall is told.", json_schema_extra=LIVE
+        )
+        down_after: float = Field(
+            5.0, gt=0, description="Seconds of lying after which `down` is told.", json_schema_extra=LIVE
+        )
+        up_after: float = Field(
+            1.0, ge=0, description="Seconds upright after which somebody is up again.", json_schema_extra=LIVE
+        )
+        labels: bool = Field(
+            True,
+            description="Write over whoever fell or is down, in rendered videos and on the page.",
+            json_schema_extra=LIVE,
+        )
 
     options: Options
 
@@ -57,6 +70,10 @@ class FallDetection(MapStage):
                 state = self._states[packet.stream, person.track]
                 packet.events.extend(self._look(state, packet.pts, person))
                 person.extra["fall_detection"] = {"lying": state.lying_since is not None}
+                if self.options.labels and state.lying_since is not None and (state.told_fall or state.told_down):
+                    seconds = (packet.pts - state.lying_since) / 1e9
+                    text = f"{'FALL' if state.told_fall else 'DOWN'} {seconds:.0f} s"
+                    packet.annotations.append({"type": "label", "track": person.track, "text": text, "at": None})
         return packet
 
     def _look(self, state: _State, pts: int, person: Person) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from streamkp.plugin import SKELETONS, MapStage, Packet, Person, Skeleton, StageOptions, skeleton
+from streamkp.plugin import LIVE, SKELETONS, MapStage, Packet, Person, Skeleton, StageOptions, skeleton
 
 _SIDED = {
     "knee": ("hip", "knee", "ankle"),
@@ -38,9 +38,18 @@ class JointAngles(MapStage):
         )
         space: Literal["2d", "3d"] = Field("2d", description="From the image, or from lifted poses.")
         convention: Literal["interior", "flexion"] = Field(
-            "interior", description="A straight joint is 180 (interior) or 0 (flexion)."
+            "interior",
+            description="A straight joint is 180 (interior) or 0 (flexion).",
+            json_schema_extra=LIVE,
         )
-        least_score: float = Field(0.3, ge=0, le=1, description="2D: an angle of less certain joints is null.")
+        least_score: float = Field(
+            0.3, ge=0, le=1, description="2D: an angle of less certain joints is null.", json_schema_extra=LIVE
+        )
+        labels: bool = Field(
+            True,
+            description="Write each angle beside its joint, in rendered videos and on the page.",
+            json_schema_extra=LIVE,
+        )
 
         @field_validator("angles")
         @classmethod
@@ -62,7 +71,21 @@ class JointAngles(MapStage):
             found = self._angles(person)
             if found is not None:
                 person.extra["joint_angles"] = found
+                if self.options.labels and person.keypoints_2d is not None:
+                    self._label(packet, person, found)
         return packet
+
+    def _label(self, packet: Packet, person: Person, found: dict[str, float | None]) -> None:
+        """An angle is written at its joint, a tilt in the middle of its line; not where that is not seen."""
+        assert person.keypoints_2d is not None
+        points, layout = person.keypoints_2d.points, skeleton(person.keypoints_2d.skeleton)
+        for name, value in found.items():
+            joints = self.options.angles[name]
+            rows = [row for joint in (joints[1:2] if len(joints) == 3 else joints) for row in rows_of(joint, layout)]
+            if value is None or not rows or float(points[rows, 2].min()) < self.options.least_score:
+                continue
+            x, y = points[rows, :2].mean(axis=0).tolist()
+            packet.annotations.append({"type": "label", "track": person.track, "text": f"{value:.0f}", "at": [x, y]})
 
     def _angles(self, person: Person) -> dict[str, float | None] | None:
         if self.options.space == "3d":

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamkp.plugin import MapStage, Packet, Person, SourceError, StageOptions, UsageError, recording, skeleton
+from streamkp.plugin import LIVE, MapStage, Packet, Person, SourceError, StageOptions, UsageError, recording, skeleton
 from streamkp_plugins.joint_angles import angle_between
 
 Array = NDArray[np.float64]
@@ -59,8 +59,15 @@ class PoseMatch(MapStage):
         skeleton: str = Field("h36m17", description="Of a `.npy` reference, which is 3D in metres, y down.")
         rate: float = Field(30.0, gt=0, description="Frames a second of a `.npy` reference.")
         space: Literal["2d", "3d"] = Field("3d", description="Compare lifted poses, or angles in the image.")
-        good: float = Field(8.0, ge=0, description="Mean error in degrees that still scores 100.")
-        bad: float = Field(60.0, gt=0, description="Mean error in degrees that scores 0.")
+        good: float = Field(
+            8.0, ge=0, description="Mean error in degrees that still scores 100.", json_schema_extra=LIVE
+        )
+        bad: float = Field(60.0, gt=0, description="Mean error in degrees that scores 0.", json_schema_extra=LIVE)
+        labels: bool = Field(
+            True,
+            description="Write the score over the head, in rendered videos and on the page.",
+            json_schema_extra=LIVE,
+        )
 
     options: Options
 
@@ -83,7 +90,10 @@ class PoseMatch(MapStage):
             follower = self._followers[packet.stream, person.track]
             errors = self._errors(live)
             place = self._advance(follower, errors)
-            person.extra["pose_match"] = self._feedback(follower, live, place)
+            feedback = person.extra["pose_match"] = self._feedback(follower, live, place)
+            if self.options.labels:
+                text = f"{feedback['score']:.0f}"
+                packet.annotations.append({"type": "label", "track": person.track, "text": text, "at": None})
             if not follower.done and len(self._times) > 1 and self._times[place] >= self._times[-1] - END:
                 follower.done = True
                 mean = round(follower.scores / follower.frames, 1)

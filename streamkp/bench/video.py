@@ -40,6 +40,7 @@ def run(
     peer: str | None,
     peer_python: Path | None,
     decode_for_peer: bool = False,
+    bare: bool = False,
 ) -> dict[str, Any]:
     """All figures of one comparison, as `--json` prints them.
 
@@ -51,6 +52,7 @@ def run(
         peer, peer_python: what to compare with, and the interpreter that has it.
         decode_for_peer: hand the peer the pixels that streamkp sees, decoded in a process of their own, instead of
             letting it decode; for one stream.
+        bare: alternate with the networks in a loop without an engine, too (`streamkp.bench.bare`).
     """
     if peer is not None and peer not in PEERS:
         raise UsageError(f"--vs {peer}: known peers: {', '.join(PEERS)}")
@@ -62,10 +64,13 @@ def run(
         mine, theirs = Path(folder, "mine.npz"), Path(folder, "theirs.npy")
         ours: list[dict[str, Any]] = []
         peers: list[dict[str, Any]] = []
+        loops: list[dict[str, Any]] = []
         for _ in range(runs):
             ours.append(_ours(graph, source, overrides, streams, realtime=False, points=mine))
             if peer_python is not None and peer is not None:
                 peers.append(_peer(peer_python, source, streams, theirs, decode_for_peer))
+            if bare:
+                loops.append(_bare(graph, source, overrides, streams))
         paced = _ours(graph, source, overrides, streams, realtime=True, points=None)
         result: dict[str, Any] = {
             "source": Path(source).name,
@@ -77,6 +82,11 @@ def run(
             "cpu_ms_per_frame": median(1e3 * r["cpu_seconds"] / r["frames"] for r in ours),
             "peak_memory_mb": max(r["peak_memory_mb"] for r in ours),
         }
+        if loops:
+            result |= {
+                "bare_fps": median(r["frames"] / r["seconds"] for r in loops),
+                "bare_cpu_ms_per_frame": median(1e3 * r["cpu_seconds"] / r["frames"] for r in loops),
+            }
         if peers:
             result |= {
                 "peer": peer,
@@ -135,6 +145,12 @@ def _ours(
     }  # fmt: skip
     command = [sys.executable, "-m", "streamkp.bench.once", json.dumps(job)]
     return _last_line(subprocess.run(command, capture_output=True, text=True, check=False), "streamkp")
+
+
+def _bare(graph: str, source: str, overrides: list[str], streams: int) -> dict[str, Any]:
+    job = {"graph": graph, "source": source, "overrides": overrides, "streams": streams}
+    command = [sys.executable, "-m", "streamkp.bench.bare", json.dumps(job)]
+    return _last_line(subprocess.run(command, capture_output=True, text=True, check=False), "the bare loop")
 
 
 def _peer(python: Path, source: str, streams: int, points: Path, decode: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 from rich.console import Console
@@ -78,6 +78,7 @@ def video(
         peer=vs,
         peer_python=peer_python,
         decode_for_peer=decode_for_peer,
+        bare=profile,
     )
     if profile:
         from streamkp.bench import graphs, parts
@@ -97,9 +98,18 @@ def fleet(
     p95: Annotated[float, typer.Option("--p95", min=1, help="Most milliseconds from capture to sink.")] = 150.0,
     dropped: Annotated[float, typer.Option(min=0, help="Most dropped frames, percent.")] = 1.0,
     most: Annotated[int, typer.Option(min=1, help="Stop at this many streams.")] = 256,
+    engine: Annotated[
+        Literal["threads", "nodes", "ray"],
+        typer.Option(
+            help="nodes, ray: what 1, 2 and 3 nodes cost, and how long control takes; they share this machine."
+        ),
+    ] = "threads",
     as_json: Json = False,
 ) -> None:
     """How many live cameras this machine carries, and what limits it: streams are added until frames come late."""
+    if engine != "threads":
+        _fleet_nodes(engine, as_json)
+        return
     from streamkp.bench import fleet as bench
     from streamkp.sources.decode import local_file
 
@@ -131,6 +141,31 @@ def fleet(
     console.print(f"carried: {figures['carried']} streams of {graph}", highlight=False)
     if figures["first_limit"]:
         console.print(f"one more: {figures['first_limit']}", highlight=False)
+
+
+def _fleet_nodes(engine: Literal["nodes", "ray"], as_json: bool) -> None:
+    from streamkp.bench import fleet_nodes as bench
+
+    console = Console(stderr=as_json)
+    if not as_json:
+        console.print(
+            "the nodes share this machine's cores: this is what a node costs, not what several machines carry\n"
+            "nodes  streams   up s  MB a node  CPU % a node  move ms  failure s",
+            highlight=False,
+        )
+
+    def show(figures: dict[str, Any]) -> None:
+        if not as_json:
+            move, failure = figures.get("move_ms", "-"), figures.get("failure_s", "-")
+            console.print(
+                f"{figures['nodes']:5}  {figures['streams']:7}  {figures['up_s']:5.1f}  {figures['node_memory_mb']:9}"
+                f"  {figures['node_cpu_percent']:12.1f}  {move:>7}  {failure:>9}",
+                highlight=False,
+            )
+
+    found = bench.run(engine, (1, 2, 3), show)
+    if as_json:
+        typer.echo(json.dumps(found))
 
 
 @bench_app.command()
@@ -249,6 +284,14 @@ def _print(figures: dict[str, Any]) -> None:
         console.print(
             f"frames with a person: both {both}, streamkp only {figures['frames_ours_only']}, "
             f"peer only {figures['frames_peer_only']}",
+            highlight=False,
+            markup=False,
+        )
+    if "bare_fps" in figures:
+        more = figures["cpu_ms_per_frame"] / figures["bare_cpu_ms_per_frame"] - 1
+        console.print(
+            f"the networks in a loop without an engine: {figures['bare_fps']:.1f} frames/s, "
+            f"{figures['bare_cpu_ms_per_frame']:.1f} ms of CPU a frame; the graph takes {100 * more:.0f} % more CPU",
             highlight=False,
             markup=False,
         )

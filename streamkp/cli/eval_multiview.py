@@ -68,13 +68,13 @@ def _show(report: dict[str, Any]) -> None:
 
     console = Console()
     reference = report["reference"]
-    table = Table("view", "model", *(key.replace("_", " ") for key in FIGURES), "frames", "rate hz")
-    for camera, models in report["views"].items():
-        for model, row in models.items():
-            values = (_number(row[key]) for key in (*FIGURES, "frames", "rate_hz"))
-            table.add_row(camera, model, *values)
-        table.add_section()
-    console.print(table)
+    for camera, models in report["views"].items():  # figures in rows: as columns they do not fit a terminal
+        table = Table(camera, *models, title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for key in (*FIGURES, "frames", "rate_hz"):
+            table.add_row(key.replace("_", " "), *(_number(row[key]) for row in models.values()))
+        console.print(table)
     console.print(
         f"reference: {reference['origin']}; {reference['frames']} frames at {reference['rate_hz']:.3g} Hz; "
         f"reprojection {_number(reference['reprojection_px'])} px; jitter {_number(reference['jitter_mm'])} mm; "

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import streamkp
+from streamkp.cli import logs
 from streamkp.cli.actions import actions_app
 from streamkp.cli.bench import bench_app
 from streamkp.cli.cameras import cameras
@@ -20,11 +21,14 @@ from streamkp.cli.ctl import ctl_app, top
 from streamkp.cli.doctor import doctor
 from streamkp.cli.eval import eval_app
 from streamkp.cli.exercises import exercises_app
+from streamkp.cli.fleet import fleet_app
 from streamkp.cli.gestures import gestures_app
 from streamkp.cli.graph import graph_app
 from streamkp.cli.infer import infer
 from streamkp.cli.listen import listen
 from streamkp.cli.models import models_app
+from streamkp.cli.new import new_app
+from streamkp.cli.node import node
 from streamkp.cli.output import ReaderGone, checked_output, errors_console
 from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
@@ -88,22 +92,14 @@ app.command()(doctor)
 app.command()(listen)
 app.command()(view)
 app.command()(schema)
+app.command()(node)
+app.add_typer(fleet_app, name="fleet")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(exercises_app, name="exercises")
 app.add_typer(actions_app, name="actions")
+app.add_typer(new_app, name="new")
 app.add_typer(gestures_app, name="gestures")
-
-
-class _Masked(logging.Formatter):
-    """Hides credentials in every line of the log, whoever wrote it."""
-
-    def __init__(self, inner: logging.Formatter | None) -> None:
-        super().__init__()
-        self._inner = inner or logging.Formatter()
-
-    def format(self, record: logging.LogRecord) -> str:
-        return mask(self._inner.format(record))
 
 
 def _print_version(wanted: bool) -> None:
@@ -114,7 +110,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    log_level: Annotated[
+        str, typer.Option(envvar="STREAMKP_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = "warning",
+    log_format: Annotated[
+        str, typer.Option(envvar="STREAMKP_LOG_FORMAT", help="text, or json: one object a line on standard error.")
+    ] = "text",
     version: Annotated[
         bool,  # eager: before the parser misses a command
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
@@ -124,9 +125,9 @@ def common(
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
         raise typer.BadParameter(f"{log_level} is not a log level", param_hint="--log-level")
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Masked(handler.formatter))
+    if log_format not in logs.FORMATS:
+        raise typer.BadParameter(f"{log_format} is not text or json", param_hint="--log-format")
+    logs.configure(level, "json" if log_format == "json" else "text")
 
 
 class Interrupted(BaseException):
@@ -162,5 +163,8 @@ def _run() -> int:
 
 
 def _complain(text: str, code: int) -> int:
+    if logs.is_json():
+        logging.getLogger("streamkp").critical("%s", text)
+        return code
     errors_console().print(f"streamkp: {mask(text)}", style="red", markup=False, highlight=False)
     return code

@@ -32,6 +32,9 @@ From = Annotated[
 ]
 
 
+WIDE = 110  # columns of a terminal that has room for the published accuracy too
+
+
 @models_app.command("list")
 def list_models(as_json: Json = False) -> None:
     """Every model of the catalog."""
@@ -39,11 +42,11 @@ def list_models(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([as_dict(cache, model) for model in cache.table.model], indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in ("name", "skeleton", "input", "licence"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("published accuracy")
-    table.add_column("on disk", no_wrap=True)
+    out = console()
+    wide = out.width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if wide else 0), pad_edge=wide)
+    for heading in ("name", "skeleton", "input", "licence", *(["published accuracy"] if wide else []), "on disk"):
+        table.add_column(heading, no_wrap=heading != "published accuracy")
     for task, models in groupby(cache.table.model, key=lambda model: model.task):
         table.add_section()
         table.add_row(f"[bold]{task}")
@@ -51,8 +54,9 @@ def list_models(as_json: Json = False) -> None:
             metric, figure = next(iter(model.published.items()), ("", None))
             accuracy = "" if figure is None else f"{metric}: {figure:g}"
             there = on_disk(cache, model) or "no"
-            table.add_row(model.name, model.skeleton or "", _input(model), model.licence, accuracy, there)
-    console().print(table)
+            cells = (model.name, model.skeleton or "", _input(model), model.licence)
+            table.add_row(*cells, *([accuracy] if wide else []), there)
+    out.print(table)
     typer.echo("All published figures of a model, and their source: streamkp models show NAME")
 
 

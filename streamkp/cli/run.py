@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from streamkp.cli import logs
 from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
+from streamkp.cli.downloads import fetch_missing
 from streamkp.cli.memory import return_large_blocks
 from streamkp.cli.page import page_of, show
 from streamkp.cli.service import Service
@@ -48,7 +50,7 @@ def run(
             "variable of the environment: in single quotes, so that a password shows in no list of processes.",
         ),
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Write one JSON line for each frame here.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write JSON Lines here, or MCAP (.mcap): each frame.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
@@ -81,15 +83,37 @@ def run(
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,
+    executor: Annotated[
+        Literal["threads", "ray"],
+        typer.Option("--engine", help="ray: GRAPH is a fleet file, run on all machines of a Ray cluster."),
+    ] = "threads",
+    address: Annotated[
+        str | None, typer.Option(help="Ray: auto, or HOST:PORT of the cluster; one of this machine's own by default.")
+    ] = None,
+    state: Annotated[Path | None, typer.Option(help="Ray: where the supervisor keeps who runs what.")] = None,
     page: Annotated[
         Literal["open", "print"] | None, typer.Option(help="Open the page in a browser, or print its address.")
+    ] = None,
+    trace: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the frames that OpenTelemetry follows, such as 0.01.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Run a graph on its own streams, or on those given with --source."""
+    if executor == "ray":
+        from streamkp.cli.fleet_ray import run_fleet
+
+        if source or record or render or overrides or no_page or overwrite or control is not None:
+            raise UsageError("with --engine ray the streams and stages are those of the fleet file")
+        run_fleet(graph, address, state, Console(stderr=True, quiet=quiet))
+        return
+    if address is not None or state is not None:
+        raise UsageError("--address and --state go with --engine ray")
     changes = list(overrides or ())
     if control is not None:
         changes.append("control=off" if control == "off" else f"control.port={control}")
+    if trace is not None:
+        changes.append(f"tracing.sample={trace}" if trace else "tracing=off")
     if settings and not source:
         raise UsageError("--option is for the streams given with --source; those of the file have their options there")
 
@@ -107,7 +131,7 @@ def run(
             loaded.add(_free_name(loaded, "render"), "render", path=str(render))
         return _settled(loaded, overwrite, no_page, changes, before)
 
-    console = Console(stderr=True, quiet=quiet)
+    console = logs.console(quiet)
     with _hang_ups() as hang_ups:
         spec = load()
         if not spec.streams and not keep_alive:
@@ -115,6 +139,7 @@ def run(
                 f"{graph} names no streams: give one with --source (a file, 0 for a webcam, rtsp://...), or wait for "
                 "some with --keep-alive"
             )
+        fetch_missing(spec)
         engine = Engine(spec, keep_alive=keep_alive)
         return_large_blocks()
         with _control(engine, console):

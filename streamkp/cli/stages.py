@@ -22,9 +22,11 @@ def stages(name: Annotated[str | None, typer.Argument(help="Only this stage.")] 
         table = Table(title=escape(f"{use} ({cls.kind}): {summary}"), title_justify="left", expand=True)
         for heading in ("option", "type", "default", "what it does"):
             table.add_column(heading, overflow="fold")
+        live = cls.Options.live()
         for field, info in cls.Options.model_fields.items():
             kind = getattr(info.annotation, "__name__", None) if not str(info.annotation).count("|") else None
             default = "required" if info.is_required() else str(info.get_default(call_default_factory=True))
             kind = kind or str(info.annotation).replace("typing.", "")
-            table.add_row(*map(escape, (info.alias or field, kind, default, info.description or "")))
+            does = (info.description or "") + (" Can be changed while it runs." if field in live else "")
+            table.add_row(*map(escape, (info.alias or field, kind, default, does)))
         console.print(table)

@@ -150,14 +150,14 @@ class _Api:
         given = {name: value for name, value in new if name in new.model_fields_set and name != "name"}
         spec = StreamSpec.model_validate(given)
         await self._change(409, self._engine.add_stream, new.name, spec)
-        log.info("stream %s was added: %s", new.name, mask_address(new.uri))
+        log.info("stream %s was added: %s", new.name, mask_address(new.uri), extra={"stream": new.name})
         return _answer(self._view(new.name), 201, {hdrs.LOCATION: f"{PREFIX}/streams/{new.name}"})
 
     async def remove(self, request: web.Request) -> web.Response:
         view = self._view(name := _name(request))
         self._engine.keep_alive()
         await self._change(404, self._engine.remove_stream, name)
-        log.info("stream %s was removed", name)
+        log.info("stream %s was removed", name, extra={"stream": name})
         return _answer(view, 202)
 
     def order(self, verb: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -166,7 +166,7 @@ class _Api:
         async def handle(request: web.Request) -> web.Response:
             self._view(name := _name(request))
             await self._change(409, act, name)
-            log.info("stream %s: %s", name, verb)
+            log.info("stream %s: %s", name, verb, extra={"stream": name})
             return _answer(self._view(name))
 
         return handle
@@ -195,7 +195,7 @@ class _Api:
             values = _validated(live, json.dumps(known).encode(), f"stages.{stage.name}")
             changes = data | {key: getattr(values, key) for key in known}
             await self._change(422, self._engine.change_options, stage.name, changes)
-            log.info("stage %s: %s changed", stage.name, ", ".join(changes) or "nothing")
+            log.info("stage %s: %s changed", stage.name, ", ".join(changes) or "nothing", extra={"stage": stage.name})
             return _answer(self._stage(stage))
 
         return handle
@@ -360,6 +360,8 @@ def json_errors() -> Middleware:
             }
             text = (error.text or error.reason).strip()
             return _answer(models.Refusal(error=mask(text)), error.status, kept)
+        except ConnectionError:  # the client has gone
+            raise
         except Exception as error:
             log.error("%s %s failed: %s", request.method, request.path, type(error).__name__, exc_info=True)
             return _answer(models.Refusal(error="this should not have happened; the log says more"), 500)

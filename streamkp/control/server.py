@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from streamkp.errors import OutputError, UsageError
 
@@ -22,6 +23,17 @@ _BACKLOG: Final = 128
 _LOG_EVERY: Final = 60.0  # seconds between two log lines about connections that cannot be taken
 _SHARE: Final = 0.5  # of the descriptors that the system allows: cameras, files and models need the others
 log = logging.getLogger("streamkp.http")
+
+
+class _Malformed(logging.Filter):
+    """Leaves out aiohttp's tracebacks about requests that are no HTTP, or break off: anybody can send them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
+
+
+_aiohttp_log = logging.getLogger("streamkp.http.requests")
+_aiohttp_log.addFilter(_Malformed())
 
 
 def most_connections() -> int:
@@ -53,6 +65,7 @@ class HttpServer:
         self._troubles = _AcceptTroubles(name)
         self._runner = web.AppRunner(
             app,
+            logger=_aiohttp_log,
             access_log=None,
             keepalive_timeout=REQUEST_SECONDS,
             shutdown_timeout=0.5,

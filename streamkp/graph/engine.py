@@ -12,29 +12,32 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from streamkp.errors import SourceError, StreamkpError, UsageError
 from streamkp.graph import outputs, report
+from streamkp.graph.assembly import Assembly
 from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
-from streamkp.graph.edges import Edge, Outputs
+from streamkp.graph.edges import Outputs
 from streamkp.graph.gate import Gate
 from streamkp.graph.join import JoinRunner
-from streamkp.graph.plan import ChannelPlan, Plan
+from streamkp.graph.plan import Plan
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
 from streamkp.graph.spec import MAX_STREAMS, NAME_RULE, GraphSpec, StreamSpec, changed_options, is_name
-from streamkp.graph.stage import Feedback, Source, Stage, StageContext, StageOptions, StreamContext
+from streamkp.graph.stage import Source, Stage, StageOptions, StreamContext
 from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.graph.status import Status, StatusBoard
+from streamkp.graph.tracing import Tracer
 from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
 from streamkp.uris import mask_address
 
 State = Literal["new", "running", "draining", "stopped"]
+MAX_LABEL = 300  # characters of an address that people are shown
 log = logging.getLogger("streamkp.engine")
 
 
@@ -48,6 +51,7 @@ class ThreadEngine:
         clock: real time, unless a test drives it.
         profile: account thread CPU time inside and outside the stages' code (`streamkp bench`).
         keep_alive: run on when the last stream has ended, since more may be added.
+        tracer: follows sampled frames; by default as the graph's `tracing:` says.
         gate: asked before a stream's results go out, where other engines may have the same stream at other times.
     """
 
@@ -60,6 +64,7 @@ class ThreadEngine:
         profile: bool = False,
         keep_alive: bool = False,
         gate: Gate | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.plan = graph if isinstance(graph, Plan) else Plan.of(graph)
         self.spec = self.plan.graph
@@ -68,6 +73,7 @@ class ThreadEngine:
         self.streams = StatusBoard(self.clock)
         self.streams.watch(self._count_live)
         self.gate = gate
+        self.tracer = Tracer(self.spec.tracing) if tracer is None and self.spec.tracing is not None else tracer
         self.errors: list[StreamkpError] = []
         self.state: State = "new"
         self._bound = dict(bound or {})
@@ -106,7 +112,10 @@ class ThreadEngine:
             raise RuntimeError("an engine runs once; make a new one")
         opened: list[Stage] = []
         try:
-            for stage in self._assemble():
+            parts = Assembly(self.plan, self, self, self.streams, self._bound)
+            self._source, self._source_outputs = parts.source, parts.source_outputs
+            self._runners, self._joins, self._channels = parts.runners, parts.joins, parts.channels
+            for stage in parts.stages:
                 self._open(stage)
                 opened.append(stage)
             for name, stream in self.spec.streams.items():
@@ -173,6 +182,8 @@ class ThreadEngine:
                     return False
         if self._watchdog is not None:
             self._watchdog.end()
+        if self.tracer is not None:
+            self.tracer.close()
         with self._lock:
             judge, self.state = self.state in ("running", "draining"), "stopped"
         if judge and not self.errors:
@@ -279,10 +290,10 @@ class ThreadEngine:
         """
         with self._lock:
             feed = self._feed(name)
-            if name in self._active:
+            if name in self._active and not feed.stream.status.final:
                 feed.stream.restart()
                 return
-            if name in self._leaving or self.state != "running" or not self._source_open:
+            if name in self._active or name in self._leaving or self.state != "running" or not self._source_open:
                 raise UsageError(f"stream {name} cannot be started again: it, or the graph, is still ending")
             feed = self._join(name, self._specs[name], after=feed)
         self._spawn(f"stream-{name}", feed.run)
@@ -329,6 +340,8 @@ class ThreadEngine:
             raise UsageError(
                 f"there is no stage named {stage}; there are {', '.join(s.name for s in self.spec.stages)}"
             )
+        if self.state == "new":
+            raise UsageError(f"stages.{stage} cannot be changed yet: the graph is still starting")
         with self._changing:
             options = changed_options(spec, self.stage_options()[stage], changes)
             with self._lock:
@@ -434,7 +447,9 @@ class ThreadEngine:
                 self._stream_errors[stream.stream] = error
                 last = not self._keep_alive and not self._active - {stream.stream}
             # With the last stream the run ends, and whoever started it is told by its error.
-            log.log(logging.DEBUG if last else logging.ERROR, "stream %s failed: %s", stream.stream, error)
+            fields = {"stream": stream.stream}
+            level = logging.DEBUG if last else logging.ERROR
+            log.log(level, "stream %s failed: %s", stream.stream, error, extra=fields)
         stream.set_status("failed" if error is not None else "ended", None if error is None else str(error))
         with self._lock:
             self._leaving[stream.stream] = len(self._runners)
@@ -469,83 +484,6 @@ class ThreadEngine:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _assemble(self) -> Iterator[Stage]:
-        """Make all stages and the channels between them; yields each stage in the order of the graph."""
-        contexts = {stage.name: StageContext(stage.name, self.clock, self.streams) for stage in self.spec.stages}
-        on_the_way = self._feedback(contexts)
-        inboxes, edges = self._connect(contexts, on_the_way)
-        stages: list[Stage] = []
-        for each in self.spec.stages:
-            context = contexts[each.name]
-            context.engine, context.bound = self, self._bound.get(each.name)
-            stage = each.cls(each.options, context)
-            stages.append(stage)
-            outputs, batch = Outputs(edges[each.name]), each.settings.batch
-            if each.name not in inboxes:
-                self._source, self._source_outputs = cast(Source, stage), outputs
-                continue
-            self._runners.append(
-                StageRunner(
-                    stage, inboxes[each.name], outputs, self,
-                    workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
-                    mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
-                )
-            )  # fmt: skip
-        yield from stages
-
-    def _feedback(self, contexts: Mapping[str, StageContext]) -> dict[str, list[Feedback]]:
-        """Make the edges against the flow; returns for each stage those whose ends it lies between."""
-        on_the_way: dict[str, list[Feedback]] = {name: [] for name in contexts}
-        for each in self.plan.feedback:
-            feedback = Feedback(each.delay, lambda stream: not self.is_live(stream))
-            contexts[each.sender].feedback_out = contexts[each.receiver].feedback_in = feedback
-            for name in each.between:
-                on_the_way[name].append(feedback)
-        return on_the_way
-
-    def _connect(
-        self, contexts: Mapping[str, StageContext], on_the_way: Mapping[str, list[Feedback]]
-    ) -> tuple[dict[str, Channel[Packet]], dict[str, list[Edge]]]:
-        """Make the channels; returns the inbox of each stage, and the edges that leave it."""
-        inboxes: dict[str, Channel[Packet]] = {}
-        edges: dict[str, list[Edge]] = {name: [] for name in contexts}
-        for each in self.plan.channels:
-            answers = contexts[each.reader].feedback_in
-            crossed = [feedback for feedback in on_the_way[each.reader] if feedback is not answers]
-            inbox = inboxes[each.reader] = self._channel(each, crossed, answers)
-            if len(each.writers) == 1:
-                edges[each.writers[0]].append(Edge(inbox))
-                continue
-            meeting = self._channel(each, crossed, producers=len(each.writers))
-            for branch, name in enumerate(each.writers):
-                edges[name].append(Edge(meeting, branch))
-            self._joins.append(JoinRunner(each.reader, len(each.writers), meeting, Outputs([Edge(inbox)])))
-        return inboxes, edges
-
-    def _channel(
-        self, plan: ChannelPlan, crossed: Sequence[Feedback], answers: Feedback | None = None, producers: int = 1
-    ) -> Channel[Packet]:
-        """A channel; `crossed` are the feedback edges that a packet dropped here would leave waiting, `answers` the
-        one whose requests its reader answers.
-        """
-
-        def lost(packet: Packet) -> None:
-            for feedback in crossed:
-                feedback.done(packet)
-
-        channel: Channel[Packet] = Channel(
-            plan.size,
-            lambda key: plan.policy(live=self.is_live(key.rpartition("/")[2])),
-            self.clock,
-            producers,
-            holds=None if answers is None else answers.holds,
-            lost=lost if crossed else None,
-        )
-        if answers is not None:
-            answers.on_progress = channel.wake
-        self._channels.append(channel)
-        return channel
-
     def _open(self, stage: Stage) -> None:
         name = stage.context.name
         try:
@@ -573,7 +511,7 @@ class ThreadEngine:
     def _running(self, name: str) -> SourceRunner:
         """A stream that has not ended; with the lock held."""
         feed = self._feed(name)
-        if name not in self._active:
+        if name not in self._active or feed.stream.status.final:
             raise UsageError(f"stream {name} has {feed.stream.status.state}: restart it")
         return feed
 
@@ -593,6 +531,7 @@ class ThreadEngine:
     def _prepare(self, name: str, spec: StreamSpec, epoch: int = 0, after: SourceRunner | None = None) -> SourceRunner:
         uri = spec.uri.get_secret_value()
         label = mask_address(uri)
+        label = label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 3]}..."
         connects = type(self._source).is_live(uri)
         live = connects if spec.live is None else spec.live
         stream = StreamContext(

@@ -179,7 +179,8 @@ class Graph:
         try:
             spec = validate(self._data, base=self._base, origin=reader.origin, file=self._file, plugins=plugins)
         except GraphError as error:
-            told = {problem.where for problem in problems}
+            # What is wrong with a stage as a whole may come of an option that could not be read.
+            told = {place for problem in problems for place in (problem.where, problem.where.rpartition(".")[0])}
             problems += [Problem(p.where, reader.hide(p.what)) for p in error.problems if p.where not in told]
         if problems or spec is None:
             raise GraphError(problems, reader.place, reader.origin)

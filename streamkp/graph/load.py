@@ -14,7 +14,7 @@ from streamkp.graph.spec import Problem
 from streamkp.uris import VARIABLE, expand, mask
 
 MAX_BYTES = 500_000
-MAX_NODES = 100_000
+MAX_NODES = 40_000  # a thousand streams with all their options have half as many
 MAX_DEPTH = 32
 _Scanner: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # quick; the slow one has the better messages
 
@@ -159,6 +159,7 @@ class GraphFileReader:
             return [self._value(child, f"{path}.{i}") for i, child in enumerate(node.value)]
         try:
             value = yaml.SafeLoader("").construct_object(node)
+            str(value)  # a number of 6,000 hexadecimal digits is read, but cannot be shown
         except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
             # 2020-99-99 is no date, a number of 6,000 digits is none that Python reads, !!python/object is refused
             text = node.value if len(node.value) <= 40 else f"{node.value[:37]}..."

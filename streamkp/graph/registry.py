@@ -30,6 +30,7 @@ BUILT_IN: Final = {
     "smooth-3d": "streamkp.stages.smooth_3d:Smooth3D",
     "level-3d": "streamkp.stages.level_3d:Level3D",
     "publish-websocket": "streamkp.sinks.publish_websocket:PublishWebsocket",
+    "publish-webrtc": "streamkp.sinks.publish_webrtc:PublishWebrtc",
     "publish-mqtt": "streamkp.sinks.publish_mqtt:PublishMqtt",
     "record": "streamkp.sinks.record:Record",
     "render": "streamkp.sinks.render:Render",

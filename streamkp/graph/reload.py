@@ -49,6 +49,8 @@ def reload(engine: Reloadable, before: GraphSpec, after: GraphSpec) -> Outcome:
             outcome.refused.append(f"stages.{name} is new: stages are put together at the start")
         else:
             _stage(engine, old[name], stage, outcome)
+    if before.tracing != after.tracing:
+        outcome.refused.append("tracing: what is followed is set at the start")
     if before.control != after.control:
         outcome.refused.append("control: the server that listens stays as it is")
     return outcome

@@ -15,6 +15,7 @@ from streamkp.graph.feedback import Feedback
 from streamkp.graph.gate import Gate
 from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StageOptions, StreamContext
 from streamkp.graph.statistics import Meter
+from streamkp.graph.tracing import Tracer
 from streamkp.packet import Packet
 
 LOG_EVERY = 60_000_000_000  # nanoseconds between two log lines about the same kind of error
@@ -26,6 +27,7 @@ class Host(Protocol):
     clock: Clock
     profile: bool
     gate: Gate | None
+    tracer: Tracer | None
 
     def delivering(self, *, files: bool) -> int:
         """How many streams deliver now, with or without files; batches wait for no more than that."""
@@ -78,6 +80,7 @@ class ErrorLog:
             "stage %s %s %d of stream %s: %s: %s%s",
             self._stage.context.name, what, packet.seq, packet.stream, kind.__name__, error, more,
             exc_info=not isinstance(error, StreamkpError),
+            extra={"stream": packet.stream, "seq": packet.seq, "epoch": packet.epoch},
         )  # fmt: skip
 
 
@@ -246,13 +249,13 @@ class StageRunner:
         try:
             out = cast("MapStage | Sink", self.stage).process(packet)
         except StreamkpError as error:
-            self._failed([packet], error, meters)
+            self._failed([packet], error, meters, started)
             if isinstance(self.stage, Sink):
                 self._broken = True
                 self._host.sink_failed(self.name, error)
             return None
         except Exception as error:
-            self._failed([packet], error, meters)
+            self._failed([packet], error, meters, started)
             return None
         finally:
             del self.working[thread]
@@ -270,7 +273,7 @@ class StageRunner:
         try:
             out = stage.process(packets)
         except Exception as error:
-            self._failed(packets, error, meters)
+            self._failed(packets, error, meters, started)
             return ()
         finally:
             del self.working[thread]
@@ -322,6 +325,8 @@ class StageRunner:
         now = self._clock.monotonic()
         if self._host.profile:
             self.cpu.stage += time.thread_time_ns() - cpu
+        if self._host.tracer is not None:
+            self._trace(packets, started)
         for packet in packets:
             meter = meters[packet.stream]
             meter.done += 1
@@ -330,7 +335,17 @@ class StageRunner:
             if self._keeps_state:
                 self._end_tracks(packet, meter)
 
-    def _failed(self, packets: Sequence[Packet], error: Exception, meters: dict[str, Meter]) -> None:
+    def _trace(self, packets: Sequence[Packet], started: int, error: Exception | None = None) -> None:
+        tracer = self._host.tracer
+        ended = self._clock.now()
+        began = ended - (self._clock.monotonic() - started)
+        for packet in packets:
+            if tracer is not None and packet.trace is not None:
+                tracer.passed(self.name, packet, began, ended, error, len(packets))
+
+    def _failed(self, packets: Sequence[Packet], error: Exception, meters: dict[str, Meter], started: int) -> None:
+        if self._host.tracer is not None:
+            self._trace(packets, started, error)
         for packet in packets:
             meters[packet.stream].errors += 1
         self._errors.add(packets[0], error)

@@ -109,6 +109,8 @@ class SourceRunner:
                     if self._host.gate is not None and not self._host.gate.opens(stream.stream, epoch):
                         return False
                 self.position = packet.pts - first
+                if self._host.tracer is not None:
+                    self._host.tracer.captured(self._source.context.name, packet, clock.now())
                 self._outputs.send(packet)
         except StreamkpError:
             if stream.over or not stream.stopping:  # a connection that was to be left anyway has failed

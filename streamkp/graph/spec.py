@@ -22,6 +22,7 @@ from streamkp.uris import encoded, mask, mask_address
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAME_RULE: Final = "a name has up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
 MAX_STREAMS: Final = 1024
+MAX_STAGES: Final = 256
 MAX_URI: Final = 4096
 _SECRET_NAME: Final = re.compile(r"token|passw|secret|credential|api_?key|^key$", re.IGNORECASE)
 
@@ -73,6 +74,19 @@ class ControlSpec(_Strict):
     token: SecretStr | None = Field(None, min_length=1, description="Clients must show this secret.")
     insecure: bool = Field(False, description="Listen beyond this machine without a token.")
     allowed_hosts: tuple[str, ...] = Field((), description="Names, besides its address, that clients may use.")
+
+
+class TracingSpec(_Strict):
+    """`tracing:` in a graph file: spans of sampled frames for OpenTelemetry (`streamkp[otel]`)."""
+
+    sample: float = Field(0.01, gt=0, le=1, description="Share of the frames of each stream that is followed.")
+    endpoint: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Where spans are sent with OTLP over HTTP: http://127.0.0.1:4318/v1/traces. Default: as the "
+        "variables OTEL_EXPORTER_OTLP_... say.",
+    )
+    service: str = Field("streamkp", min_length=1, description="Name of the service in the traces.")
 
 
 class StageSettings(_Strict):
@@ -128,6 +142,7 @@ class GraphSpec:
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
     origin: str = "graph"
     control: ControlSpec | Literal["off"] | None = None
+    tracing: TracingSpec | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # value of a variable -> ${NAME}
     unchecked: tuple[str, ...] = ()  # stages that were not looked at, for they are plugins
 
@@ -260,13 +275,15 @@ class _Validation:
     def run(self, data: Any) -> GraphSpec:
         if not isinstance(data, dict):
             raise GraphError([Problem("", "a graph is a mapping with the keys version, streams and stages")])
-        self._known("", data, ("version", "control", "streams", "stages"))
+        self._known("", data, ("version", "control", "tracing", "streams", "stages"))
         if data.get("version", 1) != 1:
             self._add("version", f"is {data['version']!r}; this streamkp reads version 1")
         control = self._control(data.get("control"))
+        tracing = self._tracing(data.get("tracing"))
         streams = self._streams(data.get("streams") or {})
         stages = self._stages(data.get("stages") or {})
-        ordered = self._order(stages, complete=len(stages) == len(data.get("stages") or {}))
+        given = data.get("stages")
+        ordered = self._order(stages, complete=isinstance(given, dict) and len(stages) == len(given))
         self._claims(ordered)
         if not self.problems:  # a stage that is wrong in itself is not asked what it needs or writes
             self._files(ordered, streams)
@@ -277,7 +294,7 @@ class _Validation:
         if self.problems:
             raise GraphError(self.problems)
         unchecked = tuple(stage.name for stage in ordered if stage.cls is _Unchecked)
-        return GraphSpec(tuple(ordered), streams, self.origin, control, unchecked=unchecked)
+        return GraphSpec(tuple(ordered), streams, self.origin, control, tracing, unchecked=unchecked)
 
     def _add(self, where: str, what: str) -> None:
         self.problems.append(Problem(where, mask(what)))
@@ -308,6 +325,15 @@ class _Validation:
             self._pydantic("control", error, ControlSpec)
             return None
 
+    def _tracing(self, data: Any) -> TracingSpec | None:
+        if data is None or data is False or data == "off":
+            return None
+        try:
+            return TracingSpec.model_validate(data)
+        except ValidationError as error:
+            self._pydantic("tracing", error, TracingSpec)
+            return None
+
     def _streams(self, data: Any) -> dict[str, StreamSpec]:
         streams: dict[str, StreamSpec] = {}
         if not isinstance(data, dict):
@@ -315,6 +341,7 @@ class _Validation:
             return streams
         if len(data) > MAX_STREAMS:
             self._add("streams", f"{len(data)} streams; at most {MAX_STREAMS} are allowed")
+            return streams
         for key, value in data.items():
             where = f"streams.{key}"
             self._name(where, key)
@@ -331,6 +358,9 @@ class _Validation:
         stages: list[StageSpec] = []
         if not isinstance(data, dict) or not data:
             self._add("stages", "must be a mapping of stage name to {use: ..., options}")
+            return stages
+        if len(data) > MAX_STAGES:
+            self._add("stages", f"{len(data)} stages; at most {MAX_STAGES} are allowed")
             return stages
         above: str | None = None  # the nearest stage above that is not a sink
         for key, value in data.items():

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 from streamkp.graph.clock import Clock
+from streamkp.graph.context_log import ContextLog
 from streamkp.graph.feedback import Feedback as Feedback
 from streamkp.graph.status import PictureFlag, State, Status, StatusBoard
 from streamkp.graph.stream_options import StreamOptions
@@ -124,7 +125,7 @@ class StageContext:
         self.name = name
         self.clock = clock or Clock()
         self.streams = streams or StatusBoard(self.clock)  # where each stream stands
-        self.log = logging.getLogger(f"streamkp.{name}")
+        self.log = ContextLog(f"streamkp.{name}", stage=name)
         self.feedback_out: Feedback | None = None
         self.feedback_in: Feedback | None = None
         self.engine: EngineView | None = None
@@ -139,7 +140,8 @@ class StageContext:
         if self.on_failed is not None:
             self.on_failed(packet, error)
         else:
-            self.log.error("frame %d of stream %s: %s", packet.seq, packet.stream, error)
+            fields = {"stream": packet.stream, "seq": packet.seq}
+            self.log.error("frame %d of stream %s: %s", packet.seq, packet.stream, error, extra=fields)
 
     def delivered(self, stream: str, captured_at: int) -> None:
         """A frame captured at that time (Unix ns) has reached who it was for; see `Sink.delivers_later`."""
@@ -307,7 +309,7 @@ class StreamContext:
         self.loop = loop  # start a file again at its end
         self.realtime = realtime  # play a file at its own speed
         self.options = options or StreamOptions()
-        self.log = logging.getLogger("streamkp.source")
+        self.log = ContextLog("streamkp.source", stream=stream)
         self.board = board or StatusBoard(clock)
         self.board.begin(stream)
         self.stall_after: float | None = None  # seconds without a frame that are unusual; None: see `SourceRunner`

@@ -34,6 +34,7 @@ Task = Literal[
     "human-wholebody-keypoint",
     "hand-2d-keypoints",
     "face-2d-keypoints",
+    "hand-detection",
     "hand-gestures",
     "body-3d-keypoints",
 ]

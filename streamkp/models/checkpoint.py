@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from streamkp.errors import ModelError
 
+ROOM = 64 << 20  # bytes that a checkpoint may unpack to beyond its own size: torch does not compress
 SHOWN = 4  # keys named in an error before "and n more"
 
 
@@ -65,6 +67,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
     except OSError as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     _refuse_other_files(path, head)
+    _refuse_bombs(path)
     try:
         if path.suffix == ".onnx":
             from streamkp.models import onnx_weights
@@ -89,6 +92,19 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
         raise ModelError(f"{path} is a web page, not a checkpoint: the download went to a login or error page")
     if start.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not the checkpoint itself: run `git lfs pull`")
+
+
+def _refuse_bombs(path: Path) -> None:
+    """A zip file of a few megabytes can unpack to many gigabytes; what torch saves is as large inside as outside."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):  # torch says it better
+        return
+    if inside > path.stat().st_size + ROOM:
+        raise ModelError(f"{path} unpacks to {inside >> 20} MB; no checkpoint does that, and it is refused")
 
 
 def _explain(path: Path, error: Exception) -> str:

@@ -32,11 +32,13 @@ from streamkp.runtimes.base import Device, Precision, RunOptions, Runtime, Threa
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from streamkp.models.detect.palm import PalmDetector
     from streamkp.models.gestures import GestureNetwork
     from streamkp.runtimes.openvino import Signature
 
 DETECTION = ("person-detection",)
 KEYPOINTS = ("body-2d-keypoints", "human-wholebody-keypoint", "hand-2d-keypoints", "face-2d-keypoints")
+HANDS = ("hand-detection",)
 GESTURES = ("hand-gestures",)
 LIFTING = ("body-3d-keypoints",)
 
@@ -44,6 +46,7 @@ _OPENVINO_FILES = (".onnx", ".tflite", ".xml")
 _WHAT = {
     DETECTION: "person detector",
     KEYPOINTS: "2D pose network",
+    HANDS: "hand detector",
     GESTURES: "gesture network",
     LIFTING: "lifter",
 }
@@ -158,7 +161,7 @@ class ModelFile:
         return next((row for row in torch_models() if row.family == family and zoo.fits(row, self.weights)), None)
 
 
-def rows(tasks: Sequence[str] = (*DETECTION, *KEYPOINTS, *GESTURES, *LIFTING)) -> list[Model]:
+def rows(tasks: Sequence[str] = (*DETECTION, *KEYPOINTS, *HANDS, *GESTURES, *LIFTING)) -> list[Model]:
     """The rows of some tasks, in the order of the catalog."""
     return [row for row in catalog.table().model if row.task in tasks]
 
@@ -222,6 +225,16 @@ def open_estimator(
     """
     options = ModelOptions(RunOptions(device, runtime, threads, precision), flip=flip)
     return cast(PoseEstimator, _open(model, KEYPOINTS, options, checkpoint))
+
+
+def open_hand_detector(model: str, *, threads: Threads = 1, score: float = 0.5) -> PalmDetector:
+    """A detector of hands by catalog name or file; it runs on the CPU. `score` is the least score of one, 0..1.
+
+    Raises:
+        ModelError: the model is unknown, cannot be fetched, or is not a detector of hands.
+    """
+    options = ModelOptions(RunOptions("cpu", "auto", threads), score=score)
+    return cast("PalmDetector", _open(model, HANDS, options, None))
 
 
 def open_gestures(model: str, *, threads: Threads = 1, precision: Precision = "f32") -> GestureNetwork:

@@ -7,6 +7,7 @@ calibrated views a hand is nearest to the truth when it is turned as its forearm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,9 +42,21 @@ def _anchor(joint: str) -> str:
 
 
 _ANCHORS = [_BODY.index(_anchor(joint)) for joint in _PARTS.joints]
+# The same in blazepose33; its "head" is halfway between the eyes.
+_EYES = _FULL.index("left_eye"), _FULL.index("right_eye")
+_FACE = [i for i, joint in enumerate(_PARTS.joints) if _anchor(joint) == "head"]
+_FULL_ANCHORS = [0 if i in _FACE else _FULL.index(_anchor(joint)) for i, joint in enumerate(_PARTS.joints)]
+_FULL_PARTS = [_FULL.index(joint) for joint in _PARTS.joints]
+_BODY_LIMBS, _FULL_LIMBS = (
+    ([layout.index(a) for a, _ in _BONES], [layout.index(b) for _, b in _BONES]) for layout in (_BODY, _FULL)
+)
 _HANDS = {
-    side: [i for i, joint in enumerate(_PARTS.joints) if _anchor(joint) == f"{side}_wrist"] for side in _SIDES
-}  # fmt: skip
+    side: (
+        [i for i, joint in enumerate(_PARTS.joints) if _anchor(joint) == f"{side}_wrist"],
+        *((layout.index(f"{side}_elbow"), layout.index(f"{side}_wrist")) for layout in (_BODY, _FULL)),
+    )
+    for side in _SIDES
+}
 
 
 def anchors(points: Floats) -> Floats:
@@ -60,36 +73,40 @@ def attach(points: Floats, world: Floats, hands: Mapping[str, Floats] | None = N
         world: (33, 3) of blazepose33, metres, of the same frame and in the same axes.
         hands: by side (left, right), (21, 3) of hand21 in metres, from a network for hands: taken as it is.
     """
-    if not (np.isfinite(points).all() and np.isfinite(world).all()):
+    if not (np.isfinite(points.sum()) and np.isfinite(world.sum())):
         return None
-    body = skeletons.convert(world, "blazepose33", TARGET, scored=False)
-    sizes = [_limbs(points), _limbs(body)]
-    if min(sizes) < LEAST_BONES:
+    size, own_size = _limbs(points, _BODY_LIMBS), _limbs(world, _FULL_LIMBS)
+    if min(size, own_size) < LEAST_BONES:
         return None
-    offsets = (skeletons.convert(world, "blazepose33", LAYOUT, scored=False) - anchors(body)) * (sizes[0] / sizes[1])
-    for side, hand in _HANDS.items():
-        elbow, wrist = (_BODY.index(f"{side}_{joint}") for joint in ("elbow", "wrist"))
+    roots = world[_FULL_ANCHORS]
+    roots[_FACE] = (world[_EYES[0]] + world[_EYES[1]]) / 2
+    offsets = (world[_FULL_PARTS] - roots) * (size / own_size)
+    for side, (hand, (elbow, wrist), (own_elbow, own_wrist)) in _HANDS.items():
         seen = None if hands is None else hands.get(side)
         if seen is not None and np.shape(seen) == (len(_HAND), 3) and np.isfinite(seen).all():
             offsets[hand] = np.asarray(seen, np.float64)[_KNUCKLES] - seen[_WRIST]
         else:
-            offsets[hand] = offsets[hand] @ _swing(body[wrist] - body[elbow], points[wrist] - points[elbow]).T
+            turn = _swing(world[own_wrist] - world[own_elbow], points[wrist] - points[elbow])
+            offsets[hand] = offsets[hand] @ turn.T
     return np.asarray(anchors(points) + offsets, np.float32)
 
 
-def _limbs(points: Floats) -> float:
-    return float(sum(np.linalg.norm(points[_BODY.index(a)] - points[_BODY.index(b)]) for a, b in _BONES))
+def _limbs(points: Floats, bones: tuple[list[int], list[int]]) -> float:
+    along = points[bones[0]] - points[bones[1]]
+    return float(np.sqrt((along * along).sum(1)).sum())
 
 
 def _swing(before: Floats, after: Floats) -> Floats:
     """The smallest rotation (3, 3) from one direction to another; none where there is no direction, or no smallest."""
-    lengths = np.linalg.norm(before), np.linalg.norm(after)
+    lengths = math.sqrt(float(before @ before)), math.sqrt(float(after @ after))
     if min(lengths) < 1e-6:
         return np.eye(3)
-    a, b = before / lengths[0], after / lengths[1]
-    cosine, axis = float(a @ b), np.cross(a, b)
+    ax, ay, az = (before / lengths[0]).tolist()
+    bx, by, bz = (after / lengths[1]).tolist()
+    cosine = ax * bx + ay * by + az * bz
     if cosine < -0.999:
         return np.eye(3)
-    skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     turned: Floats = np.eye(3) + skew + skew @ skew / (1 + cosine)
     return turned

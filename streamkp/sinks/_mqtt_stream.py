@@ -8,6 +8,7 @@ not hold up another either.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import aiomqtt
 
 from streamkp import wire
+from streamkp.graph.context_log import ContextLog
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # seconds between two attempts to connect
 STATUS_QOS = EVENT_QOS = 1
@@ -47,7 +49,7 @@ class MqttStream:
         qos: int,
         format: wire.Format,
         limit: int,
-        log: logging.Logger,
+        log: logging.Logger | ContextLog,
         *,
         will: bytes,
         sent: Callable[[wire.Message], None] = lambda _: None,
@@ -187,10 +189,18 @@ class MqttStream:
             with self._lock:
                 self._to_tell = self._current is not data
 
-    @staticmethod
-    async def _read(client: aiomqtt.Client) -> None:
-        async for _ in client.messages:
-            pass
+    async def _read(self, client: aiomqtt.Client) -> None:
+        """Notice a broken connection, and another program's status of an earlier epoch over ours: the last will of a
+        process that had the stream before, and whose end the broker has noticed late.
+        """
+        await client.subscribe(self._status, STATUS_QOS)
+        async for message in client.messages:
+            with self._lock:
+                ours = self._current
+                if ours is None or self._final is not None or not _is_earlier(message.payload, ours):
+                    continue
+                self._to_tell = True
+            self._awake.set()
 
     def _first(self) -> _Waiting | None:
         with self._lock:
@@ -218,3 +228,11 @@ class MqttStream:
                 self._owed += frames
             else:
                 heir.message["dropped"] += frames
+
+
+def _is_earlier(theirs: object, ours: bytes) -> bool:
+    """Whether a status is of an earlier epoch than ours."""
+    try:
+        return isinstance(theirs, bytes) and int(json.loads(theirs)["epoch"]) < int(json.loads(ours)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -38,12 +38,14 @@ class WebApp:
         queue: int,
         video: _web_video.VideoFeed,
         avatar: Path | None = None,
+        webrtc: bool = False,
     ) -> None:
         self._hub = hub
         self._max_clients = max_clients
         self._queue = queue
         self._video = video
         self._avatar = avatar
+        self._webrtc = webrtc
         self._senders: set[asyncio.Task[None]] = set()
         self._previews: dict[str, tuple[int, bytes]] = {}
         self._one_preview = asyncio.Lock()
@@ -64,6 +66,10 @@ class WebApp:
                 web.static("/viewer", VIEWER),
             ]
         )
+
+    def limit(self, max_clients: int, queue: int) -> None:
+        """Other limits, for clients that come from now on."""
+        self._max_clients, self._queue = max_clients, queue
 
     async def flush(self, seconds: float) -> None:
         """Give the clients that long to take what is queued for them, and to be closed properly."""
@@ -132,7 +138,7 @@ class WebApp:
 
     async def _settings(self, _: web.Request) -> web.StreamResponse:
         """What the page needs to know beforehand, as JSON: whether there is an avatar."""
-        return web.json_response({"avatar": self._avatar is not None})
+        return web.json_response({"avatar": self._avatar is not None, "webrtc": self._webrtc})
 
     async def _avatar_file(self, _: web.Request) -> web.StreamResponse:
         """The avatar of the option `avatar`, a VRM file; 404 without one."""

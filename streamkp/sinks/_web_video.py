@@ -18,8 +18,10 @@ import msgpack
 from aiohttp import WSMsgType, web
 
 from streamkp.packet import AnyImage, pixels_of
+from streamkp.sinks._web_rtc import Sender
 
 IN_FLIGHT: Final = 2
+MAX_MESSAGE: Final = 64 * 1024  # bytes from a page: an offer of WebRTC has some 6,000 for each stream
 MAX_SHOWN: Final = 64  # streams of one page
 WIDTHS: Final = (160, 320, 480, 640, 960, 1280)
 SEND_BUFFER: Final = 128 * 1024  # bytes in the kernel: what is queued there grows old
@@ -36,16 +38,22 @@ class VideoFeed:
         fps: pictures per second and stream at most.
         width: pixels of the widest picture.
         limit: pages at a time.
+        webrtc: pages may have their video over WebRTC instead.
     """
 
-    def __init__(self, newest: Newest, fps: float, width: int, limit: int) -> None:
+    def __init__(self, newest: Newest, fps: float, width: int, limit: int, *, webrtc: bool = False) -> None:
         self._newest = newest
-        self._interval = 1 / fps
-        self._limit = limit
-        self._width = width
+        self._webrtc = webrtc
+        self.limit(fps, width, limit)
         self._viewers: tuple[_Viewer, ...] = ()
         self._made: dict[tuple[str, int], tuple[int, bytes]] = {}
         self._encoder = asyncio.Lock()  # viewers share one encoder: it must not take the graph's cores
+
+    def limit(self, fps: float, width: int, limit: int) -> None:
+        """Other limits from the next picture and the next page on; from any thread."""
+        self._interval = 1 / fps
+        self._limit = limit
+        self._width = width
 
     @property
     def watched(self) -> bool:
@@ -56,6 +64,8 @@ class VideoFeed:
         """There are new pictures."""
         for viewer in self._viewers:
             viewer.awake.set()
+            if viewer.sender is not None:
+                viewer.sender.wake()
 
     def forget(self, stream: str) -> None:
         """The stream has ended."""
@@ -66,7 +76,7 @@ class VideoFeed:
         """The WebSocket of one page."""
         if len(self._viewers) >= self._limit:
             raise web.HTTPServiceUnavailable(text=f"All {self._limit} places are taken (max_clients).\n")
-        response = web.WebSocketResponse(timeout=1.0, heartbeat=20.0, max_msg_size=16 * 1024, compress=False)
+        response = web.WebSocketResponse(timeout=1.0, heartbeat=20.0, max_msg_size=MAX_MESSAGE, compress=False)
         viewer = _Viewer()
         self._viewers = (*self._viewers, viewer)
         try:
@@ -77,17 +87,34 @@ class VideoFeed:
             sender = asyncio.create_task(self._send(viewer, response))
             try:
                 async for message in response:
-                    if message.type is not WSMsgType.TEXT or not viewer.hear(message.data, self._fit):
+                    if message.type is not WSMsgType.TEXT or not (
+                        await self._negotiate(viewer, message.data, response)
+                        if self._webrtc and message.data.startswith('{"offer"')
+                        else viewer.hear(message.data, self._fit)
+                    ):
                         await response.close(code=1003, message=b"not understood")
                         break
             finally:
                 sender.cancel()
                 await asyncio.wait({sender})
+                if viewer.sender is not None:
+                    await viewer.sender.close()
         finally:
             self._viewers = tuple(v for v in self._viewers if v is not viewer)
             if request.transport is not None and request.transport.get_write_buffer_size():
                 request.transport.abort()
         return response
+
+    async def _negotiate(self, viewer: _Viewer, text: str, response: web.WebSocketResponse) -> bool:
+        """A page wants its video over WebRTC, or other streams than before. False where it is not understood."""
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        if viewer.sender is not None:
+            await viewer.sender.close()
+        viewer.sender = Sender(self._newest, self._width, 1 / self._interval, response.send_json)
+        return await viewer.sender.answer(said)
 
     def _fit(self, width: float) -> int:
         """The width that pictures have for a page that has so many pixels for them."""
@@ -130,6 +157,7 @@ class _Viewer:
 
     def __init__(self) -> None:
         self.awake = asyncio.Event()
+        self.sender: Sender | None = None
         self.due: dict[str, float] = {}
         self._shown: dict[str, int] = {}  # width by stream, the longest unserved first
         self._under_way: dict[str, int] = {}

@@ -36,6 +36,7 @@ from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import StageOptions
 from streamkp.graph.status import Status
 from streamkp.sinks._mqtt_broker import HOST, start_broker
+from streamkp.sinks._mqtt_client import MqttClient
 from streamkp.sinks._mqtt_stream import MqttStream
 from streamkp.sinks.message_sink import MessageSink
 from streamkp.uris import mask_address, split
@@ -178,7 +179,7 @@ class PublishMqtt(MessageSink):
 
     def _new_client(self, identifier: str, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
         address = self._address
-        return aiomqtt.Client(
+        return MqttClient(
             address.host,
             address.port,
             username=address.user,

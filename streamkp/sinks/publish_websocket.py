@@ -12,6 +12,7 @@
   the stream is not live
 * `/stats`, `/metrics` the engine's figures, as JSON and for Prometheus
 * `/healthz`, `/readyz` 200 or 503
+* `/api/v1/...` the control API, see docs/control.md
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from streamkp.control.access import Access, check_binding, is_loopback
 from streamkp.control.server import HttpServer, tls_context
 from streamkp.errors import UsageError
 from streamkp.graph.loop_thread import LoopThread
-from streamkp.graph.stage import StageOptions
+from streamkp.graph.stage import LIVE, StageOptions
 from streamkp.graph.status import Status
 from streamkp.packet import Packet
 from streamkp.sinks._web_app import PUBLIC, WebApp
@@ -60,16 +61,28 @@ class PublishWebsocket(MessageSink):
         allowed_hosts: tuple[str, ...] = Field(
             (), description="Names, besides its address, that clients without a token may use."
         )
-        max_clients: int = Field(100, ge=1, description="WebSocket clients at a time.")
+        max_clients: int = Field(100, ge=1, description="WebSocket clients at a time.", json_schema_extra=LIVE)
         preview_fps: float = Field(
-            30.0, gt=0, le=120, description="Pictures per second that the page is sent, at most."
+            30.0,
+            gt=0,
+            le=120,
+            description="Pictures per second that the page is sent, at most.",
+            json_schema_extra=LIVE,
         )
-        preview_width: int = Field(960, ge=16, le=4096, description="Width in pixels of those pictures, at most.")
+        preview_width: int = Field(
+            960, ge=16, le=4096, description="Width in pixels of those pictures, at most.", json_schema_extra=LIVE
+        )
         avatar: Path | None = Field(None, description="VRM file that the page moves by the pose.")
-        queue: int = Field(256, ge=1, description="Messages that wait for a slow client before it loses the oldest.")
+        queue: int = Field(
+            256,
+            ge=1,
+            description="Messages that wait for a slow client before it loses the oldest.",
+            json_schema_extra=LIVE,
+        )
 
     options: Options
     serves_control = True
+    webrtc = False  # whether the page has its video over WebRTC
 
     @classmethod
     def claims(cls, options: Options) -> Sequence[str]:
@@ -106,6 +119,11 @@ class PublishWebsocket(MessageSink):
         self.url = f"http{'s' if tls else ''}://{host}:{self.port}"
         self.follow_streams(self._stands)
 
+    def options_changed(self) -> None:
+        options = self.options
+        self._web.limit(options.max_clients, options.queue)
+        self._video.limit(options.preview_fps, options.preview_width, options.max_clients)
+
     def process(self, packet: Packet) -> None:
         self._loop.check()
         if packet.picture is not None:
@@ -140,9 +158,18 @@ class PublishWebsocket(MessageSink):
 
     async def _serve(self, access: Access, tls: ssl.SSLContext | None) -> int:
         options = self.options
-        self._video = VideoFeed(self._hub.images.get, options.preview_fps, options.preview_width, options.max_clients)
+        self._video = VideoFeed(
+            self._hub.images.get, options.preview_fps, options.preview_width, options.max_clients, webrtc=self.webrtc
+        )
         self._web = WebApp(
-            self._hub, self.context.engine, access, options.max_clients, options.queue, self._video, options.avatar
+            self._hub,
+            self.context.engine,
+            access,
+            options.max_clients,
+            options.queue,
+            self._video,
+            options.avatar,
+            self.webrtc,
         )
         self._server = HttpServer(self._web.app, self.context.name, f"--set stages.{self.context.name}.port=NUMBER")
         return await self._server.start(options.host, options.port, tls, search=_SEARCH if options.next_port else 1)

@@ -54,7 +54,11 @@ class Render(Sink):
             12.0, ge=-90, le=90, description="Height of the eye over the 3D poses, degrees.", json_schema_extra=LIVE
         )
         inset: float = Field(
-            0.42, ge=0, le=1, description="Size of the 3D corner over the shorter side of the image; 0: none."
+            0.42,
+            ge=0,
+            le=1,
+            description="Size of the 3D corner over the shorter side of the image; 0: none.",
+            json_schema_extra=LIVE,
         )
         beside: bool = Field(False, description="Put the 3D poses beside the image instead of into its corner.")
 

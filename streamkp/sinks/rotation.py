@@ -18,6 +18,7 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from streamkp.graph.clock import Clock
+from streamkp.graph.context_log import ContextLog
 from streamkp.graph.stage import StageOptions
 
 MB: Final = 1_000_000
@@ -54,7 +55,7 @@ class RotatingOptions(StageOptions):
 class Series:
     """The files of one recording. Used by one thread."""
 
-    def __init__(self, path: Path, options: RotatingOptions, clock: Clock, log: logging.Logger) -> None:
+    def __init__(self, path: Path, options: RotatingOptions, clock: Clock, log: logging.Logger | ContextLog) -> None:
         self._path = path
         self._options = options
         self._clock = clock
@@ -117,7 +118,7 @@ def is_full(error: OSError) -> bool:
 class FullDisk:
     """A recording of live streams that pauses while the disk is full; asked before each frame."""
 
-    def __init__(self, clock: Clock, log: logging.Logger) -> None:
+    def __init__(self, clock: Clock, log: logging.Logger | ContextLog) -> None:
         self._clock = clock
         self._log = log
         self._since: int | None = None

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 from pydantic import Field
 
 from streamkp.errors import ModelError, SourceError
-from streamkp.graph.stage import Source, StageContext, StageOptions, StreamContext
+from streamkp.graph.stage import LIVE, Source, StageContext, StageOptions, StreamContext
 from streamkp.graph.stream_options import HwAccel
 from streamkp.packet import AnyImage, Packet, pixels_of
 from streamkp.sources import browser, replay
@@ -67,21 +67,25 @@ class Decode(Source):
             le=30,
             description="Cameras and network: seconds of silence after which the source counts as lost. Noticing a "
             "frozen server, and stopping while it is frozen, may take twice as long.",
+            json_schema_extra=LIVE,
         )
         stale_after: float = Field(
             0.5,
             gt=0,
             description="Live sources: seconds after which a frame that is still waiting is dropped.",
+            json_schema_extra=LIVE,
         )
         reconnect_max_wait: float = Field(
             10.0,
             ge=0.5,
             description="Live sources: longest pause in seconds between two attempts to reconnect.",
+            json_schema_extra=LIVE,
         )
         give_up_after: float | None = Field(
             None,
             gt=0,
             description="Live sources: seconds without a frame after which the stream fails; null: never.",
+            json_schema_extra=LIVE,
         )
         wait_for_source: bool | None = Field(
             None,

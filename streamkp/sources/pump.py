@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NoReturn
 
 from streamkp.errors import SourceError
 from streamkp.graph.stage import StreamContext
@@ -91,11 +91,21 @@ class _Reading:
             stream.wake()
             return picture
         if self._done and self._error is not None:
-            raise self._error
+            self._raise()
         if not self._done and not stream.stopping:
             silent = time.monotonic() - began
             raise SourceError(f"{stream.label}: no picture for {silent:.1f} s, and the read does not come back")
         return None
+
+    def _raise(self) -> NoReturn:
+        # An error holds the frames that it went through, and what these hold, such as a decoder. Kept in a circle it
+        # would stay until the garbage collector looks at old objects, which in a large program is hardly ever.
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error
 
     def leave(self) -> None:
         """Nobody takes any more."""

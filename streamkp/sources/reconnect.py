@@ -69,6 +69,7 @@ def keep_connected(
             return
         if not timeline.frames and not wait_for_source:
             raise failure
+        failure.__traceback__ = failure.__context__ = None  # they hold the connection, which is to be freed now
         pause = max(wait, REFUSED_WAIT) if isinstance(failure, AccessRefused) else wait
         pause *= 1 + JITTER * random.random()
         gone = (stream.clock.monotonic() - lost_at) / NANO

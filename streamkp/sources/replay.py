@@ -32,6 +32,8 @@ MCAP_SCHEMA = "streamkp.Frame"
 MOST_LINE = 64 * 1024 * 1024  # bytes of one frame
 LINGER = 1_000_000_000  # ns for which a track that is not seen is still alive; recordings do not say when one ended
 _PERSON = {"track", "state", "box", "score", "keypoints_2d", "keypoints_3d"}
+_HANDS = {"hands", "hands_world", "hands_depth"}
+_FACE = {"points", "depth", "angles"}
 
 
 class Recording(NamedTuple):
@@ -275,5 +277,16 @@ def _person(found: Mapping[str, Any]) -> Person:
             solid.get("sigma"),
             None if more is None else Extremities(str(more["skeleton"]), more["points"], str(more["source"])),
         )
-    person.extra = {key: value for key, value in found.items() if key not in _PERSON}
+    person.extra = {key: _part(key, value) for key, value in found.items() if key not in _PERSON}
     return person
+
+
+def _part(key: str, value: Any) -> Any:
+    """Hands and faces of `keypoints-parts` as the arrays that they were; what other stages have added as it is."""
+    if not isinstance(value, dict):
+        return value
+    if key in _HANDS:
+        return {side: np.asarray(numbers, np.float32) for side, numbers in value.items()}
+    if key == "face":
+        return {name: np.asarray(each, np.float32) if name in _FACE else each for name, each in value.items()}
+    return value

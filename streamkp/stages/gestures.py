@@ -13,7 +13,7 @@ from streamkp.errors import UsageError
 from streamkp.graph.stage import LIVE, MapStage, StageOptions
 from streamkp.models import gestures, registry
 from streamkp.models.gestures import NAMED, NONE, Hand
-from streamkp.packet import FloatArray, Packet, Person
+from streamkp.packet import FloatArray, LabelAnnotation, Packet, Person
 from streamkp.runtimes.base import Threads
 
 SIDES = ("left", "right")
@@ -50,6 +50,9 @@ class Gestures(MapStage):
         )
         none: str = Field(
             "none", description="The label of examples that show no gesture; it has no events.", json_schema_extra=LIVE
+        )
+        labels: bool = Field(
+            True, description="Write gestures over hands, in rendered videos and on the page.", json_schema_extra=LIVE
         )
         threads: Threads = Field(1, description="CPU threads of the networks.")
 
@@ -91,7 +94,9 @@ class Gestures(MapStage):
                 for event in shown.update(scores or {}, packet.pts, self.options):
                     packet.events.append(event | {"hand": side, "track": person.track})
                 if scores is not None:
-                    person.extra.setdefault("gestures", {})[side] = shown.summary()
+                    summary = person.extra.setdefault("gestures", {})[side] = shown.summary()
+                    if self.options.labels and summary["gesture"] is not None:
+                        packet.annotations.append(_label(person, side, summary["gesture"]))
         return packet
 
     def _scores(self, embedding: FloatArray, named: FloatArray) -> dict[str, float]:
@@ -103,6 +108,13 @@ class Gestures(MapStage):
             scores[name] = scores.get(name, 0.0) + share
         scores.pop(self.options.none, None)
         return scores
+
+
+def _label(person: Person, side: str, gesture: str) -> LabelAnnotation:
+    """The gesture over its hand."""
+    points = np.asarray(person.extra["hands"][side], np.float32)  # lists, in a recording
+    at = [float(points[:, 0].mean()), float(points[:, 1].min())]
+    return {"type": "label", "track": person.track, "text": gesture.replace("_", " "), "at": at}
 
 
 class _Shown:

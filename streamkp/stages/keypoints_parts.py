@@ -13,6 +13,7 @@ from streamkp import skeletons
 from streamkp.errors import UsageError
 from streamkp.graph.stage import LIVE, BatchStage, StageOptions
 from streamkp.models import registry
+from streamkp.models.detect.palm import PalmDetector
 from streamkp.models.pose2d.face106 import Face106Estimator, FacePose
 from streamkp.models.pose2d.face_landmarker import FaceEstimator, MeshPose
 from streamkp.models.pose2d.hand_landmarker import HandPose
@@ -28,6 +29,7 @@ Part = Literal["left", "right", "face"]
 
 _MESH_PER_HEAD = 1.7  # the square around a face for the mesh, against the head's width
 _STRAYED = 0.5  # of its square's side: how far the part of the body that holds it may be from the middle
+_OWN_REACH = 0.5  # of the longer side of the box around a person: how far beyond it a hand of theirs may be
 _ONE_HAND = 0.25  # of the smaller square's side: two hands nearer than this are one
 
 
@@ -41,7 +43,23 @@ class _Look:
     image: Image
     region: Region
     fresh: bool = True  # the body points to it; otherwise it is where it was last
+    free: bool = False  # found without the body, which may have its wrist elsewhere
     pose: Pose | None = None
+
+
+@dataclass(slots=True)
+class _Followed:
+    """Where a part of a person will be looked for next."""
+
+    region: Region
+    free: bool
+
+
+@dataclass(slots=True)
+class _Palms:
+    """When the hands of a stream's people were last looked for in the whole image."""
+
+    frames: int | None = None  # since then; None: never
 
 
 class KeypointsParts(BatchStage):
@@ -62,7 +80,9 @@ class KeypointsParts(BatchStage):
 
     The networks of MediaPipe say whether there is a hand or a face: what is found is followed from frame to frame by
     its own points, until it is no longer there, or no longer where the body has it. The others look where the body
-    points in every frame.
+    points in every frame. While somebody lacks a hand, `palms` looks for hands in the whole image now and then: arms
+    that are cut off by the picture, or before the body, are often seen wrongly. Such a hand goes to the nearest person
+    who lacks one of its side.
 
     Works with every skeleton that has wrists and elbows, or eyes and nose. People who are only predicted, and frames
     without an image, pass unchanged.
@@ -74,6 +94,13 @@ class KeypointsParts(BatchStage):
     class Options(StageOptions):
         hands: str | None = Field("hand-landmarker", description="Hand network: catalog name or file; null for none.")
         face: str | None = Field("face-landmarker", description="Face network: catalog name or file; null for none.")
+        palms: str | None = Field(
+            "palm-detector",
+            description="Finds hands that the body does not point to, for hand-landmarker; null for none.",
+        )
+        palms_every: int = Field(
+            10, ge=1, description="Frames from one look at the whole image to the next.", json_schema_extra=LIVE
+        )
         min_score: float = Field(
             0.3, ge=0, le=1, description="Least score of the joints that point to a part.", json_schema_extra=LIVE
         )
@@ -102,15 +129,21 @@ class KeypointsParts(BatchStage):
     def check(cls, options: Options) -> None:
         for model in filter(None, (options.hands, options.face)):
             registry.check(model, registry.KEYPOINTS)
+        if options.hands is not None and options.palms is not None:
+            registry.check(options.palms, registry.HANDS)
 
     def open(self) -> None:
         o = self.options
         self._hands: PoseEstimator | None = None
         self._face: PoseEstimator | None = None
-        self._followed = self.per_track(dict[Part, Region])
+        self._detector: PalmDetector | None = None
+        self._followed = self.per_track(dict[Part, _Followed])
+        self._palms = self.per_stream(_Palms)
         try:
             if o.hands is not None:
                 self._hands = self._opened(o.hands, "hand21")
+                if o.palms is not None and _follows(self._hands):
+                    self._detector = registry.open_hand_detector(o.palms, threads=1)
             if o.face is not None:
                 self._face = self._opened(o.face, "face478", "face106")
         except BaseException:
@@ -131,9 +164,9 @@ class KeypointsParts(BatchStage):
         return estimator
 
     def close(self) -> None:
-        for estimator in (self._hands, self._face):
-            if estimator is not None:
-                estimator.close()
+        for network in (self._hands, self._face, self._detector):
+            if network is not None:
+                network.close()
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         hands: list[_Look] = []
@@ -144,6 +177,8 @@ class KeypointsParts(BatchStage):
                     hands += self._hands_of(packet.stream, person, image)
                     faces += self._face_of(packet.stream, person, image)
         self._see_hands(hands)
+        if self._detector is not None:
+            self._see_more_hands(self._detector, batch)
         self._see_faces(faces)
         return batch
 
@@ -181,15 +216,17 @@ class KeypointsParts(BatchStage):
         self, stream: str, person: Person, part: Part, image: Image, pointed: Region | None, holder: FloatArray
     ) -> list[_Look]:
         """Where the part was, if it can still be there, else where the body points. `holder` is (3,): x, y, score."""
-        followed = self._followed.get((stream, person.track), {})
-        last = followed.get(part)
-        held = holder[2] >= self.options.min_score
-        if last is not None and held and np.hypot(*(holder[:2] - last[:2])) > _STRAYED * last[2]:
-            last = None
-        region = pointed if last is None else last
+        last = self._followed.get((stream, person.track), {}).get(part)
+        free = False
+        if last is not None and holder[2] >= self.options.min_score:
+            away = np.hypot(*(holder[:2] - last.region[:2])) > _STRAYED * last.region[2]
+            free = last.free and away and _in_reach(person, last.region[:2])
+            if away and not free:
+                last = None
+        region = pointed if last is None else last.region
         if region is None or not _touches(_bounds(region), image):
             return []
-        return [_Look(stream, person, part, image, region, fresh=last is None)]
+        return [_Look(stream, person, part, image, region, last is None, free)]
 
     # --- looking ---
 
@@ -204,16 +241,40 @@ class KeypointsParts(BatchStage):
             return
         self._follow(self._hands, looks)
         for look in _without_twins(looks):
-            pose = cast(HandPose, look.pose)
-            extra = look.person.extra
-            for name, value in (
-                ("hands", pose.points),
-                ("hands_world", pose.world),
-                ("hands_depth", pose.depth),
-                ("handedness", round(_own_side(look), 3)),
-            ):
-                extra.setdefault(name, {})[look.part] = value
+            _add_hand(look)
         self._remember(looks)
+
+    def _see_more_hands(self, detector: PalmDetector, batch: Sequence[Packet]) -> None:
+        """Hands that the body does not point to, of people who lack one, now and then."""
+        looks: list[_Look] = []
+        for packet in batch:
+            palms = self._palms[packet.stream]
+            palms.frames = None if palms.frames is None else palms.frames + 1
+            people = [person for person in packet.persons if person.state != "predicted"]
+            lacking = [person for person in people if len(person.extra.get("hands", {})) < len(SIDES)]
+            due = palms.frames is None or palms.frames >= self.options.palms_every
+            if not lacking or not due or (image := packet.image) is None:
+                continue
+            palms.frames = 0
+            known = [hand for person in people for hand in person.extra.get("hands", {}).values()]
+            for region in detector.hands(image):
+                middles = [np.hypot(*(hand[:, :2].mean(axis=0) - region[:2])) for hand in known]
+                near = [person for person in lacking if _in_reach(person, region[:2])]
+                if near and not any(middle < _ONE_HAND * region[2] for middle in middles):
+                    owner = min(near, key=lambda person: _apart(person, region))
+                    looks.append(_Look(packet.stream, owner, "left", image, region, free=True))
+        if not looks:
+            return
+        assert self._hands is not None
+        self._follow(self._hands, looks)
+        for look in looks:
+            if look.pose is not None:
+                look.part = "left" if cast(HandPose, look.pose).left >= 0.5 else "right"
+                if look.part in look.person.extra.get("hands", {}):
+                    look.pose = None  # nobody has two of a side
+                else:
+                    _add_hand(look)
+        self._remember([look for look in looks if look.pose is not None])
 
     def _see_faces(self, looks: Sequence[_Look]) -> None:
         if self._face is None or not looks:
@@ -272,7 +333,7 @@ class KeypointsParts(BatchStage):
         for look in looks:
             followed = self._followed[look.stream, look.person.track]
             if look.pose is not None:
-                followed[look.part] = look.pose.next_region
+                followed[look.part] = _Followed(look.pose.next_region, look.free)
             else:
                 followed.pop(look.part, None)
 
@@ -280,6 +341,31 @@ class KeypointsParts(BatchStage):
 def _follows(estimator: PoseEstimator) -> bool:
     """Whether it says if there is a hand or a face, and where it will be next."""
     return getattr(estimator, "follows", False)
+
+
+def _add_hand(look: _Look) -> None:
+    """Put a hand that was found on its person."""
+    pose = cast(HandPose, look.pose)
+    for name, value in (
+        ("hands", pose.points),
+        ("hands_world", pose.world),
+        ("hands_depth", pose.depth),
+        ("handedness", round(_own_side(look), 3)),
+    ):
+        look.person.extra.setdefault(name, {})[look.part] = value
+
+
+def _in_reach(person: Person, place: FloatArray) -> bool:
+    """Whether a hand at that place may be this person's."""
+    low, size = person.box[:2], person.box[2:]
+    margin = _OWN_REACH * float(size.max())
+    return bool(((place >= low - margin) & (place <= low + size + margin)).all())
+
+
+def _apart(person: Person, region: Region) -> float:
+    """How far a hand is from the middle of a person, in sizes of the person."""
+    away = region[:2] - person.box[:2] - person.box[2:] / 2
+    return float(np.hypot(*away)) / max(float(person.box[2:].max()), 1.0)
 
 
 def _own_side(look: _Look) -> float:

@@ -39,7 +39,7 @@ const wall = new Wall(element("wall"), choose, enlarge);
 const camera = new Camera(showCamera);
 
 // What tests and the curious may look at.
-const state = { connection: "connecting", bones2d: 0, bones3d: 0, places: {}, avatarBones: 0 };
+const state = { connection: "connecting", bones2d: 0, bones3d: 0, places: {}, avatarBones: 0, vias: {} };
 window.streamkp = {
   get connection() { return state.connection; },
   get streams() { return [...streams.keys()].sort(); },
@@ -50,6 +50,7 @@ window.streamkp = {
   get rates() { return Object.fromEntries([...streams].map(([name, stream]) => [name, stream.rate])); },
   get persons() { return chosen?.persons ?? []; },
   get lastMessage() { return chosen?.message ?? null; },
+  get shown() { return chosen?.image?.seq ?? null; },
   get previews() { return chosen?.previews ?? 0; },
   get dropped() { return chosen?.dropped ?? 0; },
   get lost() { return lost; },
@@ -59,6 +60,7 @@ window.streamkp = {
   get azimuth() { return space.azimuth; },
   get elevation() { return space.elevation; },
   get zoom() { return space.zoom; },
+  get vias() { return { ...state.vias }; }, // how pictures come: "jpeg" or "webrtc"
   get paused() { return paused; },
   get plotted() { return plot.drawn; },
   get recorded() { return recorder.frames; },
@@ -120,7 +122,12 @@ function setConnection(connection) {
   element("state").value = CONNECTION[connection];
   element("state").dataset.state = connection;
   say(BANNERS[connection] ?? "", connection);
-  if (connection === "ended" || connection === "lost") for (const stream of streams.values()) stream.clear();
+  if (connection !== "ended" && connection !== "lost") return;
+  for (const stream of streams.values()) {
+    stream.setState(connection === "ended" ? "ended" : "connecting", null);
+    stream.clear();
+    stream.history = [];
+  }
 }
 
 let sayUntil = null;
@@ -164,7 +171,7 @@ function drawFrame(now) {
   state.avatarBones = avatar.bones;
   state.places = Object.fromEntries(places);
   if (now >= nextPlot && !paused) {
-    plot.draw(chosen?.history ?? [], skeletons, now);
+    plot.draw(chosen?.history ?? [], skeletons);
     nextPlot = now + PLOT;
   }
 }
@@ -350,19 +357,21 @@ try {
 }
 
 skeletons = (await ask("skeletons.json")) ?? {};
+const settings = await ask("viewer.json");
 const askVideo = watchVideo(
   () => (paused ? {} : wall.widths([...streams.values()])),
-  (name, bitmap, seq) => {
+  (name, bitmap, seq, via) => {
     const stream = streams.get(name);
+    state.vias[name] = via;
     if (!stream || paused || ["failed", "ended"].includes(stream.state)) bitmap.close();
     else stream.setImage(bitmap, seq);
   },
+  settings?.webrtc,
 );
 keepOpen("ws", { format: "msgpack" }, onMessage, setConnection);
 setInterval(showFigures, SHOW);
 requestAnimationFrame(drawFrame);
 poll();
-const settings = await ask("viewer.json");
 if (settings?.avatar) {
   avatar.loadFromServer().catch((error) => say(error.message, "failed", 8)).then(showAvatar);
 }

@@ -91,7 +91,7 @@ function drawSkeleton(context, { skeleton, points }, at, skeletons, paint, small
 function drawAnnotations(context, message, at, width) {
   const boxes = new Map(message.persons.map((person) => [person.track, person.box]));
   const raised = new Map(); // how high the labels of each person reach
-  const size = Math.max(10, Math.min(18, width / 42));
+  const size = Math.max(9, Math.min(16, width / 54));
   context.font = `650 ${size}px system-ui, sans-serif`;
   context.textAlign = "center";
   for (const each of message.annotations ?? []) {

@@ -33,7 +33,11 @@ export function showPeople(list, persons) {
       const found = [...extras(person)].filter(([path]) => !hidden(path)).slice(0, MOST_EXTRAS);
       if (found.length) {
         const table = make("dl", "extras");
-        for (const [path, value] of found) table.append(make("dt", "", path), make("dd", "", words(value)));
+        for (const [path, value] of found) {
+          const name = make("dt", "", path);
+          name.title = path;
+          table.append(name, make("dd", "", words(value)));
+        }
         item.append(table);
       }
       return item;

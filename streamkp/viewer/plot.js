@@ -37,14 +37,15 @@ export class Plot {
     }
   }
 
-  draw(history, skeletons, now) {
+  draw(history, skeletons) {
+    const now = history.at(-1)?.time;
     const context = this.canvas.getContext("2d");
     const { width, height } = fit(this.canvas, context);
     const key = this.select.value;
     const lines = new Map();
     let [low, high] = [Infinity, -Infinity];
     this.drawn = 0;
-    for (const { at, message } of history) {
+    for (const { time: at, message } of history) {
       if (now - at > SPAN) continue;
       for (const person of message.persons) {
         const value = key ? valueOf(key, person, skeletons) : null;

@@ -3,6 +3,7 @@
 const KEPT = 120; // messages kept to find the one that belongs to a picture
 const RATE_OVER = 2000; // milliseconds over which frames are counted
 const HISTORY = 10_000; // milliseconds that plots show
+const MOST = 2400; // messages of that, at whatever rate they come
 const FRESH = 2000; // milliseconds without a message after which what is drawn is no longer now
 
 export class Stream {
@@ -18,7 +19,7 @@ export class Stream {
     this.message = null;
     this.image = null; // {bitmap, seq}
     this.recent = new Map(); // messages by seq
-    this.history = []; // {at, message} of the last seconds
+    this.history = []; // {at, time, message} of the last seconds
   }
 
   get persons() {
@@ -50,8 +51,9 @@ export class Stream {
     if (this.state === "connecting") this.setState("live", null);
     this.recent.set(message.seq, message);
     if (this.recent.size > KEPT) this.recent.delete(this.recent.keys().next().value);
-    this.history.push({ at: now, message });
-    while (this.history.length && this.history[0].at < now - HISTORY) this.history.shift();
+    const time = message.pts / 1e6; // milliseconds of the stream's own clock
+    this.history.push({ at: now, time, message });
+    while (this.history[0].time < time - HISTORY || this.history.length > MOST) this.history.shift();
     this.stale ||= this.image === null || this.image.seq === message.seq;
   }
 

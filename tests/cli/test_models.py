@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from streamkp.cli import models
 from streamkp.cli.models import models_app
 from streamkp.cli.samples import samples_app
 from streamkp.errors import ModelError, UsageError
@@ -117,3 +119,13 @@ def test_samples(assets: Path, home: Path, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(run("samples", "list", "--json").stdout)}
     assert rows["walk"]["on_disk"] is True
     assert rows["people-cam01"]["on_disk"] is False
+
+
+def test_the_list_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "console", lambda: Console(width=80))
+    shown = CliRunner().invoke(models_app, ["list"]).stdout.splitlines()
+    rows = [line for line in shown if line.startswith(tuple(model.name for model in catalog.table().model))]
+    assert len(rows) == len(catalog.table().model)
+    assert max(map(len, rows)) <= 80
+    assert not [row for row in rows if "\N{HORIZONTAL ELLIPSIS}" in row]
+    assert "published accuracy" not in shown[0]

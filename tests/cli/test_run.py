@@ -366,3 +366,20 @@ def test_a_source_that_fails_is_told_once(program: Program) -> None:
     code, _, said = program("run", "door.yaml", "-q", "--control", "off", "--source", "none.mp4")
     assert code == 3
     assert said.count("none.mp4") == 1
+
+
+def test_what_cannot_be_fetched_is_told_once_for_all_of_it(
+    folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMKP_HOME", str(folder / "cache"))
+    for name, value in {
+        "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(folder), "PIP_EXTRA_INDEX_URL": "",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    code, _, said = program("run", "demo", "-q")
+    assert code == 4
+    assert said.count("cannot be fetched") == 1
+    assert said.count("streamkp: ") == 1
+    for command in ("models pull efficientdet-lite0", "models pull blazepose-full", "samples pull walk"):
+        assert f"streamkp {command} --from FILE" in said
+    assert len(said.splitlines()) == 6, "with the line that says what is being fetched"

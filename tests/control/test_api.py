@@ -301,6 +301,13 @@ def test_credentials_of_a_stream_show_nowhere(api: Api, caplog: pytest.LogCaptur
     assert "hush" not in everything
 
 
+def test_an_address_of_any_length_does_not_fill_the_log(api: Api) -> None:
+    status, view = api("POST", "/api/v1/streams", {"name": "long", "uri": "x" * 4096})
+    assert status == 201
+    assert len(view["source"]) == 300
+    assert api("POST", "/api/v1/streams", {"name": "longer", "uri": "x" * 4097})[0] == 422
+
+
 def test_a_token_is_needed_for_all_but_healthz(guarded: Api) -> None:
     stranger = Api(guarded.url, guarded.engine, guarded.out, "wrong")
     for method, path in (

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,18 +21,20 @@ import typer.main
 import yaml
 
 from streamkp.cli.main import app
+from streamkp.fleet import spec as fleet
 from streamkp.graph.graph import Graph
 from streamkp.graph.load import VARIABLE
 from streamkp.hub import store
 from tests.docs.blocks import Block, blocks
 from tests.docs.browser import open_page
 
-pytestmark = [pytest.mark.docs, pytest.mark.system]  # `system`: not part of the unit tests
+# `system`: not part of the unit tests. A page is read from top to bottom, in one test.
+pytestmark = [pytest.mark.docs, pytest.mark.system, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LIMIT = 120.0  # seconds for one block
-READY = re.compile(r"the page is at |health, metrics and statistics are at ")
+LIMIT = 300.0  # seconds for one block
+SERVES = re.compile(r"(?:the page is|health, metrics and statistics are) at (http://\S+)")
 
 
 class Reader:
@@ -74,7 +77,7 @@ class Reader:
         assert done.returncode == 0, f"{where(block)}: exit code {done.returncode}\n{said}"
 
     def begin(self, block: Block) -> None:
-        """Start it, and wait until it says that it serves."""
+        """Start it, and wait until every stage of it is open and a stream delivers."""
         self.stop()
         with self.told.open("w") as log:
             self.running = subprocess.Popen(
@@ -83,7 +86,7 @@ class Reader:
             )  # fmt: skip
         with self.told.open() as log:
             said = ""
-            while not READY.search(said):
+            while not ready(said):
                 said += log.read()
                 try:
                     self.running.wait(0.1)
@@ -125,6 +128,19 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         if someone.running is not None:
             someone.running.kill()
             someone.running.wait()
+
+
+def ready(said: str) -> bool:
+    """Whether the program that has said this delivers."""
+    found = SERVES.search(said)
+    if found is None:
+        return False
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{found[1].rstrip('/')}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # not yet, or 503
+        return False
 
 
 def where(block: Block) -> str:
@@ -198,7 +214,10 @@ def parse(group: object, words: list[str]) -> str | None:
 
 
 def check_yaml(block: Block) -> None:
-    """A graph must pass `graph check`; anything else must be YAML."""
+    """A graph must pass `graph check`, a fleet its own; anything else must be YAML."""
+    if re.search(r"^group: ", block.code, re.MULTILINE):
+        fleet.from_text(block.code, where(block), base=block.page.parent)
+        return
     if not re.search(r"^version: 1$|^version: 1\s", block.code, re.MULTILINE) or "stages:" not in block.code:
         yaml.safe_load(block.code)
         return

@@ -85,10 +85,8 @@ def test_what_works_for_nobody_is_noted() -> None:
 
 
 @pytest.mark.parametrize("name", ready_made())
-def test_ready_made_graphs_have_nothing_odd(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("CAM_PASSWORD", "CAM1_URI", "CAM2_URI"):
-        monkeypatch.setenv(variable, "secret")
-    spec = Graph.from_yaml(name).only_streams({"a": "0"}).validate()
+def test_ready_made_graphs_have_nothing_odd(name: str, graph_env: dict[str, str]) -> None:
+    spec = Graph.from_yaml(name, env=graph_env).only_streams({"a": "0"}).validate()
     assert spec.notes() == []
 
 

@@ -41,9 +41,8 @@ def test_the_channels_and_feedback_edges_of_a_graph() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ready_made()))
-def test_the_plan_of_every_ready_made_graph_can_be_pickled(name: str) -> None:
-    env = {"CAM_PASSWORD": "secret", "CTL_TOKEN": "secret", "MQTT_PASSWORD": "secret"}
-    plan = Plan.of(Graph.from_yaml(name, env=env).validate())
+def test_the_plan_of_every_ready_made_graph_can_be_pickled(name: str, graph_env: dict[str, str]) -> None:
+    plan = Plan.of(Graph.from_yaml(name, env=graph_env).validate())
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 

@@ -41,7 +41,7 @@ def test_skeletons_are_known() -> None:
     for model in TABLE.model:
         for name in (model.skeleton, model.input_skeleton):
             assert name is None or name in skeletons.SKELETONS
-        assert (model.skeleton is None) == (model.task in ("person-detection", "hand-gestures"))
+        assert (model.skeleton is None) == (model.task in ("person-detection", "hand-detection", "hand-gestures"))
 
 
 def test_mmpose_file_names_carry_their_checksum() -> None:

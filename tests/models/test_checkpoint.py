@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -140,6 +141,21 @@ def test_truncated_files(network, tmp_path, suffix, share):
     data = source.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     refused(path, "fetch it again")
+
+
+def test_a_small_file_that_unpacks_to_gigabytes(network, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "good.pth")
+    bomb = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(tmp_path / "good.pth") as good, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in good.namelist():
+            with out.open(name, "w", force_zip64=True) as member:
+                if name.endswith("data/0"):
+                    for _ in range(512):
+                        member.write(bytes(1 << 20))
+                else:
+                    member.write(good.read(name))
+    assert bomb.stat().st_size < 1 << 20
+    refused(bomb, "unpacks to 512 MB")
 
 
 @pytest.mark.parametrize(

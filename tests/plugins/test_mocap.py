@@ -195,6 +195,18 @@ def test_hands_feet_and_face_are_met_within_their_limits(
     assert off(turns["Head"] @ [0, 0, 1], ends["nose"] - (ends["left_ear"] + ends["right_ear"]) / 2) < 0.5
 
 
+def test_tilts_of_the_keypoints_are_taken_out() -> None:
+    """A network whose toes lie 12 degrees below the heel, and whose nose lies 25 below the ears, at rest."""
+    joints, ends = facing()
+    for side in ("left", "right"):
+        heel = ends[f"{side}_heel"]
+        ends[f"{side}_foot_index"] = heel + around("X", 12) @ (ends[f"{side}_foot_index"] - heel)
+    ends["nose"] = np.array([0, 0.7, 0]) + around("X", 25) @ np.array([0, 0, 0.1])
+    pose = Solver(face_tilt=25, foot_tilt=12).solve(joints, extremities=ordered(ends))
+    for bone in ("LeftFoot", "RightFoot", "Head"):
+        assert np.abs(pose.rotations[bone]) == pytest.approx([0, 0, 0, 1], abs=1e-6), bone
+
+
 def test_what_no_joint_can_do_is_not_followed() -> None:
     """Toes that point back, a hand that is bent onto the forearm, a face that looks back."""
     joints, ends = facing()

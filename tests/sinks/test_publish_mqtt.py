@@ -147,6 +147,31 @@ def test_a_status_is_told_when_it_changes(open_sink: Open) -> None:
         assert wire.decode(listener.join()[-1][1])["reason"] == (f"reason {n}" if n else None)
 
 
+def test_the_last_word_of_an_earlier_publisher_does_not_stand(open_sink: Open) -> None:
+    port = _free_port()
+    sink = open_sink(PublishMqtt, broker="embedded", port=port)
+    first = Listener(port, "streamkp/cam/status")
+    sink.context.streams.set("cam", "live", epoch=3)
+    first.join()
+
+    async def speak(epoch: int) -> None:
+        will = wire.status_message(
+            "cam", {"state": "failed", "reason": "gone", "since": None, "epoch": epoch, "picture": None}
+        )
+        async with aiomqtt.Client("127.0.0.1", port) as client:
+            await client.publish("streamkp/cam/status", wire.encode(will, "json"), 1, True)
+
+    again = Listener(
+        port, "streamkp/cam/status", until=lambda got: [_state(p) for _, p in got[-2:]] == ["failed", "live"]
+    )
+    asyncio.run(speak(2))
+    assert wire.decode(again.join()[-1][1])["epoch"] == 3
+    # One of its own epoch, or a later one, is not ours to correct.
+    later = Listener(port, "streamkp/cam/status", until=lambda got: _state(got[-1][1]) == "failed")
+    asyncio.run(speak(4))
+    later.join()
+
+
 def test_what_finds_no_room_is_counted_and_told() -> None:
     lost: list[int] = []
     stream = MqttStream(

@@ -23,6 +23,17 @@ from streamkp.testing import ManualClock
 from tests.sinks.walker import make_packet
 
 
+def hands_and_face() -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    hand, face = rng.uniform(0, 900, (21, 3)), rng.uniform(0, 900, (478, 3))
+    return {
+        "hands": {"left": hand.astype(np.float32)},
+        "hands_world": {"left": (hand / 5000).astype(np.float32)},
+        "hands_depth": {"left": hand[:, 0].astype(np.float32)},
+        "face": {"skeleton": "face478", "points": face.astype(np.float32), "blendshapes": {"jawOpen": 0.25}},
+    }
+
+
 def record(path: Path, *streams: str, frames: int = 5, **fields: Any) -> list[wire.Message]:
     sink = Record(Record.Options(path=path, overwrite=True), StageContext("record"))
     sink.open()
@@ -30,6 +41,7 @@ def record(path: Path, *streams: str, frames: int = 5, **fields: Any) -> list[wi
         for stream in streams or ("cam",):
             packet = make_packet(seq * 2, stream, people=2, **fields)
             packet.persons[0].extra["mine"] = {"angle": 12.5, "names": ["a"]}
+            packet.persons[0].extra |= hands_and_face()
             packet.events.append({"type": "rep", "count": seq})
             pose = packet.persons[1].keypoints_3d
             assert pose is not None
@@ -190,3 +202,15 @@ def test_what_is_no_recording_says_so(tmp_path: Path, text: bytes, message: str)
 def test_a_wrong_field_of_the_address_says_so(query: str) -> None:
     with pytest.raises(SourceError, match=query.partition("=")[0]):
         replay.parse(f"replay://x.jsonl?{query}", "it")
+
+
+def test_hands_and_faces_are_arrays_again(tmp_path: Path) -> None:
+    record(tmp_path / "parts.jsonl")
+    packet = next(replay.packets(replay.Recording(tmp_path / "parts.jsonl")))
+    extra, before = packet.persons[0].extra, hands_and_face()
+    for name in ("hands", "hands_world", "hands_depth"):
+        assert extra[name]["left"].dtype == np.float32
+        np.testing.assert_allclose(extra[name]["left"][..., :2], before[name]["left"][..., :2], atol=0.0051)
+    assert extra["face"]["points"].shape == (478, 3)
+    assert extra["face"]["blendshapes"] == {"jawOpen": 0.25}
+    assert extra["mine"] == {"angle": 12.5, "names": ["a"]}

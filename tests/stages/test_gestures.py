@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamkp import wire
 from streamkp.errors import UsageError
 from streamkp.models import gestures, registry
 from streamkp.models.gestures import EMBEDDING, NAMED, Examples, Hand
@@ -115,3 +116,16 @@ def test_a_lone_example_reaches_a_little() -> None:
     vector = np.zeros((1, EMBEDDING), np.float32)
     vector[0, 0] = 1
     assert 0 < gestures.Examples(vector, ["one"], ["a"]).reach < 0.5
+
+
+def test_a_recording_is_read_as_the_live_stream_is() -> None:
+    live = [frame(i, right=THUMB) for i in range(30)]
+    replayed = []
+    for packet in live:
+        (received,) = wire.decode(wire.encode(wire.message(packet, 0, 0), "json"))["persons"]
+        person = Person(1, "tracked", np.array(received["box"], np.float32), 0.9)
+        person.extra = {key: received[key] for key in ("hands", "hands_depth", "hands_world", "handedness")}
+        replayed.append(make_packet(seq=packet.seq, pts=packet.pts, persons=[person], tracks=packet.tracks))
+    assert events(replayed) == events(live) != []
+    assert replayed[-1].annotations == live[-1].annotations
+    assert replayed[-1].annotations[0] == {"type": "label", "track": 1, "text": "Thumb Up", "at": [THUMB, THUMB]}

@@ -204,12 +204,29 @@ class Follower:
         pass
 
 
+class Palms:
+    """Sees hands in the whole image, where one is told to be."""
+
+    def __init__(self, *places: tuple[float, float]) -> None:
+        self.places = places
+        self.looks = 0
+
+    def hands(self, image: Any) -> list[FloatArray]:
+        self.looks += 1
+        return [np.array((x, y, 80, 80, 0), np.float32) for x, y in self.places]
+
+    def close(self) -> None:
+        pass
+
+
 def following(
-    monkeypatch: pytest.MonkeyPatch, hands: dict[str, tuple[float, float]]
+    monkeypatch: pytest.MonkeyPatch, hands: dict[str, tuple[float, float]], palms: Palms | None = None
 ) -> tuple[KeypointsParts, Follower]:
     network = Follower(hands)
     monkeypatch.setattr("streamkp.stages.keypoints_parts.open_estimator", lambda *_, **__: network)
-    stage = open_stage(KeypointsParts, {"hands": "hand-landmarker", "face": None})
+    monkeypatch.setattr("streamkp.models.registry.open_hand_detector", lambda *_, **__: palms)
+    options = {"hands": "hand-landmarker", "face": None, "palms": None if palms is None else "palm-detector"}
+    stage = open_stage(KeypointsParts, options)
     assert isinstance(stage, KeypointsParts)
     return stage, network
 
@@ -259,3 +276,33 @@ def test_two_looks_at_one_hand_leave_it_to_the_side_that_it_is_of(monkeypatch: p
     made = packet("a", person(1, both))
     stage.process([made])
     assert made.persons[0].extra["hands"].keys() == {"right"}
+
+
+def test_hands_elsewhere_are_found_in_the_whole_image_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    palms = Palms((370.0, 200.0), (30.0, 400.0))  # beside somebody whose arms are not seen, and nobody's
+    stage, network = following(monkeypatch, {"left": (370.0, 200.0), "right": (30.0, 400.0)}, palms)
+    armless = body(300)
+    layout = skeletons.get("coco17")
+    for joint in ("elbow", "wrist"):
+        armless[layout.index(f"right_{joint}"), 2] = 0
+    found = []
+    for seq in range(25):
+        someone = person(1, armless)
+        someone.box = np.array((240, 90, 120, 300), np.float32)
+        made = packet("a", someone, seq=seq)
+        stage.process([made])
+        found.append(made.persons[0].extra.get("hands", {}).keys())
+    assert all(sides == {"left"} for sides in found)
+    assert palms.looks == 3  # frames 0, 10 and 20: the right hand is still lacking
+    assert len(network.looked) == 2 + 24  # twice at first, then followed; what is known already is left alone
+
+
+def test_no_palms_are_looked_for_while_both_hands_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    palms = Palms()
+    stage, _ = following(monkeypatch, {"right": (175.0, 150.0), "left": (425.0, 150.0)}, palms)
+    both = body(300)
+    layout = skeletons.get("coco17")
+    both[layout.index("left_elbow")], both[layout.index("left_wrist")] = (380, 150, 0.9), (420, 150, 0.9)
+    for seq in range(15):
+        stage.process([packet("a", person(1, both), seq=seq)])
+    assert palms.looks == 0

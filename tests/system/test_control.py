@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from streamkp.bench.servers import RtspServer
 from streamkp.cli.main import app
+from streamkp.control.client import Client
 from tests.sources.videos import MakeClip
 from tests.system.conftest import Start, lines, wait_for_line
 
@@ -49,6 +52,10 @@ class Count(MapStage):
             print(f"frame of {packet.stream}: {self.options.say}", file=sys.stderr, flush=True)
         return packet
 """
+LOGGED = (
+    """print(f"frame of {packet.stream}: {self.options.say}", file=sys.stderr, flush=True)""",
+    """self.context.log.warning("frame of %s", packet.stream, extra={"stream": packet.stream, "seq": packet.seq})""",
+)
 TOKEN = "0123456789abcdef"
 
 
@@ -127,4 +134,61 @@ def test_a_run_without_streams_waits_for_some(start: Start, make_clip: MakeClip,
     wait_for_line(process, ["frame of cam: first"])
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    assert len(lines(tmp_path / "out.jsonl")) == 30
+    assert [row["stream"] for row in lines(tmp_path / "out.jsonl")][:1] == ["cam"]
+
+
+def test_everything_that_is_said_is_json(start: Start, make_clip: MakeClip, tmp_path: Path) -> None:
+    make_clip()
+    (tmp_path / "g.yaml").write_text(GRAPH % "first")
+    (tmp_path / "count.py").write_text(
+        COUNT.replace("print(", "self.context.log.warning(").split(", file=")[0]
+        + ", extra={'stream': packet.stream, 'seq': packet.seq})\n        return packet\n"
+    )
+    process = start("--log-format", "json", "run", "g.yaml", env={"CTL_TOKEN": TOKEN})
+    wait_for_line(process, ["frame of cam", '"stage": "count"', '"seq": 0'])
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    found = [json.loads(line) for line in said.splitlines()]
+    assert found[-1]["message"].startswith("cam: ")
+    assert {row["logger"] for row in found} <= {"streamkp.run", "streamkp.count"}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="counts connections as Linux lists them")
+def test_a_camera_is_paused_and_comes_back(rtsp: None, start: Start, make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = make_clip(size=(320, 240), keyframes_every=10)
+    (tmp_path / "count.py").write_text(COUNT)
+    graph = GRAPH.replace("{uri: clip.mp4, loop: true, realtime: true}", '{uri: "%s", transport: tcp}')
+    camera = RtspServer(clip)
+    with ExitStack() as cleanup:
+        cleanup.callback(camera.kill)
+        (tmp_path / "g.yaml").write_text(graph % (camera.uri, "first"))
+        process = start("run", "g.yaml", env={"CTL_TOKEN": TOKEN})
+        client = Client(wait_for_line(process, ["health, metrics"]).split()[-1], TOKEN)
+
+        def state() -> str:
+            found: str = client.api("GET", "streams", "cam")["status"]["state"]
+            return found
+
+        wait_for_line(process, ["frame of cam: first"])
+        assert connections(camera.port) == 1
+        client.api("POST", "streams", "cam", "pause")
+        while state() != "paused":  # the API answers when it has passed the order on
+            assert process.poll() is None
+        assert connections(camera.port) == 0
+        client.api("POST", "streams", "cam", "resume")
+        wait_for_line(process, ["frame of cam: first"])
+        assert state() == "live"
+        assert connections(camera.port) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    rows = lines(tmp_path / "out.jsonl")
+    assert [row["epoch"] for row in rows] == sorted(row["epoch"] for row in rows)
+    assert {row["epoch"] for row in rows} == {0, 1}
+    seqs = [row["seq"] for row in rows]
+    assert seqs == sorted(set(seqs))
+
+
+def connections(port: int) -> int:
+    """How many TCP connections there are to a port of this machine (Linux)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[2].rpartition(":")[2], 16) == port and row[3] == "01" for row in rows)

@@ -18,15 +18,22 @@ from streamkp.packet import Packet
 from streamkp.plugin import recording
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
-from tests.system.browser import Tab, browser
+from tests.system.browser import HEIGHT, WIDTH, Tab, browser
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Tab]:
-    with browser(tmp_path) as page:
+@pytest.fixture(scope="module")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser(tmp_path_factory.mktemp("profile")) as page:
         yield page
+
+
+@pytest.fixture
+def tab(one_browser: Tab) -> Iterator[Tab]:
+    one_browser.resize(WIDTH, HEIGHT)
+    yield one_browser
+    one_browser.call("Page.navigate", url="about:blank")
 
 
 class Feed:
@@ -241,7 +248,10 @@ def test_a_server_that_stops_is_told_of_and_leaves_no_figures(tab: Tab, feed: An
         "['ended', 'lost'].includes(streamkp.connection) && document.getElementById('people').textContent === '0'"
     )
     assert "stopped" in tab.evaluate("document.getElementById('banner').textContent")
-    tab.wait_for("streamkp.bones3d === 0 && streamkp.bones2d === 0")
+    tab.wait_for(
+        "streamkp.bones3d === 0 && streamkp.bones2d === 0 && document.getElementById('fps').textContent === '0.0'"
+    )
+    tab.wait_for("document.querySelector('.tile').dataset.state === 'ended'")
     picture = tab.screenshot()
     assert _near(picture, ONE) + _near(picture, TWO) < 100, "nobody is there any more"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
+from tests.sources.videos import write_clip
 from tests.system.browser import browser
 
 pytestmark = pytest.mark.system
@@ -63,6 +65,51 @@ def test_a_browsers_camera_becomes_a_stream(tmp_path: Path, plain: bool) -> None
             before = tab.evaluate("streamkp.lastMessage?.epoch ?? 0")
             tab.evaluate("document.getElementById('camera').click()")
             tab.wait_for(f"streamkp.camera.state === 'sending' && streamkp.lastMessage?.epoch > {before}")
+    finally:
+        engine.stop()
+        engine.wait()
+
+
+def test_video_over_webrtc_goes_with_its_messages(tmp_path: Path) -> None:
+    pytest.importorskip("aiortc")
+    clip = write_clip(tmp_path / "clip.mp4", frames=90)
+    graph = Graph()
+    for name in ("a", "b", "c", "d"):
+        graph.stream(name, str(clip), loop=True, live=True, realtime=True)
+    engine = Engine(graph.add("decode").add("publish", "publish-webrtc", port=0).validate(), keep_alive=True)
+    engine.start()
+    try:
+        (line,) = engine.notices()
+        with browser(tmp_path / "profile") as tab:
+            tab.call("Page.navigate", url=line.removeprefix("the page is at ").split()[0])
+            tab.wait_for(
+                "window.streamkp && Object.values(streamkp.vias).filter((via) => via === 'webrtc').length === 4"
+            )
+            before = tab.evaluate("streamkp.pictures")
+            tab.wait_for("Object.entries(streamkp.pictures)"
+                         f".every(([name, count]) => count > {json.dumps(before)}[name] + 10)")  # fmt: skip
+            behind = tab.evaluate("streamkp.lastMessage.seq - streamkp.shown")
+            assert 0 <= behind < 60, "the picture has the number of a frame of late"
+            assert set(tab.evaluate("streamkp.vias").values()) == {"webrtc"}
+    finally:
+        engine.stop()
+        engine.wait()
+
+
+def test_a_camera_adds_a_stream_where_none_waits_for_it(tmp_path: Path) -> None:
+    graph = Graph().stream("clip", str(write_clip(tmp_path / "clip.mp4")), loop=True, live=True, realtime=True)
+    engine = Engine(graph.add("decode").add("publish", "publish-websocket", port=0).validate(), keep_alive=True)
+    engine.start()
+    options = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    try:
+        (line,) = engine.notices()
+        with browser(tmp_path / "profile", *options) as tab:
+            tab.call("Page.navigate", url=f"{line.removeprefix('the page is at ').split()[0]}/?plain=1")
+            tab.wait_for("window.streamkp?.streams.length === 1")
+            tab.key("c")
+            tab.wait_for("streamkp.streams.length === 2 && Object.values(streamkp.pictures).every((n) => n > 3)")
+            assert tab.evaluate("streamkp.camera.state") == "sending"
+            tab.wait_for("streamkp.stream.startsWith('camera-')")
     finally:
         engine.stop()
         engine.wait()

@@ -12,7 +12,9 @@ from scipy.spatial.transform import Rotation
 from streamkp.plugin import skeleton
 from streamkp_plugins.mocap.rotations import (
     about,
+    cross,
     frame,
+    length,
     matrix,
     part,
     quaternion,
@@ -67,18 +69,22 @@ class Solver:
     the shin, and the head does not turn about the neck.
     """
 
-    def __init__(self, head_tilt: float = 0.0, face_tilt: float = 0.0, wrist: float = 1.0) -> None:
+    def __init__(
+        self, head_tilt: float = 0.0, face_tilt: float = 0.0, wrist: float = 1.0, foot_tilt: float = 0.0
+    ) -> None:
         """How somebody is measured.
 
         Args:
             head_tilt: degrees that the line from thorax to head leans forward in somebody who looks straight on.
             face_tilt: degrees by which their nose lies below their ears.
             wrist: share of the bend of the wrist that is believed, 0 to 1.
+            foot_tilt: degrees by which the toes lie below the heel of a foot that stands flat.
         """
         tilt, face = np.radians(head_tilt), np.radians(face_tilt)
         self._head_rest = np.array([0.0, np.cos(tilt), np.sin(tilt)])
         self._face_rest = about(LEFT, face)
         self._wrist = wrist
+        self._foot_tilt = np.radians(foot_tilt)
         self._planes: dict[str, Array] = {}
         self._local: dict[str, Array] = {}  # the last believable turn of hands and feet against the limb
         self._palms: dict[str, float] = {}
@@ -138,7 +144,7 @@ class Solver:
         """Turn the head as the face is turned; the neck takes half of the turn to the side."""
         side = ends["left_ear"] - ends["right_ear"]
         ahead = ends["nose"] - (ends["left_ear"] + ends["right_ear"]) / 2
-        if np.linalg.norm(np.cross(side, ahead)) < 1e-4:
+        if length(cross(side, ahead)) < 1e-4:
             return
         x, z, minus_y = frame(side, ahead).T
         local = world["Chest"].T @ np.stack([x, -minus_y, z], axis=1) @ self._face_rest.T
@@ -160,14 +166,14 @@ class Solver:
         pinky, index = ends[f"{low}_pinky"], ends[f"{low}_index"]
         along, across = lower.T @ ((pinky + index) / 2 - wrist), lower.T @ (index - pinky)
         bent, palm = self._local.get(f"{name}Hand", np.eye(3)), self._palms.get(name)
-        share = _share(float(np.linalg.norm(along)), HAND)
+        share = _share(length(along), HAND)
         if share > 0.0:
             straight = sign * LEFT
             whole = part(swing(straight, along), self._wrist * share)
             wanted = toward(np.eye(3), whole, MOST_WRIST)
             bent = toward(self._local.get(f"{name}Hand"), wanted, MOST_STEP)
             side = bent.T @ across
-            if np.hypot(side[1], side[2]) > 0.5 * np.linalg.norm(across) > 1e-6:
+            if np.hypot(side[1], side[2]) > 0.5 * length(across) > 1e-6:
                 # About the forearm, from +z, where the thumb is at rest; the way that is nearest to the one before.
                 found = float(np.arctan2(-side[1], side[2]))
                 if palm is not None:
@@ -184,12 +190,12 @@ class Solver:
         low = name.lower()
         sole = lower.T @ (ends[f"{low}_foot_index"] - ends[f"{low}_heel"])
         known = self._local.get(f"{name}Foot")
-        share = _share(float(np.linalg.norm(sole)), HEEL_TO_TOE)
+        share = _share(length(sole), HEEL_TO_TOE)
         local = np.eye(3) if known is None else known
-        if share > 0.0 and sole[2] > -0.5 * np.linalg.norm(sole):  # one that points back is not seen rightly
+        if share > 0.0 and sole[2] > -0.5 * length(sole):  # one that points back is not seen rightly
             x, y, z = unit(sole)
             yaw = float(np.clip(np.arctan2(x, max(z, 0.05)), -MOST_YAW, MOST_YAW))
-            pitch = float(np.clip(np.arctan2(-y, np.hypot(x, z)), *MOST_FOOT))
+            pitch = float(np.clip(np.arctan2(-y, np.hypot(x, z)) - self._foot_tilt, *MOST_FOOT))
             wanted = about(UP, yaw) @ about(LEFT, pitch)
             local = toward(known, local @ part(local.T @ wanted, share), MOST_STEP)
             self._local[f"{name}Foot"] = local
@@ -198,8 +204,8 @@ class Solver:
     def _limb(self, name: str, joints: list[Array], parent: Array, rest: Array, axis: Array) -> tuple[Array, Array]:
         """World rotations of a limb's upper and lower part; at rest it points along `rest` and bends about `axis`."""
         a, b = unit(joints[1] - joints[0]), unit(joints[2] - joints[1])
-        normal = np.cross(a, b)
-        bend = float(np.linalg.norm(normal))
+        normal = cross(a, b)
+        bend = length(normal)
         known = self._planes.get(name)
         # Without a memory the plane is that of the smallest turn from the parent's rest.
         usual = parent @ swing(rest, parent.T @ a) @ axis if known is None else parent @ known
@@ -230,9 +236,9 @@ class Solver:
         return np.array([place[0], place[1] - self._floor, place[2]])
 
 
-def _share(length: float, limits: tuple[float, float]) -> float:
+def _share(size: float, limits: tuple[float, float]) -> float:
     """How far a direction of that length is believed, 0 to 1."""
-    return float(np.clip((length - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0))
+    return min(1.0, max(0.0, (size - limits[0]) / (limits[1] - limits[0])))
 
 
 def _trunk(up: Array, left: Array) -> Array:

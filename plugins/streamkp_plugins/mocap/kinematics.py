@@ -31,6 +31,9 @@ class Kinematics(MapStage):
             le=90,
             description="Degrees by which the nose lies below the ears in somebody who looks straight on.",
         )
+        foot_tilt: float = Field(
+            12.0, ge=-90, le=90, description="Degrees by which the toes lie below the heel of a foot that stands flat."
+        )
         wrist: float = Field(
             0.5, ge=0, le=1,
             description="Share of the bend of the wrists that is believed; BlazePose's hands are uncertain. 0: hands "
@@ -42,7 +45,7 @@ class Kinematics(MapStage):
     def open(self) -> None:
         o = self.options
         self._fingers = self.per_track(lambda: {side: FingerSolver(side) for side in ("Left", "Right")})
-        self._solvers = self.per_track(lambda: Solver(o.head_tilt, o.face_tilt, o.wrist))
+        self._solvers = self.per_track(lambda: Solver(o.head_tilt, o.face_tilt, o.wrist, o.foot_tilt))
 
     def process(self, packet: Packet) -> Packet:
         for person in packet.persons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,37 @@ Array = NDArray[np.float64]
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 
 
+def length(vector: NDArray[Any]) -> float:
+    """Of a single vector; several times as fast as numpy's norm."""
+    return math.sqrt(float(vector @ vector))
+
+
+def cross(a: NDArray[Any], b: NDArray[Any]) -> Array:
+    """The cross product of two single vectors (3,); several times as fast as numpy's."""
+    ax, ay, az = a.tolist()
+    bx, by, bz = b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
 def unit(vector: NDArray[Any]) -> Array:
     """The vector with length 1; zero stays zero."""
-    length = float(np.linalg.norm(vector))
-    return np.asarray(vector / length if length > 1e-9 else np.zeros_like(vector, dtype=np.float64))
+    size = length(vector)
+    return np.asarray(vector / size if size > 1e-9 else np.zeros_like(vector, dtype=np.float64))
 
 
 def frame(primary: NDArray[Any], secondary: NDArray[Any]) -> Array:
     """Columns: the primary direction, the secondary one made orthogonal to it, and their cross product."""
     a = unit(primary)
     b = unit(secondary - a * float(a @ secondary))
-    return np.stack([a, b, np.cross(a, b)], axis=1)
+    return np.stack([a, b, cross(a, b)], axis=1)
 
 
 def swing(before: NDArray[Any], after: NDArray[Any]) -> Array:
     """The smallest rotation matrix that turns one direction into another."""
     a, b = unit(before), unit(after)
-    axis, cosine = np.cross(a, b), float(a @ b)
+    axis, cosine = cross(a, b), float(a @ b)
     if cosine < -0.999999:  # the opposite: about any axis across
-        axis = unit(np.cross(a, [1.0, 0.0, 0.0] if abs(a[0]) < 0.9 else [0.0, 1.0, 0.0]))
+        axis = unit(cross(a, np.array([1.0, 0.0, 0.0] if abs(a[0]) < 0.9 else [0.0, 1.0, 0.0])))
         return np.asarray(2 * np.outer(axis, axis) - np.eye(3))
     skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     return np.asarray(np.eye(3) + skew + skew @ skew / (1 + cosine))
@@ -78,7 +91,7 @@ def about(axis: NDArray[Any], angle: float) -> Array:
 def part(rotation: NDArray[Any], share: float) -> Array:
     """The rotation matrix about the same axis by a share of the angle, 0 to 1."""
     q = quaternion(rotation)
-    size = float(np.linalg.norm(q[:3]))
+    size = length(q[:3])
     return np.eye(3) if size < 1e-9 else about(q[:3], share * 2 * float(np.arctan2(size, q[3])))
 
 
@@ -87,5 +100,5 @@ def toward(known: NDArray[Any] | None, wanted: NDArray[Any], most: float) -> Arr
     if known is None:
         return np.asarray(wanted, np.float64)
     q = quaternion(known.T @ wanted)
-    angle = 2 * float(np.arctan2(np.linalg.norm(q[:3]), q[3]))
+    angle = 2 * float(np.arctan2(length(q[:3]), q[3]))
     return np.asarray(wanted if angle <= most else known @ about(q[:3], most), np.float64)

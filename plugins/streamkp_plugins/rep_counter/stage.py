@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamkp.plugin import MapStage, Packet, Person, StageOptions, UsageError
+from streamkp.plugin import LIVE, MapStage, Packet, Person, StageOptions, UsageError
 from streamkp_plugins.rep_counter.athlete import Athlete
 from streamkp_plugins.rep_counter.spec import Exercise, find, shipped
 
@@ -44,6 +44,11 @@ class RepCounter(MapStage):
             description="With `exercise: auto`: how many repetitions make it sure; it then tells them all.",
         )
         rest: float = Field(15.0, gt=0, description="Seconds without a repetition after which a set is over.")
+        labels: bool = Field(
+            True,
+            description="Write the count over the head, in rendered videos and on the page.",
+            json_schema_extra=LIVE,
+        )
 
     options: Options
 
@@ -59,13 +64,23 @@ class RepCounter(MapStage):
         room = self._rooms.get(packet.stream)
         if room is None:
             room = self._rooms[packet.stream] = _Room(self._exercises, self.options)
-        room.add(packet)
+        counted = room.add(packet)
+        if self.options.labels:
+            for person in counted:
+                _label(packet, person.track, person.extra["rep_counter"])
         return packet
 
     def drain(self, stream: str) -> Iterable[Packet]:
         """At the end of a stream: one more packet with the sets that were not over yet."""
         room = self._rooms.pop(stream, None)
         return [] if room is None else room.finish()
+
+
+def _label(packet: Packet, track: int, counted: dict[str, Any]) -> None:
+    """The exercise and the count so far; nothing while it is not known which exercise it is."""
+    if counted["exercise"] is not None:
+        text = f"{counted['exercise']} {counted['count']}"
+        packet.annotations.append({"type": "label", "track": track, "text": text, "at": None})
 
 
 class _Room:
@@ -82,7 +97,8 @@ class _Room:
         self._epoch: int | None = None
         self._last: Packet | None = None
 
-    def add(self, packet: Packet) -> None:
+    def add(self, packet: Packet) -> list[Person]:
+        """One frame; the people in it of whom anybody is told."""
         if self._epoch not in (None, packet.epoch):
             self._restart(packet)
         self._epoch = packet.epoch
@@ -101,13 +117,14 @@ class _Room:
                     events[id(athlete)] += athlete.finish()
                     self._people.remove(athlete)
         self._choose(packet.pts, [athlete for athlete, _ in seen], events)
-        for athlete, person in seen:
-            if self._counts(athlete):
-                person.extra["rep_counter"] = athlete.shown()
+        counted = [(athlete, person) for athlete, person in seen if self._counts(athlete)]
+        for athlete, person in counted:
+            person.extra["rep_counter"] = athlete.shown()
         for athlete in self._people:
             if self._counts(athlete):
                 packet.events.extend(events.get(id(athlete), []))
         self._last = packet
+        return [person for _, person in counted]
 
     def finish(self) -> list[Packet]:
         """One packet without people and image that follows the last one, if there is something to tell."""

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
+from streamkp.models.detect.ssd_anchors import square_anchors
 from streamkp.models.registry import ModelFile, ModelOptions, PersonDetector
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.runtimes.base import Network, NetworkSource, Pixels, choose, open_network
@@ -25,7 +26,6 @@ from streamkp.vision.nms import weighted_nms
 _BOXES, _SCORES = "Identity", "Identity_1"
 _SIZE = 224
 _STRIDES = (8, 16, 32, 32, 32)
-_ANCHORS_PER_CELL_AND_LAYER = 2
 _OVERLAP = 0.3
 
 
@@ -95,15 +95,7 @@ def _whole(image: Image) -> FloatArray:
 @cache
 def anchors() -> FloatArray:
     """Anchor centres x, y (2254, 2) in units of the input's size; all have the size of the input."""
-    layers = []
-    for stride in dict.fromkeys(_STRIDES):
-        cells = _SIZE // stride
-        y, x = np.mgrid[:cells, :cells]
-        centres = (np.stack((x, y), axis=-1).reshape(-1, 2) + 0.5) / cells
-        layers.append(np.repeat(centres, _ANCHORS_PER_CELL_AND_LAYER * _STRIDES.count(stride), axis=0))
-    found = np.concatenate(layers).astype(np.float32)
-    found.flags.writeable = False
-    return found
+    return square_anchors(_SIZE, _STRIDES)
 
 
 def decode(raw: FloatArray, logits: FloatArray, min_score: float) -> tuple[FloatArray, FloatArray, FloatArray]:

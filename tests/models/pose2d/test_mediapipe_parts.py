@@ -18,7 +18,7 @@ from streamkp.models import gestures
 from streamkp.models.gestures import NAMED, GestureNetwork, Hand
 from streamkp.models.pose2d.face_landmarker import BLENDSHAPES, FaceEstimator, mesh_region
 from streamkp.models.pose2d.hand_landmarker import HandEstimator, hand_region
-from streamkp.models.registry import open_estimator, open_gestures
+from streamkp.models.registry import open_estimator, open_gestures, open_hand_detector
 from streamkp.packet import Image
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "mediapipe_face_hand.json").read_text())
@@ -36,7 +36,7 @@ def picture(assets: Path) -> Image:
 
 def opened(make: Any, name: str) -> Any:
     try:
-        return make(name, threads=2)
+        return make(name, threads=1)
     except ModelError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -89,6 +89,19 @@ def test_a_hand_is_where_mediapipe_sees_it(picture: Image, hands: HandEstimator,
     (scores,) = recogniser.named(embedding)
     assert NAMED[int(scores.argmax())] == "Open_Palm"
     assert scores[NAMED.index("Open_Palm")] == pytest.approx(theirs["gestures"]["Open_Palm"], abs=0.02)
+
+
+def test_the_palm_detector_points_to_the_hand(picture: Image, hands: HandEstimator) -> None:
+    detector = opened(open_hand_detector, "palm-detector")
+    (region,) = detector.hands(picture)
+    assert detector.hands(np.full((120, 300, 3), 128, np.uint8)) == []
+    detector.close()
+    theirs = np.array(REFERENCE["hand"]["points"], np.float32)[:, :2]
+    middle = (theirs.min(axis=0) + theirs.max(axis=0)) / 2
+    assert np.linalg.norm(region[:2] - middle) < 0.1 * np.ptp(theirs, axis=0).max()
+    assert region[2] == region[3] == pytest.approx(hand_region(theirs)[2], rel=0.25)
+    (pose,) = hands.hands([(picture, region)])
+    assert np.linalg.norm(pose.points[:, :2] - theirs, axis=1).mean() < 8  # of 344 pixels, at the first look
 
 
 def test_a_face_is_where_mediapipe_sees_it(picture: Image, faces: FaceEstimator) -> None:

@@ -1,0 +1,86 @@
+"""The networks of a graph in a loop without an engine: what the libraries alone can do with a clip.
+
+`python -m streamkp.bench.bare JOB`, one JSON line out. A thread for each stream decodes and converts its frames. With
+one stream another one cuts, runs the networks on as many threads as the graph does, and reads their outputs; with
+several each stream has a thread and one-thread networks of its own. Nothing is tracked, smoothed, lifted or published.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import av
+import numpy as np
+
+from streamkp.bench import graphs
+from streamkp.models.registry import PersonDetector, PoseEstimator, open_detector, open_estimator
+from streamkp.packet import Image
+from streamkp.poses import Region
+
+AHEAD = 2  # frames that are decoded in advance
+PRESENT = 0.5  # a pose below this is nobody's
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the job: `graph`, `overrides`, `source` and `streams`, as for `streamkp.bench.once`."""
+    spec = graphs.validated(job["graph"], job["overrides"])
+    detect: Any = next(stage.options for stage in spec.stages if stage.use == "detect-person")
+    keypoints: Any = next(stage.options for stage in spec.stages if stage.use == "keypoints-2d")
+    streams = job["streams"]
+    threads = 1 if streams > 1 else keypoints.threads
+    opened = [
+        (open_detector(detect.model, threads=threads), open_estimator(keypoints.model, threads=threads))
+        for _ in range(streams)
+    ]
+    started, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(streams) as pool:
+        works = [pool.submit(_follow, job["source"], *networks, detect.every) for networks in opened]
+        frames = sum(work.result() for work in works)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    for detector, estimator in opened:
+        detector.close()
+        estimator.close()
+    return {"frames": frames, "seconds": seconds, "cpu_seconds": cpu}
+
+
+def _follow(source: str, detector: PersonDetector, estimator: PoseEstimator, every: int) -> int:
+    """Frames of one stream, each with at most one person in it."""
+    images: queue.Queue[Image | None] = queue.Queue(AHEAD)
+    reader = threading.Thread(target=_decode, args=(source, images), daemon=True)
+    reader.start()
+    frames, region = 0, None
+    while (image := images.get()) is not None:
+        if frames % every == 0 or region is None:
+            found = detector.detect([image])[0]
+            if region is None and len(found.boxes):
+                region = estimator.region_from_detection(found, int(np.argmax(found.scores)))
+        if region is not None:
+            region = _next_region(estimator, image, region)
+        frames += 1
+    reader.join()
+    return frames
+
+
+def _next_region(estimator: PoseEstimator, image: Image, region: Region) -> Region | None:
+    (pose,) = estimator.estimate([(image, region)])
+    return pose.next_region if pose.presence >= PRESENT else None
+
+
+def _decode(source: str, images: queue.Queue[Image | None]) -> None:
+    try:
+        with av.open(source) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            for frame in container.decode(video=0):
+                images.put(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8))
+    finally:
+        images.put(None)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

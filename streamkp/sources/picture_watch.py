@@ -47,10 +47,10 @@ class PictureWatch:
     def _look(self, image: NDArray[np.uint8], seconds: float) -> None:
         rows, columns = (max(1, side // GRID) for side in image.shape[:2])
         seen = image[rows // 2 :: rows, columns // 2 :: columns].copy()
-        fresh = self._last is None or seen.shape != self._last.shape
-        self._frozen(fresh or not np.array_equal(seen, self._last), seconds)
+        last, self._last = self._last, seen
+        fresh = last is None or seen.shape != last.shape
+        self._frozen(last is None or not np.array_equal(seen, last), seconds)
         self._dark(float(seen.mean()), float(seen.std()), fresh, seconds)
-        self._last = seen
 
     def _frozen(self, moved: bool, seconds: float) -> None:
         self._moved = self._moved + 1 if moved else 0

@@ -33,6 +33,7 @@ from streamkp.sources.network import (
     session,
 )
 from streamkp.sources.orientation import Rotate
+from streamkp.sources.picture_watch import PictureWatch
 from streamkp.sources.pump import Pump
 from streamkp.sources.reconnect import NotLive, keep_connected
 from streamkp.sources.shape import Thinning, shaped
@@ -42,6 +43,11 @@ from streamkp.sources.video_file import open_file, play
 CAMERA_START = 20.0  # seconds that some cameras take to start
 CAMERA_TIMEOUT = 3.0
 SPARE = 2.0
+_PICTURE = {
+    "frozen": "its pictures stand still: the camera may hang",
+    "dark": "its pictures are black: the lens may be covered",
+    None: "its pictures are as they should be again",
+}
 _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,3})")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")  # two letters at least: C:\clip.mp4 is a path
 
@@ -109,6 +115,20 @@ class Decode(Source):
             "them on the host; auto is cuda where there are a GPU and torch. vaapi and videotoolbox decode on a GPU "
             "and bring the frames to the host.",
         )
+        frozen_after: float | None = Field(
+            10.0,
+            gt=0,
+            description="Live sources: seconds of pictures without any change after which the status says "
+            "`picture: frozen`; null: never.",
+            json_schema_extra=LIVE,
+        )
+        dark_after: float | None = Field(
+            5.0,
+            gt=0,
+            description="Live sources: seconds of black pictures after which the status says `picture: dark`; null: "
+            "never.",
+            json_schema_extra=LIVE,
+        )
         max_pixels: int = Field(
             8192 * 8192, ge=1, description="Largest frame to accept, width x height in pixels; guards memory."
         )
@@ -165,13 +185,18 @@ class Decode(Source):
         pump = Pump(stream)
         asked = stream.live != guess  # the graph file says `live:`, which holds whatever the server says
         try:
-            yield from keep_connected(
+            yield from self._watched(
                 stream,
-                timeline,
-                lambda: pump.pictures(lambda: self._connect(stream, timeline, asked, endings), *self._patience(stream)),
-                max_wait=self.options.reconnect_max_wait,
-                give_up_after=self.options.give_up_after,
-                wait_for_source=guess and self._waits(),
+                keep_connected(
+                    stream,
+                    timeline,
+                    lambda: pump.pictures(
+                        lambda: self._connect(stream, timeline, asked, endings), *self._patience(stream)
+                    ),
+                    max_wait=self.options.reconnect_max_wait,
+                    give_up_after=self.options.give_up_after,
+                    wait_for_source=guess and self._waits(),
+                ),
             )
         except NotLive as found:
             stream.live = stream.live if asked else False
@@ -191,21 +216,40 @@ class Decode(Source):
     def _browser(self, stream: StreamContext, timeline: Timeline) -> Iterator[Packet]:
         inlet = browser.open_inlet(stream)
         try:
-            yield from keep_connected(
+            yield from self._watched(
                 stream,
-                timeline,
-                lambda: shaped(
-                    browser.pictures(stream, inlet, self._timeout(stream), self.options.max_pixels),
-                    Thinning(stream.options.max_fps, stream.clock),
-                    stream.options.max_side,
-                    self._rotate(stream),
+                keep_connected(
+                    stream,
+                    timeline,
+                    lambda: shaped(
+                        browser.pictures(stream, inlet, self._timeout(stream), self.options.max_pixels),
+                        Thinning(stream.options.max_fps, stream.clock),
+                        stream.options.max_side,
+                        self._rotate(stream),
+                    ),
+                    max_wait=self.options.reconnect_max_wait,
+                    give_up_after=self.options.give_up_after,
+                    wait_for_source=True,
                 ),
-                max_wait=self.options.reconnect_max_wait,
-                give_up_after=self.options.give_up_after,
-                wait_for_source=True,
             )
         finally:
             browser.inlets.close(inlet)
+
+    def _watched(self, stream: StreamContext, packets: Iterator[Packet]) -> Iterator[Packet]:
+        """The packets of a live stream; says so where their pictures stand still or are black."""
+        watch, epoch, told = PictureWatch(self.options.frozen_after, self.options.dark_after), -1, None
+        for packet in packets:
+            if packet.epoch != epoch:  # it may be another connection
+                watch, epoch = PictureWatch(self.options.frozen_after, self.options.dark_after), packet.epoch
+                if told is not None:
+                    stream.set_picture(None)
+                    told = None
+            flag = watch.see(packet.picture, stream.clock.monotonic() * 1e-9) if packet.picture is not None else told
+            if flag != told:
+                stream.set_picture(flag)
+                stream.log.warning("%s: %s", stream.label, _PICTURE[flag])
+                told = flag
+            yield packet
 
     def _waits(self) -> bool:
         """Whether a source that is off at the start is waited for. A lone one would only seem to hang."""

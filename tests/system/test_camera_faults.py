@@ -34,7 +34,7 @@ streams:
   late: {{uri: "rtsp://127.0.0.1:{late}/live"}}
   locked: {{uri: "rtsp://127.0.0.1:{locked}/live"}}
 stages:
-  decode: {{use: decode, timeout: 1, reconnect_max_wait: 0.5}}
+  decode: {{use: decode, timeout: 1, reconnect_max_wait: 0.5, frozen_after: 2}}
   web: {{use: publish-websocket, port: 0}}
   mqtt: {{use: publish-mqtt, from: decode, broker: "mqtt://127.0.0.1:{broker}", qos: 1}}
 """
@@ -177,6 +177,16 @@ def test_video_that_stops_while_audio_goes_on_is_noticed(rig: Rig) -> None:
     rig.silent.mode("video")
     rig.program.wait_state("silent", "live")
     rig.program.wait_frames("silent")
+
+
+def test_pictures_that_stand_still_are_told(rig: Rig) -> None:
+    until(lambda: rig.program.status("plain")["picture"] is None, "pictures that move")
+    rig.plain.mode("frozen")
+    until(lambda: rig.program.status("plain")["picture"] == "frozen", "pictures that stand still")
+    rig.program.wait_said(rig.plain.uri, "its pictures stand still")
+    assert rig.program.status("plain")["state"] == "live", "it delivers"
+    rig.plain.mode("video")
+    until(lambda: rig.program.status("plain")["picture"] is None, "pictures that move again")
 
 
 def test_a_camera_that_is_off_at_the_start_comes_later(rig: Rig) -> None:

@@ -19,6 +19,7 @@ from streamkp.errors import UsageError
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 HIDDEN = "***"
+_WITH_HOST = ("rtsp://", "rtsps://", "http://", "https://", "rtmp://", "rtmps://")
 
 # The lookbehind keeps the search linear: without it every letter of a long word would be a place to start from.
 _SCHEME = re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]*:/+")
@@ -125,6 +126,24 @@ def encoded(address: str) -> str:
         return address
     user, colon, password = rest[:end].partition(":")
     return f"{found[0]}{_encoded(user)}{colon}{_encoded(password)}{rest[end:]}"
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError, without any part of the address in it, if it can never lead anywhere.
+
+    That is so for a blank one, and where host or port of a network address are malformed.
+    """
+    if not address.strip():
+        raise ValueError("is empty; if it comes from an environment variable, that one is empty")
+    if not address.lower().startswith(_WITH_HOST) or VARIABLE.search(address):  # of a node, not known here
+        return
+    try:
+        parts = urlsplit(address)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise ValueError("has a malformed host or port, as in rtsp://user:password@host:554/path") from None
+    if not host or port == 0:
+        raise ValueError("has no host or port, as in rtsp://user:password@host:554/path")
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkp.errors import UsageError
-from streamkp.uris import encoded, expand, expand_argument, local_path, mask, mask_address, split
+from streamkp.uris import check_address, encoded, expand, expand_argument, local_path, mask, mask_address, split
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,36 @@ def test_files_of_this_machine() -> None:
     assert str(local_path("FILE:/tmp/a.mp4")) == "/tmp/a.mp4"
     assert local_path("rtsp://h/a.mp4") is local_path("0") is local_path("sample:walk") is None
     assert str(local_path("a.mp4")) == "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("rtsp://u:s3cret@[::1/x", "malformed host or port"),
+        ("rtsp://u:s3cret@h:99999/x", "malformed host or port"),
+        ("rtsp://u:s3cret@h:s3cret/x", "malformed host or port"),
+        ("RTSP:///live", "no host"),
+    ],
+)
+def test_addresses_that_lead_nowhere(address: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as error:
+        check_address(address)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0",
+        "a.mp4",
+        "sample:walk",
+        "udp://@:5000",
+        "rtsp://u:p@[::1]:554/x",
+        "rtsp://[fe80::1%25eth0]/x",
+        "https://h/a b",
+    ],
+)
+def test_addresses_that_may_lead_somewhere(address: str) -> None:
+    check_address(address)

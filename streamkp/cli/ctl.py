@@ -59,7 +59,7 @@ def status(url: Url = None, token: Token = None, as_json: AsJson = False) -> Non
         streams = client.api("GET", "streams")["streams"]
         typer.echo(json.dumps({"url": client.url, "stats": stats, "graph": graph, "streams": streams}))
         return
-    console = Console()
+    console = _console()
     console.print(_headline(client, stats, graph), highlight=False, markup=False)
     console.print(_streams(stats))
     for line in _reasons(stats):
@@ -142,7 +142,7 @@ def top(
     as_json: AsJson = False,
 ) -> None:
     """Watch streams and stages until Ctrl-C."""
-    client, console = connect(url, token), Console()
+    client, console = connect(url, token), _console()
     if as_json or once or not console.is_terminal:
         while True:
             stats = client.stats()
@@ -187,6 +187,11 @@ def _everything(client: Client, stats: dict[str, Any]) -> RenderableType:
     return Group(Text(state), _streams(stats), *reasons, _stages(stats))
 
 
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_FULL_WIDTH)  # a pipe has no edge at which to cut
+
+
 def _table(*columns: tuple[str, bool]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading, number in columns:
@@ -216,6 +221,7 @@ def _streams(stats: dict[str, Any]) -> Table:
     return table
 
 
+_FULL_WIDTH = 120  # columns that the table of streams needs at most
 _COLOURS = {"live": "green", "failed": "red", "reconnecting": "yellow", "stalled": "yellow", "paused": "cyan"}
 
 

@@ -20,7 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from streamkp.control import models
 from streamkp.errors import UsageError
-from streamkp.graph.spec import GraphSpec, NotLive, StageSpec, StreamSpec, is_secret
+from streamkp.graph.spec import GraphSpec, NotLive, StageSpec, StreamSpec, did_you_mean, is_secret
 from streamkp.graph.stage import EngineView, StageOptions
 from streamkp.uris import HIDDEN, mask, mask_address
 
@@ -148,7 +148,10 @@ class _Api:
     async def add(self, request: web.Request) -> web.Response:
         new = await _body(request, models.NewStream)
         given = {name: value for name, value in new if name in new.model_fields_set and name != "name"}
-        spec = StreamSpec.model_validate(given)
+        try:
+            spec = StreamSpec.model_validate(given)
+        except ValidationError as error:
+            raise _refused(error, StreamSpec) from None
         await self._change(409, self._engine.add_stream, new.name, spec)
         log.info("stream %s was added: %s", new.name, mask_address(new.uri), extra={"stream": new.name})
         return _answer(self._view(new.name), 201, {hdrs.LOCATION: f"{PREFIX}/streams/{new.name}"})
@@ -324,11 +327,18 @@ def _validated(model: type[M], text: bytes, where: str = "") -> M:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        reasons = []
-        for item in error.errors(include_url=False, include_context=False, include_input=False):
-            at = ".".join(filter(None, (where, *(str(part) for part in item["loc"]))))
-            reasons.append(mask(f"{at}: {item['msg'].removeprefix('Value error, ')}" if at else item["msg"]))
-        raise Refused(422, "; ".join(reasons)) from None
+        raise _refused(error, model, where) from None
+
+
+def _refused(error: ValidationError, model: type[BaseModel], where: str = "") -> Refused:
+    reasons = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        at = ".".join(filter(None, (where, *(str(part) for part in item["loc"]))))
+        what = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            what = f"unknown option{did_you_mean(at, model.model_fields)}"
+        reasons.append(f"{mask(at)}: {what}" if at else what)
+    return Refused(422, "; ".join(reasons))
 
 
 def routes(engine: ControlledEngine, document: Mapping[str, Any]) -> list[web.RouteDef]:

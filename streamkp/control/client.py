@@ -81,7 +81,8 @@ def find(token: str | None = None, ports: Iterable[int] = PORTS) -> Client:
     """The run on this machine, where there is one.
 
     Raises:
-        UsageError: there are several, or none, on the usual ports.
+        UsageError: there are several on the usual ports, or the one there refuses.
+        Unreachable: there is none.
     """
     found: list[Client] = []
     refused: UsageError | None = None
@@ -101,7 +102,7 @@ def find(token: str | None = None, ports: Iterable[int] = PORTS) -> Client:
         raise UsageError(f"there are several runs: say which with --url ({', '.join(each.url for each in found)})")
     if refused is not None:
         raise refused
-    raise UsageError(
+    raise Unreachable(
         "no run was found on this machine's usual ports; say where it is with --url (it says so when it starts)"
     )
 

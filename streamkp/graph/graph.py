@@ -207,9 +207,11 @@ def find(path: str | Path) -> Path:
     Raises:
         UsageError: there is neither.
     """
+    exists = False
     try:
         if Path(path).is_file():
             return Path(path)
+        exists = Path(path).exists()
     except (OSError, ValueError):  # a name that no file can have
         pass
     ready = ready_made()
@@ -217,6 +219,8 @@ def find(path: str | Path) -> Path:
         return ready[str(path)]
     shown = mask_address(str(path))
     shown = shown if len(shown) <= 200 else f"{shown[:196]}..."
+    if exists:
+        raise UsageError(f"{shown} is no regular file, as a graph file must be")
     hint = " (a source is given with --source)" if ":/" in shown else ""
     raise UsageError(f"the graph file {shown} does not exist{hint}; ready-made graphs: {', '.join(ready)}")
 

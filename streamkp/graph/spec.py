@@ -17,7 +17,7 @@ from streamkp.graph.channel import Policy
 from streamkp.graph.stage import MapStage, Stage, StageOptions
 from streamkp.graph.stream_options import StreamOptions
 from streamkp.graph.windows import fit_windows
-from streamkp.uris import encoded, mask, mask_address
+from streamkp.uris import check_address, encoded, mask, mask_address
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 NAME_RULE: Final = "a name has up to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
@@ -55,13 +55,15 @@ class BatchSpec(_Strict):
 class StreamSpec(StreamOptions):
     """One video source. Its address may hold a password, so it does not show in `repr`."""
 
-    uri: SecretStr = Field(min_length=1, max_length=MAX_URI, description="A file, a camera, or an address.")
+    uri: SecretStr = Field(max_length=MAX_URI, description="A file, a camera, or an address.")
 
     @field_validator("uri")
     @classmethod
     def _encode(cls, uri: SecretStr) -> SecretStr:
         """A password may hold any sign; whoever opens the address gets it encoded."""
-        return SecretStr(encoded(uri.get_secret_value()))
+        address = encoded(uri.get_secret_value())
+        check_address(address)
+        return SecretStr(address)
 
 
 class ControlSpec(_Strict):
@@ -191,7 +193,7 @@ def changed_options(stage: StageSpec, now: StageOptions, changes: Mapping[str, A
                 f"stages.{stage.name}.{name} belongs to the shape of the graph: change the file and start again"
             )
         if name not in fields:
-            raise NotLive(f"stages.{stage.name}.{name}: unknown option{_did_you_mean(name, live or fields)}")
+            raise NotLive(f"stages.{stage.name}.{name}: unknown option{did_you_mean(name, live or fields)}")
         if name not in live:
             may = f"; of {stage.use} these can: {', '.join(live)}" if live else f"; of {stage.use} none can"
             raise NotLive(f"stages.{stage.name}.{name} cannot be changed while the graph runs{may}")
@@ -312,7 +314,7 @@ class _Validation:
         for key in data:
             if key not in (names := list(allowed)):
                 at = f"{where}.{key}" if where else str(key)
-                self._add(at, f"unknown key{_did_you_mean(str(key), names)}")
+                self._add(at, f"unknown key{did_you_mean(str(key), names)}")
 
     def _control(self, data: Any) -> ControlSpec | Literal["off"] | None:
         if data is None:
@@ -436,7 +438,7 @@ class _Validation:
         for name in inputs:
             if name not in data:
                 known = [str(k) for k in data]
-                self._add(f"{where}.from", f"there is no stage named {name}{_did_you_mean(name, known)}")
+                self._add(f"{where}.from", f"there is no stage named {name}{did_you_mean(name, known)}")
         if len(set(inputs)) < len(inputs):
             self._add(f"{where}.from", "names a stage twice")
         return tuple(dict.fromkeys(inputs))
@@ -488,7 +490,7 @@ class _Validation:
             path = ".".join([where, *(str(part) for part in item["loc"])])
             if item["type"] == "extra_forbidden":
                 allowed = [*_aliases(_model_at(model, item["loc"][:-1])), *(extra if len(item["loc"]) == 1 else ())]
-                self._add(path, f"unknown option{_did_you_mean(str(item['loc'][-1]), allowed)}")
+                self._add(path, f"unknown option{did_you_mean(str(item['loc'][-1]), allowed)}")
             elif item["type"] == "missing":
                 self._add(path, "is required")
             else:
@@ -527,7 +529,8 @@ def _aliases(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-def _did_you_mean(word: str, allowed: Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the allowed one that is nearest, or all of them."""
     names = sorted(set(allowed))
     close = difflib.get_close_matches(word, names, 1, 0.6)
     if close:

@@ -133,7 +133,7 @@ class MqttStream:
                         self._to_tell = self._current is not None
                     await self._tell_status(client)
                     if away:
-                        self._log.info("the broker is back: %s; %d messages lost so far", self._pose, self.lost)
+                        self._log.warning("the broker is back: %s; %d messages lost so far", self._pose, self.lost)
                     delay, away = RETRY_FIRST, False
                     try:
                         await self._send_until_broken(client)

@@ -185,7 +185,9 @@ def test_pause_resume_and_restart_keep_the_numbers_going(api: Api) -> None:
         ({"name": "a", "uri": "x", "max_fps": 0}, "max_fps: Input should be greater than 0"),
         ({"name": "a", "uri": "x", "rotate": False}, "rotate: must be auto, 0, 90, 180 or 270"),
         ({"name": "a", "uri": "x", "rotate": 45}, "rotate: Input should be 'auto', 0, 90, 180 or 270"),
-        ({"name": "a", "uri": "x", "speed": 1}, "speed: Extra inputs are not permitted"),
+        ({"name": "a", "uri": "x", "speed": 1}, "speed: unknown option; allowed: "),
+        ({"name": "a", "uri": "x", "maxfps": 1}, "maxfps: unknown option; did you mean max_fps?"),
+        ({"name": "a", "uri": "rtsp://u:secret@h:99999/x"}, "uri: has a malformed host or port"),
         (
             {"name": "a", "uri": "x", "labels": {"stream": "y"}},
             "labels.stream.[key]: stream is a label of streamkp's own",

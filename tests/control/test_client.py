@@ -88,7 +88,7 @@ def ctl(*arguments: str, **env: str) -> tuple[int, str]:
 
 def test_the_run_on_this_machine_is_found(url: str, stranger: str) -> None:
     assert find(ports=[free_port(), port(stranger), port(url)]).url == url
-    with pytest.raises(UsageError, match="no run was found"):
+    with pytest.raises(Unreachable, match="no run was found"):
         find(ports=[free_port(), port(stranger)])
     with pytest.raises(UsageError, match="there are several runs: say which with --url"):
         find(ports=[port(url), port(url)])

@@ -146,6 +146,8 @@ def test_sources_from_the_command_line_replace_those_of_the_file() -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         Graph.from_yaml(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match="is no regular file"):
+        Graph.from_yaml(tmp_path)
 
 
 def test_the_same_graph_from_python() -> None:

@@ -75,7 +75,8 @@ def describe(found: Probe) -> Iterator[tuple[str, str]]:
     yield "frames", f"{found.frames} over {found.frames_seconds:.2f} s{whole}; {found.damaged} damaged"
     if found.keyframe_interval_frames is not None:
         lasts = "" if found.keyframe_interval_seconds is None else f" ({found.keyframe_interval_seconds:.2f} s)"
-        yield "keyframes", f"every {found.keyframe_interval_frames} frames{lasts} at most"
+        each = "frame" if found.keyframe_interval_frames == 1 else f"{found.keyframe_interval_frames} frames"
+        yield "keyframes", f"every {each}{lasts}"
     elif found.container != "webcam" and found.frames > 1:
         yield "keyframes", f"no second one in {found.frames} frames; a longer --seconds may see it"
     times = [("connected", found.connect_seconds), ("opened", found.open_seconds)]

@@ -31,6 +31,7 @@ FILE_SUFFIXES = {
 }
 PLAYLIST_TIMEOUT = 15.0  # an HLS server rightly says nothing until its next segment is complete
 FRAME_TIMEOUT = 15.0  # a decoder gives nothing until the next keyframe, for which some cameras take ten seconds
+ALMOST = 0.9  # of a time-out counts as all of it
 MAX_PICTURE = 256 << 20  # bytes of a picture made of tiles that are read into memory
 
 
@@ -110,6 +111,7 @@ def open_network(
         }
     else:
         options |= {"rw_timeout": micros}
+    began = stream.clock.monotonic()
     try:
         return VideoReader(
             f"{scheme}://{rest}",
@@ -130,6 +132,10 @@ def open_network(
         if not is_web(stream.uri):
             raise SourceError(f"{stream.label}: what the server sends is not supported") from None
     except av.FFmpegError as error:
+        silent = stream.clock.monotonic() - began >= NANO * read_timeout * ALMOST
+        # That an RTSP server said nothing until the time was over comes as invalid data, too.
+        if silent and isinstance(error, av.error.InvalidDataError):
+            error = av.error.TimeoutError(errno.ETIMEDOUT, "")
         raise _failure(stream, error, timeout) from None
     # FFmpeg wants to jump about in some files, and the server does not let it.
     try:

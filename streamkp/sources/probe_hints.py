@@ -41,7 +41,7 @@ def hints(trouble: Trouble | None, uri: str, transport: Transport) -> tuple[str,
         case "unreachable":
             return (
                 "the camera's present address: routers give new ones; and whether it is on",
-                "a machine in the camera's network: this one may be in another VLAN, a guest Wi-Fi, a VPN or a container",
+                "a machine in the camera's network: this one may be in another VLAN, a guest Wi-Fi or a container",
             )
         case "refused":
             usual = f"port {PORTS[scheme]}, the usual one, or 8554" if rtsp else ""

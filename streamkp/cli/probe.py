@@ -68,17 +68,8 @@ def describe(found: Probe) -> Iterator[tuple[str, str]]:
     yield "size", _size(found)
     if found.duration_seconds is not None:
         yield "duration", f"{found.duration_seconds:.2f} s"
-    announced = "unknown" if found.announced_fps is None else f"{found.announced_fps:g}"
-    measured = "unknown" if found.measured_fps is None else f"{found.measured_fps:.2f}"
-    yield "frames/s", f"announced {announced}, measured {measured}"
-    whole = ", all there are" if found.complete else ""
-    yield "frames", f"{found.frames} over {found.frames_seconds:.2f} s{whole}; {found.damaged} damaged"
-    if found.keyframe_interval_frames is not None:
-        lasts = "" if found.keyframe_interval_seconds is None else f" ({found.keyframe_interval_seconds:.2f} s)"
-        each = "frame" if found.keyframe_interval_frames == 1 else f"{found.keyframe_interval_frames} frames"
-        yield "keyframes", f"every {each}{lasts}"
-    elif found.container != "webcam" and found.frames > 1:
-        yield "keyframes", f"no second one in {found.frames} frames; a longer --seconds may see it"
+    if found.frames > 1 or found.live:
+        yield from _rates(found)
     times = [("connected", found.connect_seconds), ("opened", found.open_seconds)]
     said = [f"{word} after {_time(after)}" for word, after in times if after is not None]
     yield "start", ", ".join([*said, f"first frame after {_time(found.first_frame_seconds or 0.0)}"])
@@ -99,3 +90,17 @@ def _size(found: Probe) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _rates(found: Probe) -> Iterator[tuple[str, str]]:
+    announced = "unknown" if found.announced_fps is None else f"{found.announced_fps:g}"
+    measured = "unknown" if found.measured_fps is None else f"{found.measured_fps:.2f}"
+    yield "frames/s", f"announced {announced}, measured {measured}"
+    whole = ", all there are" if found.complete else ""
+    yield "frames", f"{found.frames} over {found.frames_seconds:.2f} s{whole}; {found.damaged} damaged"
+    if found.keyframe_interval_frames is not None:
+        lasts = "" if found.keyframe_interval_seconds is None else f" ({found.keyframe_interval_seconds:.2f} s)"
+        each = "frame" if found.keyframe_interval_frames == 1 else f"{found.keyframe_interval_frames} frames"
+        yield "keyframes", f"every {each}{lasts}"
+    elif found.container != "webcam" and found.frames > 1:
+        yield "keyframes", f"no second one in {found.frames} frames; a longer --seconds may see it"

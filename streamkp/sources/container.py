@@ -118,8 +118,7 @@ class VideoReader:
         self._bare = bool(Flags(self._container.format.flags) & Flags.no_timestamps)
         if self._bare and codec.framerate:
             rate = codec.framerate
-        self._announced = rate if rate and 0 < rate <= 1000 else None
-        self._rate = self._announced or USUAL_RATE
+        self._rate = rate if rate and 0 < rate <= 1000 else USUAL_RATE
         self.step = round(NANO / self._rate)
         # What the container says of the pixels outranks the codec, which may change its mind with each new header.
         said = self._video.sample_aspect_ratio
@@ -172,6 +171,9 @@ class VideoReader:
         """What is known by now; the pixel format may be known only when a picture has come."""
         codec = self._video.codec_context
         size = (codec.width, codec.height) if self._grid is None else (self._grid.width, self._grid.height)
+        # The container's own guess comes last: of H.264 it may be twice as much.
+        rates = self._video.average_rate, codec.framerate, self._video.guessed_rate
+        rate = None if self.still else next((each for each in rates if each and 0 < each <= 1000), None)
         audio = [stream.codec_context for stream in self._container.streams.audio]
         return Facts(
             self._container.format.name,
@@ -180,7 +182,7 @@ class VideoReader:
             codec.pix_fmt,
             size,
             self._pixel_aspect(),
-            self._announced,
+            rate,
             tuple("unknown" if each is None else each.codec.canonical_name for each in audio),
         )
 

@@ -189,9 +189,7 @@ class _Look:
             return
         if scheme_of(stream.uri) in SCHEMES:
             self._reach()
-            reader = open_network(
-                stream, transport=self._transport, timeout=self._timeout, threads=1, max_pixels=MAX_PIXELS
-            )
+            reader = self._open()
             stream.live = not (is_web(stream.uri) and reader.finite)
         else:
             threads = min(4, 1 + (os.cpu_count() or 1))
@@ -209,6 +207,21 @@ class _Look:
                     self._damaged_before = _damaged(reader) if stream.live else 0
                 self._frames += 1
                 yield picture
+
+    def _open(self) -> VideoReader:
+        stream = self._stream
+        try:
+            return open_network(
+                stream, transport=self._transport, timeout=self._timeout, threads=1, max_pixels=MAX_PIXELS
+            )
+        except NetworkError as error:
+            if error.trouble != "unreachable" or self._connected is None:
+                raise
+        scheme = scheme_of(stream.uri)
+        raise NetworkError(
+            f"{stream.label}: the host takes the connection and breaks it off; it may not speak {scheme} at this port",
+            "no-video",
+        )
 
     def _file(self, reader: VideoReader) -> Iterator[Picture]:
         stream, failure = self._stream, None

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from streamkp.sources.probe_hints import hints
 from streamkp.sources.timeline import Picture
 from tests.sources.films import Film
 from tests.sources.test_network import Motion, Quiet, serve
-from tests.sources.videos import MakeClip, write_clip
+from tests.sources.videos import MakeClip, picture, write_clip
 
 
 @pytest.fixture
@@ -185,6 +186,28 @@ def test_not_a_video(tmp_path: Path, files: str) -> None:
     found = probe(f"{files}/page.html")
     assert (found.frames, found.trouble) == (0, "no-video")
     assert any("rtsp://" in hint for hint in found.hints)
+
+
+def test_a_host_that_speaks_something_else(files: str) -> None:
+    found = probe(f"{files.replace('http', 'https')}/clip.mp4")
+    assert (found.frames, found.trouble) == (0, "no-video")
+    assert "it may not speak https at this port" in (found.problem or "")
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.jpg"), picture((64, 48), 0))
+    found = probe(str(tmp_path / "photo.jpg"))
+    assert (found.codec, found.width, found.height, found.frames, found.complete) == ("mjpeg", 64, 48, 1, True)
+    assert found.announced_fps is None
+    assert found.measured_fps is None
+    assert found.duration_seconds is None
+
+
+def test_a_finished_playlist(make_clip: MakeClip, files: str) -> None:
+    make_clip("list.m3u8", frames=75, keyframes_every=25, plain=True)
+    found = probe(f"{files}/list.m3u8")
+    assert (found.container, found.live, found.frames, found.keyframe_interval_frames) == ("hls", False, 75, 25)
+    assert (found.announced_fps, found.measured_fps) == (pytest.approx(30), pytest.approx(30, rel=0.01))
 
 
 def test_nothing_listens(refused: str) -> None:

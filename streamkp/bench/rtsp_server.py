@@ -3,7 +3,7 @@
 A program of its own, for a Python that has GStreamer's bindings (on Debian: /usr/bin/python3; packages:
 gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad):
 
-    python3 rtsp_server.py CLIP.mp4 [--port 0] [--path /live] [--streams 1] [--audio]
+    python3 rtsp_server.py CLIP.mp4 [--port 0] [--path /live] [--streams 1] [--audio] [--login USER:PASSWORD]
 
 It prints `rtsp://127.0.0.1:PORT/PATH` once it listens; several streams are PATH0, PATH1, ... Frames are stamped anew on
 the way, so that the clock runs on where the clip starts again, as it does with a camera.
@@ -98,6 +98,22 @@ class Factory(GstRtspServer.RTSPMediaFactory):
         source.connect("need-data", push)
 
 
+def guard(user: str, password: str) -> Any:
+    """Lets in who knows this password."""
+    auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    return auth
+
+
+def permissions() -> Any:
+    """What those may do who were let in."""
+    granted = GstRtspServer.RTSPPermissions()
+    for name in ("access", "construct"):
+        granted.add_permission_for_role("viewer", f"media.factory.{name}", True)
+    return granted
+
+
 def main() -> None:
     """Serve until killed, or until the standard input ends after it has been written to."""
     parser = argparse.ArgumentParser(description="Serve an H.264 clip over RTSP, again and again.")
@@ -106,6 +122,7 @@ def main() -> None:
     parser.add_argument("--path", default="/live")
     parser.add_argument("--streams", type=int, default=0, help="how many, as PATH0, PATH1, ...; by default just PATH")
     parser.add_argument("--audio", action="store_true", help="with a silent audio track")
+    parser.add_argument("--login", metavar="USER:PASSWORD", help="let in nobody else")
     arguments = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(arguments.port))
@@ -113,7 +130,11 @@ def main() -> None:
     factories = []
     for number in range(arguments.streams) if arguments.streams else [""]:
         factories.append(Factory(units, step, arguments.audio))
+        if arguments.login:
+            factories[-1].set_permissions(permissions())
         server.get_mount_points().add_factory(f"{arguments.path}{number}", factories[-1])
+    if arguments.login:
+        server.set_auth(guard(*arguments.login.split(":", 1)))
     if not server.attach(None):
         raise SystemExit(f"port {arguments.port} is in use")
 

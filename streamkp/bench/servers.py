@@ -44,10 +44,12 @@ class RtspServer:
         clip: an H.264 video in an MP4 file.
         streams: how many, under `uris`; 0 is one without a number.
         audio: with a silent audio track.
+        login: `user:password` that clients must show.
     """
 
-    def __init__(self, clip: Path, *, streams: int = 0, audio: bool = False) -> None:
+    def __init__(self, clip: Path, *, streams: int = 0, audio: bool = False, login: str | None = None) -> None:
         self._arguments = [str(clip), "--streams", str(streams), *(["--audio"] if audio else [])]
+        self._arguments += ["--login", login] if login else []
         self._streams = streams
         self.port = 0
         self.start()

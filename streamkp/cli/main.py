@@ -30,6 +30,7 @@ from streamkp.cli.models import models_app
 from streamkp.cli.new import new_app
 from streamkp.cli.node import node
 from streamkp.cli.output import ReaderGone, checked_output, errors_console
+from streamkp.cli.probe import probe
 from streamkp.cli.run import run
 from streamkp.cli.samples import samples_app
 from streamkp.cli.schema import schema
@@ -88,6 +89,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(samples_app, name="samples")
 app.command()(stages)
 app.command()(cameras)
+app.command()(probe)
 app.command()(doctor)
 app.command()(listen)
 app.command()(view)

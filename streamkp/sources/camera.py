@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 
@@ -15,8 +15,16 @@ from streamkp.sources.timeline import NANO, Picture
 from streamkp.sources.webcams import why_not
 
 
-def camera_session(stream: StreamContext, index: int, timeout: float, rotate: Rotate = "auto") -> Iterator[Picture]:
+def camera_session(
+    stream: StreamContext,
+    index: int,
+    timeout: float,
+    rotate: Rotate = "auto",
+    opened: Callable[[cv2.VideoCapture], None] | None = None,
+) -> Iterator[Picture]:
     """The pictures of camera `index` until it is unplugged, turned by `rotate`; `pts` counts from the first one.
+
+    `opened` may ask the open camera what it is.
 
     Raises:
         SourceError: there is no such camera, another program has it, or it delivers no more pictures.
@@ -32,6 +40,8 @@ def camera_session(stream: StreamContext, index: int, timeout: float, rotate: Ro
         if not capture.isOpened():
             raise SourceError(why_not(index))
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture, not the oldest of a queue
+        if opened is not None:
+            opened(capture)
         rate = capture.get(cv2.CAP_PROP_FPS)
         step = round(NANO / (rate if 1 <= rate <= 1000 else USUAL_RATE))
         began = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import av
 import cv2
@@ -36,6 +36,20 @@ MULTIPART = "mpjpeg"  # pictures over HTTP without an end
 ANIMATIONS = {"gif", "apng", "webp_anim"}  # of any number of frames, one included
 NOT_VIDEOS = Disposition.attached_pic | Disposition.timed_thumbnails  # the cover of a song, previews of chapters
 SQUEEZED = Fraction(1, 10), Fraction(10)  # pixel aspects out of these bounds are nonsense
+
+
+class Facts(NamedTuple):
+    """What a container and its codec say of a video."""
+
+    container: str
+    codec: str
+    profile: str | None
+    pixel_format: str | None
+    size: tuple[int, int]  # as stored: width, height
+    pixel_aspect: Fraction | None  # None: square
+    rate: Fraction | float | None  # frames per second, where it says something that can be
+    audio: tuple[str, ...]  # codecs
+
 
 Look = Callable[[bool], bool]
 """Called with every packet, and whether it is of the video; True ends the reading."""
@@ -74,6 +88,8 @@ class VideoReader:
         self.damaged = 0  # packets that could not be decoded, and frames that came out broken
         self.unsupported = 0  # packets that use what the decoder does not know
         self.cut_off = False  # the latest packet was incomplete, for the file ended in it
+        self.turn = UPRIGHT  # how the latest picture was turned
+        self.on_packet: Callable[[av.Packet[Stream]], None] | None = None  # sees every packet of the video
         self.end = 0  # where the latest packet of any stream ended, ns
         self._max_pixels = max_pixels
         self._rotate = rotate
@@ -151,6 +167,25 @@ class VideoReader:
             return 0
         return self._container.size
 
+    def facts(self) -> Facts:
+        """What is known by now; the pixel format may be known only when a picture has come."""
+        codec = self._video.codec_context
+        size = (codec.width, codec.height) if self._grid is None else (self._grid.width, self._grid.height)
+        # The container's own guess comes last: of H.264 it may be twice as much.
+        rates = self._video.average_rate, codec.framerate, self._video.guessed_rate
+        rate = None if self.still else next((each for each in rates if each and 0 < each <= 1000), None)
+        audio = [stream.codec_context for stream in self._container.streams.audio]
+        return Facts(
+            self._container.format.name,
+            codec.codec.canonical_name,
+            codec.profile,
+            codec.pix_fmt,
+            size,
+            self._pixel_aspect(),
+            rate,
+            tuple("unknown" if each is None else each.codec.canonical_name for each in audio),
+        )
+
     def pictures(self, look: Look = lambda _: False) -> Iterator[Picture]:
         """Every frame that can be decoded, in order; what is damaged is counted and left out."""
         if self._grid is not None:
@@ -169,6 +204,8 @@ class VideoReader:
             if packet.size and self.cut_off:
                 continue  # its error would take along frames that other decoder threads have ready
             self.packets += packet.size > 0
+            if packet.size and self.on_packet is not None:
+                self.on_packet(packet)
             if packet.size:
                 times.packet(packet.pts, packet.dts)
             try:
@@ -194,6 +231,7 @@ class VideoReader:
                     continue
                 if self._rotate == "auto" and frame.rotation != rotation:
                     rotation, turn = frame.rotation, orientation(frame)
+                self.turn = turn
                 yield Picture(self._picture(frame, convert, turn), pts, max(self.step, self._thinning.period))
 
     def _demuxed(self) -> Iterator[av.Packet[Stream]]:
@@ -245,11 +283,17 @@ class VideoReader:
 
     def _square(self, width: int, height: int) -> tuple[int, int]:
         """The size of a stored picture once its pixels are square; nothing is thrown away."""
-        aspect = self._aspect or self._video.codec_context.sample_aspect_ratio
-        # In photos the field is a density for printing, which nobody shows them by.
-        if self.still or not aspect or not SQUEEZED[0] <= aspect <= SQUEEZED[1]:
+        aspect = self._pixel_aspect()
+        if aspect is None:
             return width, height
         return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+    def _pixel_aspect(self) -> Fraction | None:
+        aspect = self._aspect or self._video.codec_context.sample_aspect_ratio
+        # In photos the field is a density for printing, which nobody shows them by.
+        if self.still or not aspect or aspect == 1 or not SQUEEZED[0] <= aspect <= SQUEEZED[1]:
+            return None
+        return aspect
 
     def _whole(self, grid: heif.Grid) -> Image:
         convert = VideoReformatter()

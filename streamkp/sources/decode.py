@@ -150,7 +150,7 @@ class Decode(Source):
         """
         if uri.startswith(browser.PREFIX):
             return True
-        return _camera(uri) is not None or (_scheme(uri) in SCHEMES and not looks_like_file(uri))
+        return camera_number(uri) is not None or (scheme_of(uri) in SCHEMES and not looks_like_file(uri))
 
     @classmethod
     def file_of(cls, uri: str) -> Path | None:
@@ -175,7 +175,7 @@ class Decode(Source):
         timeline = Timeline(stream, self.options.stale_after)
         if stream.uri.startswith(browser.PREFIX):
             return self._browser(stream, timeline)
-        if _camera(stream.uri) is None and _scheme(stream.uri) not in SCHEMES:
+        if camera_number(stream.uri) is None and scheme_of(stream.uri) not in SCHEMES:
             return self._play(stream, timeline)
         return self._connected(stream, timeline)
 
@@ -208,7 +208,7 @@ class Decode(Source):
         The sources notice by themselves, and earlier, what they can notice.
         """
         timeout = self._timeout(stream)
-        if _camera(stream.uri) is not None:
+        if camera_number(stream.uri) is not None:
             return max(2 * timeout, CAMERA_START), max(2 * timeout, CAMERA_TIMEOUT)
         longest = max(timeout, PLAYLIST_TIMEOUT)  # it is not known yet what the address is
         return 2 * longest + FRAME_TIMEOUT + SPARE, max(longest, FRAME_TIMEOUT) + SPARE
@@ -261,7 +261,7 @@ class Decode(Source):
     def _connect(
         self, stream: StreamContext, timeline: Timeline, asked: bool, endings: list[Ending]
     ) -> Iterator[Picture]:
-        if (camera := _camera(stream.uri)) is not None:
+        if (camera := camera_number(stream.uri)) is not None:
             pictures = camera_session(stream, camera, self._timeout(stream), self._rotate(stream))
             return shaped(pictures, Thinning(stream.options.max_fps, stream.clock), stream.options.max_side)
         reader = self._open_network(stream)
@@ -366,10 +366,10 @@ def _checksum(image: AnyImage) -> int:
     return zlib.crc32(pixels_of(image).tobytes())
 
 
-def _camera(uri: str) -> int | None:
+def camera_number(uri: str) -> int | None:
     """The number of the camera that a URI names: `0`, `/dev/video0`, or a link to that."""
     if not _CAMERA.fullmatch(uri):
-        scheme = _scheme(uri)
+        scheme = scheme_of(uri)
         if scheme not in ("", "file"):
             return None
         path = Path(url2pathname(urlsplit(uri).path)) if scheme else Path(uri).expanduser()
@@ -385,7 +385,8 @@ def _camera(uri: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _scheme(uri: str) -> str:
+def scheme_of(uri: str) -> str:
+    """The part of an address in front of `://`, in small letters; empty for paths."""
     found = _SCHEME.match(uri)
     return found[1].lower() if found else ""
 
@@ -401,7 +402,7 @@ def local_file(uri: str, label: str) -> Path:
         from streamkp.hub import store
 
         return store.sample(uri.removeprefix("sample:"))
-    scheme = _scheme(uri)
+    scheme = scheme_of(uri)
     if uri[:5].lower() == "file:":  # also without slashes: file:clip.mp4
         return Path(url2pathname(urlsplit(uri).path))
     if scheme:

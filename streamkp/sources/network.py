@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from base64 import b64encode
 from collections.abc import Iterator
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import PurePosixPath
+from typing import Final, Literal
 from urllib.parse import unquote
 from urllib.request import Request, urlopen
 
@@ -29,14 +31,42 @@ FILE_SUFFIXES = {
 }
 PLAYLIST_TIMEOUT = 15.0  # an HLS server rightly says nothing until its next segment is complete
 FRAME_TIMEOUT = 15.0  # a decoder gives nothing until the next keyframe, for which some cameras take ten seconds
+ALMOST = 0.9  # of a time-out counts as all of it
 MAX_PICTURE = 256 << 20  # bytes of a picture made of tiles that are read into memory
 
 
-class AccessRefused(SourceError):
+Trouble = Literal[
+    "host",  # its name is unknown
+    "unreachable",
+    "refused",
+    "access",  # another user name or password
+    "path",
+    "silent",
+    "undecodable",
+    "no-video",
+    "transport",  # not over the wanted one
+    "lost",
+    "other",
+]
+REFUSED: Final = "connection refused: nothing listens there; check host and port, and that the camera is on"
+
+
+class NetworkError(SourceError):
+    """A connection cannot be made or was lost; `trouble` is why."""
+
+    def __init__(self, text: str, trouble: Trouble = "other") -> None:
+        super().__init__(text)
+        self.trouble = trouble
+
+
+class AccessRefused(NetworkError):
     """The server wants another user name or password."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "access")
 
-class Ended(SourceError):
+
+class Ended(NetworkError):
     """The server ended a connection that had worked."""
 
 
@@ -67,8 +97,7 @@ def open_network(
     """
     scheme, _, rest = stream.uri.partition("://")
     scheme = scheme.lower()  # FFmpeg knows RTSP:// only in small letters
-    playlist = _path(stream.uri).lower().endswith(".m3u8")
-    read_timeout = max(timeout, PLAYLIST_TIMEOUT) if playlist else timeout
+    read_timeout = read_patience(stream.uri, timeout)
     micros = str(int(read_timeout * 1e6))
     options = {"fpsprobesize": "0"}  # do not watch 20 frames just to learn the frame rate
     if scheme in ("rtsp", "rtsps"):
@@ -82,6 +111,7 @@ def open_network(
         }
     else:
         options |= {"rw_timeout": micros}
+    began = stream.clock.monotonic()
     try:
         return VideoReader(
             f"{scheme}://{rest}",
@@ -97,12 +127,16 @@ def open_network(
             raw=(lambda: _downloaded(stream.uri, timeout)) if is_web(stream.uri) else None,
         )
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
-        raise AccessRefused(f"{stream.label}: {_reason(error, timeout)}") from None
+        raise AccessRefused(f"{stream.label}: {_reason(error, timeout)[0]}") from None
     except av.error.PatchWelcomeError:
         if not is_web(stream.uri):
             raise SourceError(f"{stream.label}: what the server sends is not supported") from None
     except av.FFmpegError as error:
-        raise SourceError(f"{stream.label}: {_reason(error, timeout)}") from None
+        silent = stream.clock.monotonic() - began >= NANO * read_timeout * ALMOST
+        # That an RTSP server said nothing until the time was over comes as invalid data, too.
+        if silent and isinstance(error, av.error.InvalidDataError):
+            error = av.error.TimeoutError(errno.ETIMEDOUT, "")
+        raise _failure(stream, error, timeout) from None
     # FFmpeg wants to jump about in some files, and the server does not let it.
     try:
         data = _downloaded(stream.uri, timeout)
@@ -139,11 +173,14 @@ def session(stream: StreamContext, reader: VideoReader, timeout: float) -> Itera
         stream.damaged = before + reader.damaged + reader.unsupported
         packet_at = now if mine else packet_at
         if now - packet_at > patience:
-            raise SourceError(f"{stream.label}: no video for {patience / NANO:g} s, although other data come")
+            raise NetworkError(
+                f"{stream.label}: no video for {patience / NANO:g} s, although other data come", "silent"
+            )
         if now - frame_at > max(patience, FRAME_TIMEOUT * NANO):
-            raise SourceError(
+            raise NetworkError(
                 f"{stream.label}: no picture that can be decoded for {(now - frame_at) / NANO:.0f} s "
-                f"({reader.damaged + reader.unsupported} damaged ones)"
+                f"({reader.damaged + reader.unsupported} damaged ones)",
+                "undecodable",
             )
         return stream.stopping
 
@@ -154,9 +191,9 @@ def session(stream: StreamContext, reader: VideoReader, timeout: float) -> Itera
                 # The time that the graph took is not the source's.
                 packet_at = frame_at = clock.monotonic()
         except av.error.InvalidDataError:
-            raise SourceError(f"{stream.label}: the connection broke off") from None
+            raise NetworkError(f"{stream.label}: the connection broke off", "lost") from None
         except av.FFmpegError as error:
-            raise SourceError(f"{stream.label}: {_reason(error, timeout)}") from None
+            raise _failure(stream, error, timeout) from None
         finally:
             if reader.damaged + reader.unsupported:
                 stream.log.warning(
@@ -166,7 +203,7 @@ def session(stream: StreamContext, reader: VideoReader, timeout: float) -> Itera
             return
         end = reader.announced_end
         if end is None or reader.end < end - NANO:
-            raise Ended(f"{stream.label}: the server ended the connection")
+            raise Ended(f"{stream.label}: the server ended the connection", "lost")
 
 
 def _downloaded(uri: str, timeout: float) -> BytesIO:
@@ -192,22 +229,34 @@ def _path(uri: str) -> str:
     return re.split(r"[?#]", uri.partition("://")[2], maxsplit=1)[0].partition("/")[2]
 
 
-def _reason(error: av.FFmpegError, timeout: float) -> str:
+def read_patience(uri: str, timeout: float) -> float:
+    """Seconds for which a read of this address may say nothing."""
+    return max(timeout, PLAYLIST_TIMEOUT) if _path(uri).lower().endswith(".m3u8") else timeout
+
+
+def _failure(stream: StreamContext, error: av.FFmpegError, timeout: float) -> NetworkError:
+    text, trouble = _reason(error, timeout)
+    return NetworkError(f"{stream.label}: {text}", trouble)
+
+
+def _reason(error: av.FFmpegError, timeout: float) -> tuple[str, Trouble]:
     # The text of an FFmpegError holds the address with its password: only its kind may be shown.
     match error:
         case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():
-            return "the server wants another user name or password (rtsp://user:password@host/path)"
+            return "the server wants another user name or password (rtsp://user:password@host/path)", "access"
         case av.error.HTTPNotFoundError():
-            return "the server has no such stream; check the path behind the host name"
+            return "the server has no such stream; check the path behind the host name", "path"
         case ConnectionRefusedError():
-            return "connection refused: nothing listens there; check host and port, and that the camera is on"
+            return REFUSED, "refused"
         case TimeoutError() | av.error.ExitError():
-            return f"no data for {timeout:g} s; the server or the network is down or frozen (option timeout)"
+            return f"no data for {timeout:g} s; the server or the network is down or frozen (option timeout)", "silent"
         case av.error.InvalidDataError():
-            return "the server sends something else than video, or nothing; check address and port"
+            return "the server sends something else than video, or nothing; check address and port", "no-video"
         case av.error.ProtocolNotFoundError():
-            return "this kind of address is not supported by the installed PyAV"
-        case OSError() if error.errno == 5:
-            return "cannot reach the server; check the host name and the network"
+            return "this kind of address is not supported by the installed PyAV", "other"
+        case OSError() if error.errno == errno.EPROTONOSUPPORT:
+            return "the server does not send over this transport; take the other one, tcp or udp", "transport"
+        case OSError() if error.errno == errno.EIO:
+            return "cannot reach the server; check the host name and the network", "unreachable"
         case _:
-            return error.strerror or "the connection failed"
+            return error.strerror or "the connection failed", "other"

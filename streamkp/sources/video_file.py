@@ -75,13 +75,13 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
             failure = error.strerror
         look(False)
         frames = timeline.frames - before
-        _judge(stream, reader, frames, failure)
+        judge(stream, reader, frames, failure)
         if realtime:
             stream.wait(reader.step / NANO)  # the last picture, too, lasts for its time
 
 
-def _judge(stream: StreamContext, reader: VideoReader, frames: int, failure: str | None) -> None:
-    """At the end of a file: find out whether frames are missing."""
+def judge(stream: StreamContext, reader: VideoReader, frames: int, failure: str | None) -> None:
+    """At the end of a file of which `frames` were read: raise a `SourceError` if frames are missing."""
     label = stream.label
     if stream.stopping:
         return

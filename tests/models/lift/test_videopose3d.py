@@ -143,6 +143,5 @@ def test_the_stage_forgets_tracks_with_the_engine(small):
     options = {"model": str(small("videopose3d-27f")), "incremental": True, "runtime": "torch", "threads": 1}
     stage = open_stage(Lift3D, options)
     assert isinstance(stage, Lift3D)
-    (memory,) = stage.context.states
     stage.process([Camera(14).frame(0, (4, 9))])
-    assert sorted(memory) == [("cam", 4), ("cam", 9)]
+    assert [("cam", 4), ("cam", 9)] in [sorted(state) for state in stage.context.states]

@@ -54,7 +54,9 @@ def mask_address(address: str) -> str:
     """As `mask`, for a text that is nothing but one address: spaces, quotes and the like belong to it."""
     found = _SCHEME.match(address)
     if found is None:
-        return mask(address)
+        # `cam:secret@host`, `rtsp:\\\\cam:secret@host`: an address that was mistyped holds its password all the same
+        head, at, rest = address.rpartition("@")
+        return mask(f"{HIDDEN}@{rest}" if at and (":" in head or "//" in head) else address)
     return (found[0] + _hidden(address[found.end() :], _IN_ADDRESS)).translate(_CONTROL)
 
 

@@ -157,3 +157,9 @@ def test_addresses_that_lead_nowhere(address: str, reason: str) -> None:
 )
 def test_addresses_that_may_lead_somewhere(address: str) -> None:
     check_address(address)
+
+
+@pytest.mark.parametrize("mistyped", ["cam:s3cret@h/x", "rtsp:\\\\cam:s3cret@h/x", "rtsp//cam:s3cret@h/x"])
+def test_a_mistyped_address_hides_its_password_too(mistyped: str) -> None:
+    assert mask_address(mistyped) == "***@h/x"
+    assert mask_address("clips/me@home.mp4") == "clips/me@home.mp4"

@@ -79,7 +79,7 @@ def run(
         bool, typer.Option("--keep-alive", help="Run on without streams, since some may be added from outside.")
     ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="stages.detect.every=5 (repeatable).")] = None,
-    grace: Annotated[float, typer.Option(help="Seconds to finish what is on its way when told to stop.")] = 5.0,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds to finish what is on its way when told to stop.")] = 5.0,
     control: Annotated[
         str | None, typer.Option(help="Port of the control server (health, metrics, statistics), or off.")
     ] = None,

@@ -33,8 +33,12 @@ class Client:
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets, or the port
+            usable = False
+        if not usable or parts.hostname is None:
             raise UsageError(f"{mask_address(url)} is no address of a control server, such as http://127.0.0.1:8766")
         self.url = f"{parts.scheme}://{parts.netloc}"
         self._token = token

@@ -6,7 +6,9 @@ for a graph that says `tracing:`.
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from streamkp.graph.spec import TracingSpec
+
+CLOSE_SECONDS = 3.0  # that a run waits at its end for a collector which takes no traces
+
+log = logging.getLogger("streamkp.tracing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +97,9 @@ class Tracer:
         packet.trace = Mark(self._trace.set_span_in_context(span), ended)
 
     def close(self) -> None:
-        """Send what is left, for at most some seconds."""
-        self._provider.shutdown()
+        """Send what is left, for at most `CLOSE_SECONDS`: the library would wait half a minute for a dead collector."""
+        ending = threading.Thread(target=self._provider.shutdown, name="streamkp-traces", daemon=True)
+        ending.start()
+        ending.join(CLOSE_SECONDS)
+        if ending.is_alive():
+            log.warning("the last traces were not sent: nobody took them within %g s", CLOSE_SECONDS)

@@ -104,7 +104,7 @@ def probe(uri: str, *, seconds: float = 3.0, transport: Transport = "tcp", timeo
         ModelError: a sample clip is unknown or cannot be fetched.
     """
     uri = encoded(uri)
-    label = mask_address(uri) if "://" in uri else uri
+    label = mask_address(uri)
     _check(uri, label)
     options = StreamOptions(transport=transport, timeout=timeout)
     stream = StreamContext("probe", uri, label, Clock(), Decode.is_live(uri), options=options)

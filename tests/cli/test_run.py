@@ -126,7 +126,8 @@ class TestRun:
     @pytest.mark.parametrize("host", ["[10.0.0.5", "cam\u2100"])
     def test_an_address_that_is_none(self, program: Program, host: str) -> None:
         code, _, err = program("run", "door.yaml", "-q", "--source", f"rtsp://viewer:hunter2@{host}/live")
-        assert code == 3
+        assert code == 2
+        assert "has a malformed host or port" in err
         assert "Traceback" not in err
         assert "hunter2" not in err
 

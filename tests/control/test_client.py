@@ -113,7 +113,9 @@ def test_nobody_is_there(stranger: str) -> None:
     assert ctl("status", "--url", stranger)[0] == 1
 
 
-@pytest.mark.parametrize("wrong", ["ftp://x", "http://", "http:///x"])
+@pytest.mark.parametrize(
+    "wrong", ["ftp://x", "http://", "http:///x", "http://[::1", "http://h:99999", "http://u:[s3cret]@h"]
+)
 def test_an_address_that_is_none(wrong: str) -> None:
     with pytest.raises(UsageError, match="is no address of a control server"):
         Client(wrong)

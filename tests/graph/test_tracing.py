@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 from streamkp.errors import UsageError
+from streamkp.graph import tracing
 from streamkp.graph.engine import Engine
 from streamkp.graph.spec import GraphError, TracingSpec, validate
 from streamkp.graph.stage import BatchStage, MapStage
@@ -125,3 +127,19 @@ def test_nothing_is_imported_when_it_is_off() -> None:
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_collector_that_takes_nothing_does_not_hold_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    freed = threading.Event()
+
+    class Dead(export.InMemorySpanExporter):  # type: ignore[misc, name-defined]
+        def shutdown(self) -> None:
+            freed.wait()
+
+    monkeypatch.setattr(tracing, "CLOSE_SECONDS", 0.01)
+    tracer = Tracer(TracingSpec(sample=1), Dead())
+    tracer.close()
+    freed.set()
+    assert "the last traces were not sent" in caplog.text

@@ -20,12 +20,11 @@ from streamkp.graph.graph import Graph
 from streamkp.live import stream
 from streamkp.motion.camera import Intrinsics
 from streamkp.packet import Keypoints2D, Keypoints3D, Packet, Person
+from streamkp.version import __version__
 
 if TYPE_CHECKING:
     from streamkp.notebook import show
     from streamkp.pipelines import pipeline
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Engine",

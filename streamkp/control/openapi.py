@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-import streamkp
 from streamkp.control import models
 from streamkp.control.api import PREFIX, Operation
 from streamkp.graph.spec import NAME
+from streamkp.version import __version__
 
 _JSON = "application/json"
 _COMMON = {
@@ -45,7 +45,7 @@ def document(operations: Iterable[Operation], *, token: bool) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "streamkp control",
-            "version": streamkp.__version__,
+            "version": __version__,
             "description": "Streams, stages and options of a running graph.",
         },
         "paths": paths,

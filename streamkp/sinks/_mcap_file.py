@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 from mcap.writer import CompressionType, IndexType, Writer
 
-from streamkp import __version__, wire
+from streamkp import wire
+from streamkp.version import __version__
 
 SCHEMA_NAME = "streamkp.Frame"
 CHUNK = 64 * 1024  # bytes that a killed process loses at most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import signal
 import uuid
 from pathlib import Path
@@ -116,6 +117,8 @@ def plan(
     if nodes or node:
         states = [NodeState(node=f"node-{n}.plan", name=f"node-{n}") for n in range(1, (nodes or 0) + 1)]
         states += [_imagined(text) for text in node or ()]
+        if len({state.node for state in states}) < len(states):
+            raise UsageError("--node: two nodes of the plan have the same name")
         planned = planning.plan(loaded, states)
     else:
         address = Broker(_broker(loaded, broker), loaded.group, tls_ca=tls_ca)
@@ -223,9 +226,18 @@ def _port(text: str) -> int:
 
 def _warn(fleet: Any, console: Console) -> None:
     if names := fleet.open_credentials():
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         console.print(
-            f"the passwords of {len(names)} streams ({', '.join(names[:3])}...) stand in the fleet file, and the "
+            f"the passwords of {len(names)} streams ({shown}) stand in the fleet file, and the "
             "broker keeps them: write ${NAME}, and set the variable where the nodes run",
+            highlight=False,
+            markup=False,
+        )
+
+    if places := fleet.open_graph_credentials():
+        console.print(
+            f"a credential stands in the graph at {', '.join(places)}, and the broker keeps it: write ${{NAME}}, and "
+            "set the variable where the nodes run",
             highlight=False,
             markup=False,
         )
@@ -240,7 +252,9 @@ def _imagined(text: str) -> Any:
     try:
         most = float(capacity) if capacity else None
     except ValueError:
-        raise UsageError(f"--node {text}: write it as NAME:CAPACITY,KEY=VALUE") from None
+        most = math.nan
+    if not name or (most is not None and not 0 < most < math.inf):
+        raise UsageError(f"--node {text}: write it as NAME:CAPACITY,KEY=VALUE, with a capacity above 0")
     return NodeState(node=f"{name}.plan", name=name, capacity=most, labels=labels(rest))
 
 

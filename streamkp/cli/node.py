@@ -37,8 +37,12 @@ def node(
     from streamkp.fleet.broker import Broker
     from streamkp.fleet.mqtt_node import MqttNode
     from streamkp.fleet.node import Node
+    from streamkp.graph.spec import is_name
 
     address = Broker(broker, group, tls_ca=tls_ca)
+    own = name or socket.gethostname().partition(".")[0]
+    if not is_name(own):  # it becomes a part of topics
+        raise UsageError(f"--name {own}: a node's name has letters, digits, '.', '_' and '-'")
     return_large_blocks()
 
     async def main() -> int:
@@ -50,7 +54,7 @@ def node(
                 loop.call_soon_threadsafe(transport.urgent)
 
         made = Node(
-            name or socket.gethostname().partition(".")[0],
+            own,
             labels=labels(label or ()),
             capacity=capacity,
             advertise=advertise,

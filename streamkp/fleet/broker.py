@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import aiomqtt
 
 from streamkp.errors import OutputError, UsageError
+from streamkp.graph.spec import is_name
 from streamkp.uris import expand_argument, mask_address, split
 
 PREFIX: Final = "streamkp-fleet"
@@ -41,7 +42,7 @@ class Broker:
     """An MQTT broker by its address, `mqtt://user:password@host:port` or `mqtts://...`, and a fleet's topics on it.
 
     Raises:
-        UsageError: it is no such address, or a `${NAME}` in it is not set.
+        UsageError: it is no such address, a `${NAME}` in it is not set, or the group is no name.
     """
 
     def __init__(
@@ -56,7 +57,12 @@ class Broker:
         except ValueError:
             host = port = None
         if parts.scheme not in _PORTS or not host or (host and url.path.strip("/")):
-            raise UsageError(f"the broker {self.shown} is not mqtt://user:password@host:port, or mqtts:// for TLS")
+            raise UsageError(
+                f"the broker {self.shown} is not mqtt://HOST:PORT, or mqtts:// for TLS, with USER:PASSWORD in front of "
+                "HOST and an at sign between them where it asks who you are"
+            )
+        if not is_name(group):  # it becomes a part of topics
+            raise UsageError(f"--group {group}: a group is a name of letters, digits, '.', '_' and '-'")
         self.group = group
         self._host, self._port = host, port or _PORTS[parts.scheme]
         self._user, self._password = parts.user, parts.password

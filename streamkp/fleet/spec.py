@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamkp.errors import UsageError
 from streamkp.fleet.read import YamlReader, read_csv, read_text
 from streamkp.graph.graph import Graph, find
-from streamkp.graph.spec import NAME, GraphError, GraphSpec, Problem, StreamSpec
-from streamkp.uris import mask, split
+from streamkp.graph.spec import NAME, GraphError, GraphSpec, Problem, StreamSpec, is_secret
+from streamkp.uris import HIDDEN, VARIABLE, mask, mask_address, split
 
 MAX_STREAMS: Final = 100_000
 _KEYS: Final = ("version", "group", "graph", "broker", "limits", "lease_s", "templates", "streams", "csv")
@@ -87,13 +87,16 @@ class FleetSpec:
         return {"text": self.graph_text, "origin": self.origin, "base": self.base}
 
     def open_credentials(self) -> list[str]:
-        """Streams whose address has a password in it rather than the name of a variable."""
+        """Streams whose address has a credential in it rather than the name of a variable."""
         out = []
         for name, stream in self.streams.items():
-            password = split(str(stream.definition.get("uri", ""))).password
-            if password and "${" not in password:
+            if _is_open(str(stream.definition.get("uri", ""))):
                 out.append(name)
         return out
+
+    def open_graph_credentials(self) -> list[str]:
+        """Places in the graph, such as `stages.publish.broker`, that hold a credential instead of `${NAME}`."""
+        return list(_open_places(yaml.safe_load(self.graph_text), ()))
 
 
 def load(path: str | Path, *, env: Mapping[str, str] | None = None) -> FleetSpec:
@@ -303,6 +306,27 @@ class _Reading:
             self._add(f"{where}.weight", "is a number above 0, at most 1000")
             return 1.0
         return weight
+
+
+def _is_open(address: str) -> bool:
+    """Whether an address holds a password, or a query or path field named like a secret, that is no variable."""
+    if "://" not in address:
+        return False
+    parts = split(address)
+    if parts.password and not VARIABLE.search(parts.password):
+        return True
+    rest = f"{parts.scheme}://{VARIABLE.sub(HIDDEN, parts.rest)}"
+    return mask_address(rest) != rest
+
+
+def _open_places(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _open_places(item, (*path, str(key)))
+    elif isinstance(value, str) and (
+        _is_open(value) or (value and not VARIABLE.search(value) and is_secret(BaseModel, path))
+    ):
+        yield ".".join(path)
 
 
 def label(value: Any) -> str:

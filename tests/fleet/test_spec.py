@@ -138,6 +138,28 @@ def test_passwords_in_the_file_are_found() -> None:
     assert fleet.open_credentials() == ["a"]
 
 
+def test_secret_fields_of_addresses_are_found() -> None:
+    fleet = read("""
+streams:
+  a: "rtsp://a/live?password=secret"
+  b: "rtsp://b/live?password=${P}"
+  c: "rtsp://c/user=${U}_password=secret_channel=1"
+  d: "rtsp://viewer:${P}@d/live?channel=1"
+""")
+    assert fleet.open_credentials() == ["a", "c"]
+
+
+def test_credentials_in_the_graph_are_found() -> None:
+    def places(broker: str, token: str) -> list[str]:
+        text = (
+            GRAPH.replace("localhost", f'"{broker}"') + f"  control: {{port: 0, token: '{token}'}}\nstreams: {{a: c}}\n"
+        )
+        return spec.from_text(text, env={"P": "x" * 32, "T": "x" * 32}).open_graph_credentials()
+
+    assert places("mqtt://me:secret@b", "x" * 32) == ["stages.publish.broker", "control.token"]
+    assert places("mqtt://me:${P}@b", "${T}") == []
+
+
 def test_thousands_of_streams_are_read_whole() -> None:
     rows = "".join(f"  cam-{n}: {{template: t, host: 10.0.{n // 250}.{n % 250}}}\n" for n in range(3000))
     fleet = read("templates: {t: {uri: 'rtsp://{host}/'}}\nstreams:\n" + rows)

@@ -8,6 +8,8 @@ const REASK = 1000; // milliseconds between two looks at which pictures are want
 const FEW = 4; // streams that may come over WebRTC
 const RTP_STEP = 3000; // between two frames, see the server
 const UP_IN = 5000; // milliseconds in which WebRTC must bring a picture
+const RETRY_IN = 10000; // milliseconds until it is tried again
+const TRIES = 3;
 
 /**
  * Calls `onPicture(stream, bitmap, seq, via)`, via "jpeg" or "webrtc". `wanted()` gives `{stream: pixels wide}` of what is
@@ -16,6 +18,7 @@ const UP_IN = 5000; // milliseconds in which WebRTC must bring a picture
 export function watchVideo(wanted, onPicture, webrtc = false) {
   let asked = "";
   let call = null; // the WebRTC connection
+  let failed = 0; // connections that brought nothing
 
   async function onMessage(data) {
     if (typeof data === "string") {
@@ -45,8 +48,10 @@ export function watchVideo(wanted, onPicture, webrtc = false) {
       if (call?.names.join() !== names.join()) {
         call?.end();
         call = new Call(names, socket, onPicture, () => {
-          webrtc = false; // no way through this network: JPEG it is
+          webrtc = false; // no way through this network, or a machine that is too busy: JPEG, and another try later
           call = null;
+          failed += 1;
+          if (failed < TRIES) setTimeout(() => ((webrtc = true), ask()), RETRY_IN);
           ask();
         });
       }

@@ -21,7 +21,13 @@ from streamkp.models.networks.videopose3d import VideoPose3D
 from streamkp.runtimes.torch import open_run
 
 
-def run(models: Sequence[str], people: int, threads: int, rounds: int) -> dict[str, dict[str, Any]]:
+def run(
+    models: Sequence[str],
+    people: int,
+    threads: int,
+    rounds: int,
+    advance: Callable[[float], None] = lambda share: None,
+) -> dict[str, dict[str, Any]]:
     """Figures by model, for one person and for `people` at once, on the CPU; the forms take turns in every round.
 
     `frames`: the receptive field.
@@ -31,11 +37,14 @@ def run(models: Sequence[str], people: int, threads: int, rounds: int) -> dict[s
     `window_over_incremental`, `strided_over_incremental`: ratios to `newest` for `people`; with `_one_person`, for
         one; with `_middle`, of the window to `middle`.
     `difference`: the largest between a window's pose and the incremental one.
+
+    `advance` is called after each round, outside of what is timed, with its share of one model's work.
     """
+    numbers = sorted({1, people})
     figures: dict[str, dict[str, Any]] = {}
     for name in models:
         forms = _Forms(name, threads)
-        ms = {n: forms.measure(n, rounds) for n in sorted({1, people})}
+        ms = {n: forms.measure(n, rounds, lambda share: advance(share / len(numbers))) for n in numbers}
         many, one = ms[people], ms[1]
         figures[name] = {
             "frames": forms.frames,
@@ -76,7 +85,7 @@ class _Forms:
         (whole,) = self._whole["window"](self._window)
         return float(np.abs(self._steps["middle"].step([Track()], list(self._window)) - whole[:, 0]).max())
 
-    def measure(self, people: int, rounds: int) -> dict[str, float]:
+    def measure(self, people: int, rounds: int, advance: Callable[[float], None]) -> dict[str, float]:
         """Milliseconds per person and frame of each form."""
         windows = np.repeat(self._window, people, axis=0)
         work: dict[str, Callable[[], object]] = {form: partial(whole, windows) for form, whole in self._whole.items()}
@@ -88,4 +97,5 @@ class _Forms:
                 before = time.perf_counter()
                 call()
                 taken[form].append((time.perf_counter() - before) * 1e3 / people)
+            advance(1 / (rounds + 1))
         return {form: statistics.median(times[1:]) for form, times in taken.items()}

@@ -24,16 +24,20 @@ STRIDES = (1, 2, 4)
 SIZE = (1280, 720)
 
 
-def run(model: str, people: int, threads: int, rounds: int) -> dict[str, Any]:
+def run(
+    model: str, people: int, threads: int, rounds: int, advance: Callable[[float], None] = lambda share: None
+) -> dict[str, Any]:
     """Figures of one of `MODELS`, or of a file like theirs, on the CPU; the strides take turns in every frame.
 
     `ms`: by number of people and stride, the mean time per person and frame over `4 * rounds` frames at the lifter's
     own rate. `core_ms`: the same in time of one core, of all threads. `stride_ratio`: of `ms`, that of stride 1 to that
     of the longest stride, for `people`; 1 for a lifter that reads one row at a time and has no other stride.
+    `advance` is called after each frame, outside of what is timed, with its share of the work.
     """
     options = LifterOptions(run=RunOptions(device="cpu", runtime="openvino", threads=threads, buckets=LIVE_BUCKETS))
     networks = _open(model, options)
-    measured = {n: _measure(networks(), n, 4 * rounds) for n in sorted({1, people})}
+    numbers = sorted({1, people})
+    measured = {n: _measure(networks(), n, 4 * rounds, lambda share: advance(share / len(numbers))) for n in numbers}
     ms, core_ms = ({n: times[i] for n, times in measured.items()} for i in range(2))
     network = networks()[1]
     return {
@@ -59,7 +63,9 @@ def _open(model: str, options: LifterOptions) -> Callable[[], dict[int, LiveNetw
     return lambda: {stride: StridedWindows(windows, lookahead=0, stride=stride, memory={}) for stride in STRIDES}
 
 
-def _measure(live: dict[int, LiveNetwork], people: int, frames: int) -> tuple[dict[int, float], dict[int, float]]:
+def _measure(
+    live: dict[int, LiveNetwork], people: int, frames: int, advance: Callable[[float], None]
+) -> tuple[dict[int, float], dict[int, float]]:
     """Milliseconds per person and frame by stride: on the clock, and of CPU time."""
     length, rate, warm_up = live[1].frames, live[1].rate, STRIDES[-1]
     random = np.random.default_rng(0)
@@ -82,6 +88,7 @@ def _measure(live: dict[int, LiveNetwork], people: int, frames: int) -> tuple[di
             network.poses(clips)
             after = time.perf_counter(), time.process_time()
             taken[stride].append((after[0] - before[0], after[1] - before[1]))
+        advance(1 / (warm_up + frames))
     wall, core = (
         {stride: statistics.fmean(t[i] for t in times[warm_up:]) * 1e3 / people for stride, times in taken.items()}
         for i in range(2)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from streamkp.cli.bench_soak import soak
@@ -39,7 +43,8 @@ def engine(
     """Cost of the engine itself: packets per second of six empty stages, and its share of a real graph's CPU time."""
     from streamkp.bench.engine import run
 
-    figures = run(graph, source, packets)
+    with _progress(f"empty stages, then {graph}") as advance:
+        figures = run(graph, source, packets, advance)
     if as_json:
         typer.echo(json.dumps(figures))
         return
@@ -195,8 +200,12 @@ def lifter(
         zoo.require_torch(convolutions[0])
         from streamkp.bench import lifter as bench
 
-        figures |= bench.run(convolutions, people, threads, rounds)
-    strides = {name: stride.run(name, people, threads, rounds) for name in whole}
+        with _progress(", ".join(convolutions), len(convolutions)) as advance:
+            figures |= bench.run(convolutions, people, threads, rounds, advance)
+    strides = {}
+    for name in whole:
+        with _progress(name) as advance:
+            strides[name] = stride.run(name, people, threads, rounds, advance)
     if as_json:
         typer.echo(json.dumps(figures | strides))
         return
@@ -228,17 +237,47 @@ def swaps(
     Console().print(table)
 
 
+@contextmanager
+def _progress(what: str, total: float = 1.0) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, drawn only when it is advanced: no thread of its own takes part in what is measured."""
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        task = progress.add_task(what, total=total)
+        progress.refresh()
+
+        def advance(share: float) -> None:
+            progress.advance(task, share)
+            progress.refresh()
+
+        yield advance
+
+
+def _compact(*columns: str, title: str) -> Table:
+    """A table without a grid, for many columns in a narrow terminal."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, heading in enumerate(columns):
+        table.add_column(heading, justify="right" if place else "left")
+    return table
+
+
 def _print_lifters(figures: dict[str, dict[str, Any]]) -> None:
-    columns = ("model", "frames", "people", "window", "one-frame form", "newest", "middle", "window/newest", "/middle")
     title = (
         "ms per person and frame: by the whole window (dilated, one-frame form), frame by frame (newest, middle pose)"
     )
-    table = Table(*columns, title=title, title_justify="left")
-    for name, of in figures.items():
-        for people, ms in of["ms"].items():
-            times = [f"{ms[form]:.2f}" for form in ("window", "strided", "newest", "middle")]
-            ratios = [f"{ms['window'] / ms[form]:.1f}" for form in ("newest", "middle")]
-            table.add_row(name, str(of["frames"]), str(people), *times, *ratios)
+    table = _compact("", *figures, title=title)  # models in columns: forms and ratios do not fit a terminal
+    table.add_row("window, frames", *(str(of["frames"]) for of in figures.values()))
+    for people in next(iter(figures.values()))["ms"]:
+        table.add_row()
+        table.add_row(f"{people} at once" if people > 1 else "one person")
+        every = [of["ms"][people] for of in figures.values()]
+        for form, label in (
+            ("window", "window"),
+            ("strided", "one-frame form"),
+            ("newest", "newest"),
+            ("middle", "middle"),
+        ):
+            table.add_row(label, *(f"{ms[form]:.2f}" for ms in every))
+        for form in ("newest", "middle"):
+            table.add_row(f"window / {form}", *(f"{ms['window'] / ms[form]:.1f}" for ms in every))
     console = Console()
     console.print(table)
     worst = max(of["difference"] for of in figures.values())
@@ -250,9 +289,7 @@ def _print_strides(figures: dict[str, dict[str, Any]]) -> None:
     title = (
         "ms per person and frame of the lifter's own rate, by frames from one run to the next; in brackets, of a core"
     )
-    table = Table(
-        "model", "frames", "people", *(f"stride {stride}" for stride in strides), title=title, title_justify="left"
-    )
+    table = _compact("model", "frames", "people", *(f"stride {stride}" for stride in strides), title=title)
     for name, of in figures.items():
         for people, ms in of["ms"].items():
             core = of["core_ms"][people]

@@ -81,14 +81,14 @@ def lifter(
     console = Console()
     for column in ("clean", "noisy"):
         title = f"{model} on {dataset.name}, {column} 2D"
-        table = Table("action", *PROTOCOLS, "frames", title=title, title_justify="left")
+        table = Table("action", *map(_heading, PROTOCOLS), "frames", title=title, title_justify="left")
         for action, row in (*report[column]["actions"].items(), ("all", report[column])):
             if action == "all":
                 table.add_section()
             table.add_row(action, *(_number(key, row[key]) for key in PROTOCOLS), str(row["frames"]))
         console.print(table)
     for what, rows in ((what, report[what]) for what in ("lookahead", "stride") if what in report):
-        table = Table(what, *(f"{column} {key}" for column in ("clean", "noisy") for key in _LIVE), "frames")
+        table = Table(what, *(f"{column} {_heading(key)}" for column in ("clean", "noisy") for key in _LIVE), "frames")
         table.title, table.title_justify = f"{model} on {dataset.name}, live", "left"
         for n, columns in rows.items():
             values = [_number(key, columns[column][key]) for column in ("clean", "noisy") for key in _LIVE]
@@ -174,6 +174,11 @@ def _numbers(option: str, text: str, least: int) -> list[int]:
             f"{option} is whole numbers from {least} to {_LONGEST_WAIT} with commas, such as 1,2,4: {text!r}"
         )
     return numbers
+
+
+def _heading(key: str) -> str:
+    """The name of a figure in words, so that a narrow terminal breaks it between them."""
+    return key.replace("_", " ")
 
 
 def _number(name: str, value: float | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -65,9 +66,15 @@ def steadiness(
     console = Console()
     how = "whole sequences" if lookahead is None else f"live with lookahead {lookahead}"
     title = f"{model} on {dataset.name}, noisy 2D, {how}; One-Euro with min_cutoff {min_cutoff:g}, beta {beta:g}"
-    shown = Table("smooth-3d", *(key.replace("_", " ") for key in FIGURES), title=title, title_justify="left")
-    for name, row in figures.items():
-        shown.add_row(name, *("-" if value is None else f"{value:.1f}" for value in row.values()))
+    # Figures in rows: as columns they do not fit a terminal.
+    shown = Table(
+        "smooth-3d", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in figures:
+        shown.add_column(name.replace("+", "\n+ "), justify="right")
+    for key in FIGURES:
+        values = (row[key] for row in figures.values())
+        shown.add_row(key, *("-" if value is None else f"{value:.1f}" for value in values))
     console.print(shown)
     console.print(f"{dataset.protocol}; frames at {dataset.rate:g} Hz", highlight=False, markup=False)
     for key, meaning in FIGURES.items():

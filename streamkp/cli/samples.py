@@ -12,6 +12,8 @@ from rich.table import Table
 from streamkp.cli.models import From, Json, Names, as_dict, console, on_disk, pull
 from streamkp.hub import store
 
+WIDE = 122  # columns of a terminal that has room for a sample on one line
+
 samples_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sample clips: list, fetch.")
 
 
@@ -22,12 +24,15 @@ def list_samples(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([as_dict(cache, sample) for sample in cache.table.sample], indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in ("name", "what", "video", "licence", "on disk"):
+    out = console()
+    wide = out.width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if wide else 0), pad_edge=wide)
+    for heading in ("name", "what", *(["video"] if wide else []), "licence", "on disk"):
         table.add_column(heading)
     for sample in cache.table.sample:
-        table.add_row(sample.name, sample.title, sample.video, sample.licence, on_disk(cache, sample) or "no")
-    console().print(table)
+        what = (sample.title, sample.video) if wide else (f"{sample.title}\n{sample.video}",)
+        table.add_row(sample.name, *what, sample.licence, on_disk(cache, sample) or "no")
+    out.print(table)
 
 
 @samples_app.command("pull")

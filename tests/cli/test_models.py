@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from streamkp.cli import models
+from streamkp.cli import models, samples
 from streamkp.cli.models import models_app
 from streamkp.cli.samples import samples_app
 from streamkp.errors import ModelError, UsageError
@@ -129,3 +129,13 @@ def test_the_list_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch)
     assert max(map(len, rows)) <= 80
     assert not [row for row in rows if "\N{HORIZONTAL ELLIPSIS}" in row]
     assert "published accuracy" not in shown[0]
+
+
+def test_the_samples_fit_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "console", lambda: Console(width=80))
+    shown = CliRunner().invoke(app, ["samples", "list"]).stdout.splitlines()
+    assert max(map(len, shown)) <= 80
+    text = "\n".join(shown)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    for sample in catalog.table().sample:  # a title may go on in the next line; no word is broken
+        assert all(part in text for part in (sample.name, *sample.title.split(), sample.video, sample.licence))

@@ -150,7 +150,7 @@ def test_the_command(clips: Path, tmp_path: Path) -> None:
 
     def run(weights: Path, *options: str) -> str:
         arguments = ["eval", "steadiness", "--model", str(weights), "--data", str(tmp_path / "short.npz"), *options]
-        result = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"})
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "80"})
         assert result.exit_code == 0, result.output
         return result.stdout
 
@@ -159,8 +159,10 @@ def test_the_command(clips: Path, tmp_path: Path) -> None:
     for name in ROWS:
         assert list(report[name]) == list(FIGURES)
     shown = run(windows, "--min-cutoff", "2", "--lookahead", "3")
-    for text in ("live with lookahead 3", "min_cutoff 2", "one-euro+bones", "per frame squared"):
+    for text in ("live with lookahead 3", "min_cutoff 2", "foot_slide_mm_s", "p_mpjpe_mm", "per frame squared"):
         assert text in " ".join(shown.split())
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
     with pytest.raises(UsageError, match="leave them out"):
         run(convolutions, "--lookahead", "3")
     with pytest.raises(UsageError, match="at most 15"):

@@ -108,11 +108,12 @@ class Clip:
         Where the window holds fewer, its oldest pose stands for what is missing. Raises `ModelError` if a value is
         not finite.
         """
-        points = self.window.points[-frames:].astype(np.float64)
+        points = self.window.points[-frames:]
         if not np.isfinite(points).all():
             stream, track = self.track
             raise ModelError(f"the keypoints of track {track} in stream {stream} are not finite")
-        return pad_edges(points, frames - len(points), 0).astype(np.float64, copy=False)
+        missing = frames - len(points)
+        return (pad_edges(points, missing, 0) if missing else points).astype(np.float64)
 
 
 class LiveNetwork(Protocol):

@@ -169,7 +169,8 @@ class _Viewer:
             said = json.loads(text)
             if "seen" in said:
                 stream = str(said["seen"])
-                self._under_way[stream] = max(0, self._under_way.get(stream, 0) - 1)
+                if self._under_way.get(stream, 0):  # a page may name anything
+                    self._under_way[stream] -= 1
             else:
                 shown = {str(stream): fit(float(width)) for stream, width in said["show"].items()}
                 if len(shown) > MAX_SHOWN:

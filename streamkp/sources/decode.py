@@ -244,6 +244,7 @@ class Decode(Source):
                 if told is not None:
                     stream.set_picture(None)
                     told = None
+            watch.frozen_after, watch.dark_after = self.options.frozen_after, self.options.dark_after  # they may change
             flag = watch.see(packet.picture, stream.clock.monotonic() * 1e-9) if packet.picture is not None else told
             if flag != told:
                 stream.set_picture(flag)

@@ -27,8 +27,8 @@ class PictureWatch:
     """The pictures of one live stream."""
 
     def __init__(self, frozen_after: float | None, dark_after: float | None) -> None:
-        """Seconds until pictures that stand still, or are black, are told of; None: never."""
-        self._frozen_after, self._dark_after = frozen_after, dark_after
+        """Seconds until pictures that stand still, or are black, are told of; None: never. They may be set at any time."""
+        self.frozen_after, self.dark_after = frozen_after, dark_after
         self._looked: float | None = None
         self._last: NDArray[Any] | None = None
         self._still_since = self._dark_since = 0.0
@@ -37,12 +37,14 @@ class PictureWatch:
 
     def see(self, picture: AnyImage, seconds: float) -> PictureFlag | None:
         """What is wrong with the pictures so far, the newest being that of `seconds`, a clock that never goes back."""
-        if (self._frozen_after, self._dark_after) == (None, None):
+        if (self.frozen_after, self.dark_after) == (None, None):
             return None
         if self._looked is None or seconds - self._looked >= EVERY:
             self._look(pixels_of(picture), seconds)
             self._looked = seconds
-        return "dark" if self._is_dark else "frozen" if self._is_frozen else None
+        if self._is_dark and self.dark_after is not None:
+            return "dark"
+        return "frozen" if self._is_frozen and self.frozen_after is not None else None
 
     def _look(self, image: NDArray[np.uint8], seconds: float) -> None:
         rows, columns = (max(1, side // GRID) for side in image.shape[:2])
@@ -56,8 +58,8 @@ class PictureWatch:
         self._moved = self._moved + 1 if moved else 0
         if moved and (not self._is_frozen or self._moved >= MOVED):
             self._is_frozen, self._still_since = False, seconds
-        elif not moved and self._frozen_after is not None:
-            self._is_frozen |= seconds - self._still_since >= self._frozen_after
+        elif not moved and self.frozen_after is not None:
+            self._is_frozen |= seconds - self._still_since >= self.frozen_after
 
     def _dark(self, brightness: float, spread: float, fresh: bool, seconds: float) -> None:
         limit = DARK * BRIGHT if self._is_dark else DARK
@@ -66,5 +68,5 @@ class PictureWatch:
             return
         if fresh:
             self._dark_since = seconds
-        if self._dark_after is not None:
-            self._is_dark |= seconds - self._dark_since >= self._dark_after
+        if self.dark_after is not None:
+            self._is_dark |= seconds - self._dark_since >= self.dark_after

@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from streamkp.sinks import _web_video
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
 
@@ -107,3 +108,10 @@ def test_video_and_camera_need_the_token(open_sink: Open) -> None:
         with pytest.raises(InvalidStatus) as refused:
             _video(sink, path)
         assert refused.value.response.status_code == 401
+
+
+def test_what_a_page_says_it_has_seen_is_not_kept_unless_it_was_sent() -> None:
+    viewer = _web_video._Viewer()
+    for number in range(100):
+        assert viewer.hear(f'{{"seen": "stranger{number}"}}', int)
+    assert not viewer._under_way

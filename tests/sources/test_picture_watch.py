@@ -78,3 +78,12 @@ def test_only_one_picture_a_second_is_looked_at() -> None:
     still = picture(120, noise=5)
     assert [watch.see(still, t) for t in (0.0, 0.2, 0.4)] == [None] * 3
     assert watch.see(still, 1.0) == "frozen"
+
+
+def test_the_times_may_change_meanwhile() -> None:
+    watch, still = PictureWatch(None, 60), picture(120, noise=5)
+    flags(watch, [still] * 3)
+    watch.frozen_after = 2
+    assert flags(watch, [still] * 4, start=3) == [None, None, "frozen", "frozen"]
+    watch.frozen_after = None
+    assert flags(watch, [still], start=7) == [None]

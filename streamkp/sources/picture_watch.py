@@ -27,7 +27,7 @@ class PictureWatch:
     """The pictures of one live stream."""
 
     def __init__(self, frozen_after: float | None, dark_after: float | None) -> None:
-        """Seconds until pictures that stand still, or are black, are told of; None: never. They may be set at any time."""
+        """Seconds until pictures that stand still, or are black, are told of; None: never. Both may be set later."""
         self.frozen_after, self.dark_after = frozen_after, dark_after
         self._looked: float | None = None
         self._last: NDArray[Any] | None = None

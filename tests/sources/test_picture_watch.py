@@ -83,7 +83,7 @@ def test_only_one_picture_a_second_is_looked_at() -> None:
 def test_the_times_may_change_meanwhile() -> None:
     watch, still = PictureWatch(None, 60), picture(120, noise=5)
     flags(watch, [still] * 3)
-    watch.frozen_after = 2
+    watch.frozen_after = 5
     assert flags(watch, [still] * 4, start=3) == [None, None, "frozen", "frozen"]
     watch.frozen_after = None
     assert flags(watch, [still], start=7) == [None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from streamkp.graph.chain import Chain
 from streamkp.graph.channel import Channel
 from streamkp.graph.edges import Edge, Outputs
 from streamkp.graph.feedback import Feedback
@@ -54,13 +55,15 @@ class Assembly:
             if each.name not in inboxes:
                 self.source, self.source_outputs = cast(Source, stage), outputs
                 continue
-            self.runners.append(
-                StageRunner(
-                    stage, inboxes[each.name], outputs, host,
-                    workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
-                    mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
-                )
+            inbox = inboxes[each.name]
+            runner = StageRunner(
+                stage, None if isinstance(inbox, Chain) else inbox, outputs, host,
+                workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
+                mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
             )  # fmt: skip
+            if isinstance(inbox, Chain):
+                inbox.follower = runner
+            self.runners.append(runner)
 
     def _feedback(self, plan: Plan, contexts: Mapping[str, StageContext]) -> dict[str, list[Feedback]]:
         """Make the edges against the flow; returns for each stage those whose ends it lies between."""
@@ -74,11 +77,15 @@ class Assembly:
 
     def _connect(
         self, plan: Plan, contexts: Mapping[str, StageContext], on_the_way: Mapping[str, list[Feedback]]
-    ) -> tuple[dict[str, Channel[Packet]], dict[str, list[Edge]]]:
+    ) -> tuple[dict[str, Channel[Packet] | Chain], dict[str, list[Edge]]]:
         """Make the channels; returns the inbox of each stage, and the edges that leave it."""
-        inboxes: dict[str, Channel[Packet]] = {}
+        inboxes: dict[str, Channel[Packet] | Chain] = {}
         edges: dict[str, list[Edge]] = {name: [] for name in contexts}
         for each in plan.channels:
+            if each.chained:
+                chain = inboxes[each.reader] = Chain()
+                edges[each.writers[0]].append(Edge(chain))
+                continue
             answers = contexts[each.reader].feedback_in
             crossed = [feedback for feedback in on_the_way[each.reader] if feedback is not answers]
             inbox = inboxes[each.reader] = self._channel(each, crossed, answers)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Generic, Literal, TypeVar
 
 from streamkp.graph.clock import Clock
@@ -160,20 +160,28 @@ class Channel(Generic[T]):
             return None
 
     def get_batch(
-        self, size: int, wait: float, expected: Callable[[], int], alone: Callable[[str], bool] = lambda _: False
+        self,
+        size: int,
+        wait: float,
+        expected: Callable[[], int],
+        alone: Callable[[str], bool] = lambda _: False,
+        without: Collection[str] = (),
     ) -> list[tuple[str, T | End]]:
         """At most one packet of each lane, up to `size`; waits for the first, then at most `wait` seconds more.
 
         It does not wait at all once `expected()` lanes have delivered. What comes from a lane that goes `alone` is a
-        batch by itself.
+        batch by itself. Where lanes are to be left out (`without`) it does not wait, and may come back empty.
 
         Raises:
-            Closed: as `get`.
+            Closed: as `get`, but never where lanes are left out: they may still hold something.
         """
         with self._lock:
-            self._await_ready()
+            if not without:
+                self._await_ready()
+            elif self._aborted:
+                raise Closed
             batch: list[tuple[str, T | End]] = []
-            taken: set[str] = set()
+            taken = set(without)
             deadline: int | None = None
             while True:
                 for _ in range(len(self._ready)):
@@ -188,7 +196,7 @@ class Channel(Generic[T]):
                     batch.append(entry)
                     if alone(entry[0]):
                         return batch
-                if len(batch) >= min(size, expected()) or self._closed:
+                if without or len(batch) >= min(size, expected()) or self._closed:
                     return batch
                 now = self._clock.monotonic()
                 if deadline is None:

@@ -131,6 +131,8 @@ class ThreadEngine:
             self._source_open = True
             self._active.update(self._feeds)
         for runner in self._runners:
+            if runner.inbox is None:
+                continue
             for worker in range(len(runner.meters)):
                 self._spawn(f"{runner.name}", lambda r=runner, w=worker: r.run(w))
         for join in self._joins:

@@ -12,7 +12,8 @@ from typing import Final
 from streamkp.graph import flow
 from streamkp.graph.channel import Policy
 from streamkp.graph.feedback import DELAY
-from streamkp.graph.spec import GraphSpec, StageSpec
+from streamkp.graph.spec import BatchSpec, GraphSpec, QueueSpec, StageSpec
+from streamkp.graph.stage import BatchStage
 
 QUEUE: Final = 2  # packets that wait between stages: enough to keep both sides busy, little enough to be fresh
 SINK_QUEUE: Final = 8  # before a sink, where a short pause would otherwise cost results of a live stream
@@ -23,6 +24,7 @@ class ChannelPlan:
     """The bounded queue before the stage `reader`, one lane for each stream.
 
     `writers` are the stages that put into it; where there are several, their packets are joined frame by frame first.
+    `chained`: there is no queue, the reader runs in the thread of its one writer.
     """
 
     reader: str
@@ -30,6 +32,7 @@ class ChannelPlan:
     size: int
     for_files: Policy
     for_live: Policy
+    chained: bool = False
 
     def policy(self, *, live: bool) -> Policy:
         """What happens when the lane of a stream is full."""
@@ -81,7 +84,20 @@ def _channel(graph: GraphSpec, stage: StageSpec) -> ChannelPlan:
         queue.size or (SINK_QUEUE if sink else QUEUE),
         for_files=queue.full or "block",
         for_live=queue.full or ("drop-oldest" if sheds else "block"),
+        chained=_chained(graph, stage),
     )
+
+
+def _chained(graph: GraphSpec, stage: StageSpec) -> bool:
+    """Whether a stage runs in the thread of the one before it: neither the graph nor the stage asks for more."""
+    if len(stage.inputs) != 1 or not stage.cls.shares_thread(stage.options):
+        return False
+    before = next(each for each in graph.stages if each.name == stage.inputs[0])
+    # The source has a thread for each stream, and a stage that keeps others busy should be back at it soon.
+    alone = before.cls.kind != "source" and not (issubclass(before.cls, BatchStage) and before.cls.overlaps)
+    answers = any(receiver == stage.name for _, receiver in graph.feedback())
+    own = stage.settings.queue != QueueSpec() or stage.settings.batch != BatchSpec() or stage.settings.workers > 1
+    return alone and before.settings.workers == 1 and not own and not answers
 
 
 def _between(graph: GraphSpec, first: str, last: str) -> tuple[str, ...]:

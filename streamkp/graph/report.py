@@ -27,7 +27,9 @@ def figures(
         row.add(feed.meter, now)
         rows.append(row)
     for runner in runners:
-        inboxes = [runner.inbox, *(join.inbox for join in joins if join.name == runner.name)]
+        inboxes = [join.inbox for join in joins if join.name == runner.name]
+        if runner.inbox is not None:
+            inboxes.append(runner.inbox)
         dropped, waiting = Counter[str](), Counter[str]()
         for inbox in inboxes:
             dropped.update(_by_stream(inbox.dropped()))

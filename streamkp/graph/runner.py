@@ -1,10 +1,11 @@
-"""The loop that a stage's threads run, between its inbox and its outputs."""
+"""What a stage's threads run between its inbox and its outputs, or the thread of the stage before it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from streamkp.errors import StreamkpError
@@ -84,13 +85,32 @@ class ErrorLog:
         )  # fmt: skip
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Packets that a batch stage has begun to work on, and ends of streams that came between them."""
+
+    entries: list[tuple[str, Packet | End]]
+    packets: list[Packet]  # those of them that were admitted
+    finish: Callable[[], Sequence[Packet]] = tuple  # gives the packets to pass on
+    began: int = 0
+    busy: int = 0
+    cpu: int = 0
+
+    @property
+    def streams(self) -> Collection[str]:
+        return [stream for stream, _ in self.entries]
+
+
 class StageRunner:
-    """Runs one stage (not a source) in one thread, or in several if it is stateless."""
+    """Runs one stage (not a source) in one thread, or in several if it is stateless.
+
+    Without an inbox it has no thread: the one of the stage before it calls `take`, `end` and `finish`.
+    """
 
     def __init__(
         self,
         stage: Stage,
-        inbox: Channel[Packet],
+        inbox: Channel[Packet] | None,
         outputs: Outputs,
         host: Host,
         *,
@@ -131,25 +151,37 @@ class StageRunner:
     def run(self, worker: int = 0) -> None:
         """The thread: until the inbox is closed and empty, or the engine aborts; then close the stage."""
         try:
+            assert self.inbox is not None, "it runs in the thread of the stage before it"
             if isinstance(self.stage, BatchStage):
-                self._run_batches(self.stage)
+                self._run_batches(self.stage, self.inbox)
             elif len(self.meters) > 1:
-                self._run_shared(worker)
+                self._run_shared(worker, self.inbox)
             else:
-                self._run_single()
+                self._run_single(self.inbox)
         except Closed:
             pass
         finally:
-            self._finish()
+            with self._turn:
+                self.cpu.total += time.thread_time_ns()
+                self._running -= 1
+                last = not self._running
+                self._turn.notify_all()
+            if last:
+                self.finish()
 
-    def _finish(self) -> None:
-        with self._turn:
-            self.cpu.total += time.thread_time_ns()
-            self._running -= 1
-            last = not self._running
-            self._turn.notify_all()
-        if not last:
+    def take(self, packet: Packet) -> None:
+        """Work on one packet and send it on."""
+        if isinstance(self.stage, BatchStage):
+            self._complete(self._begin(self.stage, [(packet.stream, packet)], crowded=False))
             return
+        self._enter(packet)
+        out = self._process(packet, self.meters[0])
+        self._leave(packet, lost=out is None)
+        if out is not None:
+            self.outputs.send(out)
+
+    def finish(self) -> None:
+        """Nothing more will come: close the stage, and tell those after it."""
         try:
             self.stage.close()
         except StreamkpError as error:
@@ -158,25 +190,20 @@ class StageRunner:
             self._host.report(StreamkpError(f"stage {self.name} failed while closing: {error!r}"))
         self.outputs.close()
 
-    def _run_single(self) -> None:
-        meters = self.meters[0]
+    def _run_single(self, inbox: Channel[Packet]) -> None:
         while True:
-            stream, item = self.inbox.get()
+            stream, item = inbox.get()
             if isinstance(item, End):
-                self._end(stream)
-                continue
-            self._enter(item)
-            out = self._process(item, meters)
-            self._leave(item, lost=out is None)
-            if out is not None:
-                self.outputs.send(out)
+                self.end(stream)
+            else:
+                self.take(item)
 
-    def _run_shared(self, worker: int) -> None:
+    def _run_shared(self, worker: int, inbox: Channel[Packet]) -> None:
         """Several workers take packets in turn and send the results in the same turn, so that order is kept."""
         meters = self.meters[worker]
         while True:
             with self._take:
-                stream, item = self.inbox.get()
+                stream, item = inbox.get()
                 ticket = self._taken
                 self._taken += 1
                 if not isinstance(item, End):
@@ -189,7 +216,7 @@ class StageRunner:
                 self._turn.wait_for(lambda mine=ticket: self._sent == mine)  # type: ignore[misc]
             try:
                 if isinstance(item, End):
-                    self._end(stream)
+                    self.end(stream)
                 elif out is not None:
                     self.outputs.send(out)
             finally:
@@ -197,23 +224,64 @@ class StageRunner:
                     self._sent += 1
                     self._turn.notify_all()
 
-    def _run_batches(self, stage: BatchStage) -> None:
-        meters = self.meters[0]
+    def _run_batches(self, stage: BatchStage, inbox: Channel[Packet]) -> None:
+        """One batch after the other, or the next one begun, with what other streams have ready, before one is done."""
         size, wait = self._batch
+        size = min(size, stage.at_once or size)
+        under_way: _Batch | None = None
         while True:
-            entries = self.inbox.get_batch(size, wait, self._delivering, self._alone)
-            taken = [item for _, item in entries if not isinstance(item, End)]
-            for packet in taken:
-                self._enter(packet)
-            packets = [packet for packet in taken if self._admit(packet, meters)]
-            out = self._process_batch(stage, packets, meters) if packets else ()
-            for packet in taken:
-                self._leave(packet, lost=all(packet is not passed for passed in out))
-            for packet in out:
-                self.outputs.send(packet)
-            for stream, item in entries:
-                if isinstance(item, End):
-                    self._end(stream)
+            others = () if under_way is None else under_way.streams
+            entries = inbox.get_batch(size, wait, self._delivering, self._alone, without=others)
+            begun = self._begin(stage, entries, crowded=under_way is not None) if entries else None
+            if under_way is not None:
+                self._complete(under_way)
+            under_way = begun
+            if under_way is not None and not stage.overlaps:
+                self._complete(under_way)
+                under_way = None
+
+    def _begin(self, stage: BatchStage, entries: list[tuple[str, Packet | End]], *, crowded: bool) -> _Batch:
+        meters = self.meters[0]
+        taken = [item for _, item in entries if not isinstance(item, End)]
+        for packet in taken:
+            self._enter(packet)
+        batch = _Batch(entries, [packet for packet in taken if self._admit(packet, meters)])
+        if batch.packets:
+            self._work(batch, lambda: setattr(batch, "finish", stage.begin(batch.packets, crowded=crowded)))
+        return batch
+
+    def _complete(self, batch: _Batch) -> None:
+        out: list[Packet] = []
+        if batch.packets:
+            self._work(batch, lambda: out.extend(batch.finish()))
+            if batch.packets:
+                self._count(batch.packets, batch.began, batch.busy, batch.cpu, self.meters[0])
+                for packet in batch.packets:
+                    self.meters[0][packet.stream].nothing += all(packet is not passed for passed in out)
+        for _, item in batch.entries:
+            if not isinstance(item, End):
+                self._leave(item, lost=all(item is not passed for passed in out))
+        for packet in out:
+            self.outputs.send(packet)
+        for stream, item in batch.entries:
+            if isinstance(item, End):
+                self.end(stream)
+
+    def _work(self, batch: _Batch, do: Callable[[], None]) -> None:
+        """One half of the work on a batch; an error drops its packets."""
+        started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
+        batch.began = batch.began or started
+        thread = threading.get_ident()
+        self.working[thread] = started, batch.packets[0]
+        try:
+            do()
+        except Exception as error:
+            self._failed(batch.packets, error, self.meters[0], batch.began)
+            batch.packets = []
+        finally:
+            del self.working[thread]
+        batch.busy += self._clock.monotonic() - started
+        batch.cpu += time.thread_time_ns() - cpu if self._host.profile else 0
 
     def _delivering(self) -> int:
         return self._host.delivering(files=self._mixes)
@@ -259,27 +327,12 @@ class StageRunner:
             return None
         finally:
             del self.working[thread]
-        self._count([packet], started, cpu, meters)
+        used = time.thread_time_ns() - cpu if self._host.profile else 0
+        self._count([packet], started, self._clock.monotonic() - started, used, meters)
         if out is None and not isinstance(self.stage, Sink):
             meter.nothing += 1
         if isinstance(self.stage, Sink) and not self.stage.delivers_later:
             meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
-        return out
-
-    def _process_batch(self, stage: BatchStage, packets: list[Packet], meters: dict[str, Meter]) -> Sequence[Packet]:
-        started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
-        thread = threading.get_ident()
-        self.working[thread] = started, packets[0]
-        try:
-            out = stage.process(packets)
-        except Exception as error:
-            self._failed(packets, error, meters, started)
-            return ()
-        finally:
-            del self.working[thread]
-        self._count(packets, started, cpu, meters)
-        for packet in packets:
-            meters[packet.stream].nothing += all(packet is not passed for passed in out)
         return out
 
     def _take_options(self) -> None:
@@ -321,16 +374,15 @@ class StageRunner:
                 self._epochs[packet.stream] = packet.epoch
         return True
 
-    def _count(self, packets: Sequence[Packet], started: int, cpu: int, meters: dict[str, Meter]) -> None:
+    def _count(self, packets: Sequence[Packet], started: int, busy: int, cpu: int, meters: dict[str, Meter]) -> None:
         now = self._clock.monotonic()
-        if self._host.profile:
-            self.cpu.stage += time.thread_time_ns() - cpu
+        self.cpu.stage += cpu
         if self._host.tracer is not None:
             self._trace(packets, started)
         for packet in packets:
             meter = meters[packet.stream]
             meter.done += 1
-            meter.busy.add((now - started) / 1e9 / len(packets))
+            meter.busy.add(busy / 1e9 / len(packets))
             meter.times.append(now)
             if self._keeps_state:
                 self._end_tracks(packet, meter)
@@ -405,7 +457,8 @@ class StageRunner:
                 for key in [key for key in state if key[0] == stream]:
                     del state[key]
 
-    def _end(self, stream: str) -> None:
+    def end(self, stream: str) -> None:
+        """A stream has ended: forget it, and tell the stages after this one."""
         for hook in (self._end_all_tracks, self._drain, self.stage.stream_ended):
             try:
                 hook(stream)
@@ -436,4 +489,5 @@ class StageRunner:
         """Drop the meters of a stream that was removed."""
         for meters in self.meters:
             meters.pop(stream, None)
-        self.inbox.forget(stream)
+        if self.inbox is not None:
+            self.inbox.forget(stream)

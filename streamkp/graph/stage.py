@@ -202,6 +202,14 @@ class Stage:
         """The files that it will write for streams of these ids; none may be a file that the graph reads."""
         return ()
 
+    @classmethod
+    def shares_thread(cls, options: Any) -> bool:
+        """Whether it may run in the thread of the stage before it, without a queue between the two.
+
+        For stages that take well under a millisecond for a frame and never wait: to wake a thread costs about as much.
+        """
+        return False
+
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
         """A map of per-stream state that the engine keeps clean. Call it in `open()`."""
         state = PerStream(factory)
@@ -267,10 +275,20 @@ class BatchStage(Stage):
     kind = "batch"
     expensive = True
     batch_independent = False  # results are the same to the last bit in any batch; `open` may set it
+    at_once: int | None = None  # packets beyond which a larger batch gains nothing; `open` may set it
+    overlaps: ClassVar[bool] = False  # `begin` leaves work to others, and may be called again before it is done
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         """Work on a batch; return the packets to pass on, in any order. An exception drops the batch."""
         raise NotImplementedError
+
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
+        """Start on a batch; what is returned is called, in the same thread, for the packets to pass on.
+
+        To be overridden with `overlaps`. `crowded`: the batch before, of other streams, is not done yet.
+        """
+        done = self.process(batch)
+        return lambda: done
 
 
 class Sink(Stage):

@@ -15,7 +15,7 @@ Adding a model of a known family is one row; adding a family is one module and o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -87,7 +87,9 @@ class PoseEstimator(Protocol):
     """Finds the joints of one person per region. Used by one thread at a time.
 
     An estimator whose poses are the same to the last bit, whatever else is estimated in the same call, may say so by
-    an attribute `batch_independent` that is true: frames of several files then share batches.
+    an attribute `batch_independent` that is true: frames of several files then share batches. One that works on so many
+    crops at a time, and not on a batch as a whole, may say so by `at_once`; one that can work in the background has
+    a method `start`, see the function of that name.
     """
 
     name: str
@@ -104,6 +106,22 @@ class PoseEstimator(Protocol):
 
     def close(self) -> None:
         """Let go of the network."""
+
+
+def start(
+    estimator: PoseEstimator, crops: Sequence[tuple[Image, Region]], *, crowded: bool
+) -> Callable[[], list[Pose]]:
+    """`estimate` in the background where the estimator can, otherwise at once; what is returned gives the poses.
+
+    `crowded`: what was started before is not done yet.
+    """
+    if not crops:
+        return list
+    if (begin := getattr(estimator, "start", None)) is not None:
+        started: Callable[[], list[Pose]] = begin(crops, crowded=crowded)
+        return started
+    poses = estimator.estimate(crops)
+    return lambda: poses
 
 
 @dataclass(frozen=True)

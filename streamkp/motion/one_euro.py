@@ -38,6 +38,7 @@ class OneEuro:
         self._raw: NDArray[np.float64]
         self._speed: NDArray[np.float64]
         self._time: NDArray[np.int64]
+        self._last: int | None = None  # the time of every joint, while it is the same
 
     def tune(self, min_cutoff: float, beta: float, derivative_cutoff: float, max_gap: float = 1.0) -> None:
         """Other parameters from the next frame on; what the filter remembers stays."""
@@ -55,12 +56,18 @@ class OneEuro:
         joint that was not.
         """
         raw = np.asarray(points, np.float64)
+        if self._last is not None and self._value is not None and len(self._value) == len(raw):
+            gap = (pts - self._last) * 1e-9
+            if 0 < gap <= self._max_gap and np.isfinite(raw).all():
+                return self._next(raw, gap, pts, size)
+            self._time, self._last = np.full((len(raw), 1), self._last), None
         seen = np.isfinite(raw).all(axis=1, keepdims=True)
         if self._value is None or len(self._value) != len(raw):
             self._value = raw.copy()
             self._raw = raw.copy()
             self._speed = np.zeros_like(raw)
             self._time = np.where(seen, np.int64(pts), _NEVER)
+            self._last = pts if seen.all() else None
             return raw.copy()
         dt = (pts - self._time) * 1e-9
         stale = dt > self._max_gap
@@ -80,10 +87,22 @@ class OneEuro:
         self._raw = np.where(known, raw, self._raw)
         self._speed = np.where(moved, speed, np.where(fresh, 0.0, self._speed))
         self._time = np.where(known, np.int64(pts), self._time)
+        if known.all():
+            self._last = pts
         return np.where(seen, value, raw)
 
+    def _next(self, raw: NDArray[np.float64], gap: float, pts: int, size: float) -> NDArray[np.float64]:
+        """The usual case, in a third of the time: every joint is seen, as it was `gap` seconds before."""
+        assert self._value is not None
+        speed = (raw - self._raw) * (REFERENCE_SIZE / size) / gap
+        speed = self._speed + _weight(self._derivative_rate, gap) * (speed - self._speed)
+        rate = 2 * math.pi * (self._min_cutoff + self._beta * np.abs(speed))
+        value: NDArray[np.float64] = self._value + _weight(rate, gap) * (raw - self._value)
+        self._value, self._raw, self._speed, self._last = value, raw.copy(), speed, pts
+        return value.copy()
 
-def _weight(rate: float | NDArray[Any], dt: NDArray[Any]) -> NDArray[np.float64]:
+
+def _weight(rate: float | NDArray[Any], dt: float | NDArray[Any]) -> Any:
     """Weight of the newest sample in exponential smoothing with a cut-off of `rate` rad/s."""
-    periods: NDArray[np.float64] = rate * dt
+    periods = rate * dt
     return periods / (1 + periods)

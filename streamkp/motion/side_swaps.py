@@ -79,11 +79,10 @@ class SwapFilter:
     def _decide(self, said: Float64, gap: float, size: float) -> None:
         expected = self._last + gap * self._velocity
         self._lost += gap
-        as_said, exchanged = (
-            np.fmin(_distance(to, expected), _distance(to, self._last)) / size for to in (said, said[:, ::-1])
-        )
-        stays, changes = (exchanged, as_said) if self._exchanged else (as_said, exchanged)
-        changed = _is_exchange(stays, changes)
+        as_before, other = (said[:, ::-1], said) if self._exchanged else (said, said[:, ::-1])
+        stays = self._strayed(as_before, expected) / size
+        # Pairs that are all where they were going need no second look.
+        changed = not (stays <= JUMP).all() and _is_exchange(stays, self._strayed(other, expected) / size)
         self._exchanged ^= changed
         self._trust = min(BELIEVED, self._trust + (-gap if self._exchanged else gap))
         if self._trust < -INSISTS:
@@ -97,6 +96,10 @@ class SwapFilter:
         self._velocity[found] += STEADINESS * (np.nan_to_num(velocity) - self._velocity[found])
         self._velocity[~found] = 0.0
         self._last[found], self._lost[found] = now, 0.0
+
+    def _strayed(self, pairs: Float64, expected: Float64) -> Float64:
+        """[P]: how far pairs are from where they were going, or from where they were."""
+        return np.fmin(_distance(pairs, expected), _distance(pairs, self._last))
 
 
 def _is_exchange(stays: Float64, changes: Float64) -> bool:
@@ -113,5 +116,6 @@ def _is_exchange(stays: Float64, changes: Float64) -> bool:
 
 def _distance(pairs: Float64, expected: Float64) -> Float64:
     """[P]: the mean of both joints; NaN, which is never larger nor smaller, if one is not seen."""
-    out: Float64 = np.linalg.norm(pairs - expected, axis=2).mean(1)
+    away = pairs - expected
+    out: Float64 = np.sqrt((away * away).sum(2)).mean(1)
     return out

@@ -39,14 +39,17 @@ class Steady:
     def __init__(self, skeleton: str, settings: Settings) -> None:
         """Raises UsageError for a skeleton whose bones or feet are asked for and not known."""
         s = settings
-        self._smooth = OneEuro(s.min_cutoff, s.beta, s.derivative_cutoff) if s.one_euro else None
+        cutoffs = s.min_cutoff, s.beta, s.derivative_cutoff
+        self._smooth = OneEuro(*cutoffs) if s.one_euro else None
+        self._smooth_root = OneEuro(*cutoffs) if s.one_euro else None
         self._hold = BoneLengths(tree(skeleton)) if s.bones else None
         self._pin = FootContact(skeleton, s.up) if s.contact else None
 
     def tune(self, settings: Settings) -> None:
         """Other cut-offs from the next pose on; which steps are taken does not change."""
-        if self._smooth is not None:
-            self._smooth.tune(settings.min_cutoff, settings.beta, settings.derivative_cutoff)
+        for smooth in (self._smooth, self._smooth_root):
+            if smooth is not None:
+                smooth.tune(settings.min_cutoff, settings.beta, settings.derivative_cutoff)
 
     def __call__(self, points: Floats, root: Floats | None, pts: int) -> tuple[Floats, Floats | None]:
         """Smooth a pose (K, 3) and its root (3,); returns both, and writes to neither input.
@@ -57,9 +60,9 @@ class Steady:
             pts: time in ns.
         """
         if self._smooth is not None:
-            at = np.full(3, np.nan) if root is None else root  # NaN: the filter leaves it, and its memory, alone
-            rows = self._smooth(np.concatenate([points, at[None]]), pts, REFERENCE_SIZE)
-            points, root = rows[:-1], None if root is None else rows[-1]
+            points = self._smooth(points, pts, REFERENCE_SIZE)
+        if self._smooth_root is not None and root is not None:
+            root = self._smooth_root(root[None], pts, REFERENCE_SIZE)[0]
         if self._hold is not None:
             points = self._hold(points, pts)
         if self._pin is not None and root is not None:

@@ -198,11 +198,15 @@ class Network(Protocol):
         NaN or infinite.
         """
 
-    def submit(self, inputs: Mapping[str, Array]) -> Pending:
-        """Start the same in the background, each sample with one thread, so that others run beside it.
+    @property
+    def side_by_side(self) -> int | None:
+        """Samples that are worked on at a time, each by a thread; None where a batch is worked on as a whole."""
 
-        The arrays must not change until the result is there. Returns when all samples are under way, which means that
-        it waits while as many are as there are threads.
+    def submit(self, inputs: Mapping[str, Array], *, crowded: bool = True) -> Pending:
+        """Start the same in the background: each sample with one thread, so that others run beside it.
+
+        Not `crowded`, a single sample may use all threads. The arrays must not change until the result is there.
+        Returns when all samples are under way or next in turn: it waits while twice as many are as there are threads.
         """
 
     def close(self) -> None:

@@ -98,7 +98,9 @@ class OnnxNetwork:
         require_finite(self.name, found)
         return found
 
-    def submit(self, inputs: Mapping[str, Any]) -> _Done:
+    side_by_side = None
+
+    def submit(self, inputs: Mapping[str, Any], *, crowded: bool = True) -> _Done:
         """See `Network`. The work is done before it returns."""
         return _Done(self(inputs))
 

@@ -113,7 +113,7 @@ class OpenVinoNetwork:
         self._beside: dict[int, _Requests] = {}
         for batch in buckets or ():
             compiled = _compiled(_batched(graph, batch, source), self._workers, self._workers, options.precision)
-            self._beside[batch] = _Requests(compiled, self._workers)
+            self._beside[batch] = _Requests(compiled, 2 * self._workers)  # one half may wait for the other
         if buckets is None or alone > 1:
             batch = -1 if buckets is None else 1
             self._alone = _Requests(_compiled(_batched(graph, batch, source), alone, 1, options.precision), 1)
@@ -124,12 +124,17 @@ class OpenVinoNetwork:
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Network`."""
-        alone = len(next(iter(inputs.values()))) == 1
-        return self._start(inputs, {1: self._alone} if alone else self._beside).result()
+        return self.submit(inputs, crowded=False).result()
 
-    def submit(self, inputs: Mapping[str, Array]) -> _Job:
+    @property
+    def side_by_side(self) -> int:
         """See `Network`."""
-        return self._start(inputs, self._beside)
+        return self._workers
+
+    def submit(self, inputs: Mapping[str, Array], *, crowded: bool = True) -> _Job:
+        """See `Network`."""
+        alone = not crowded and len(next(iter(inputs.values()))) == 1
+        return self._start(inputs, {1: self._alone} if alone else self._beside)
 
     def close(self) -> None:
         """Let go of the compiled graphs and their threads."""

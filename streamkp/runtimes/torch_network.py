@@ -158,7 +158,9 @@ class TorchNetwork:
         """See `Network`."""
         return self.submit(inputs).result()
 
-    def submit(self, inputs: Mapping[str, Any]) -> Job:
+    side_by_side = None
+
+    def submit(self, inputs: Mapping[str, Any], *, crowded: bool = True) -> Job:
         """See `Network`. On a CPU the work is done before it returns."""
         given = {name: _tensor(inputs[name], port) for name, port in self.inputs.items()}
         total = len(next(iter(given.values())))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr
 
@@ -91,6 +92,10 @@ class PublishWebsocket(MessageSink):
     def notice(self) -> str:
         wanted = self.options.port
         return f"the page is at {self.url}" + (f" (port {wanted} is in use)" if wanted not in (0, self.port) else "")
+
+    @classmethod
+    def shares_thread(cls, options: Any) -> bool:
+        return True
 
     def open(self) -> None:
         options = self.options

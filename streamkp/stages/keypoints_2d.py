@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -59,6 +59,7 @@ class Keypoints2DStage(BatchStage):
     """
 
     sends_feedback: ClassVar[bool] = True
+    overlaps: ClassVar[bool] = True
 
     needs = ("image",)
     gives = ("keypoints_2d",)
@@ -106,6 +107,7 @@ class Keypoints2DStage(BatchStage):
             flip=o.flip,
         )
         self.batch_independent = getattr(self._estimator, "batch_independent", False)
+        self.at_once = getattr(self._estimator, "at_once", None)
         self._tracking = self._thresholds()
         self._streams = self.per_stream(_Stream)
         self._told: set[str] = set()  # streams of which it was said that people are left out
@@ -130,21 +132,38 @@ class Keypoints2DStage(BatchStage):
         self._told.discard(stream)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
+        return self.begin(batch, crowded=False)()
+
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
         pictures = [(packet, registry.picture_for(self._estimator, packet)) for packet in batch]
         frames = [self._proposed(packet, picture) for packet, picture in pictures if picture is not None]
         crops = [crop for frame in frames for crop in frame.crops]
-        self._estimate(crops)
+        poses = registry.start(self._estimator, [(crop.image, crop.region) for crop in crops], crowded=crowded)
+
+        def finish() -> Sequence[Packet]:
+            for crop, pose in zip(crops, poses(), strict=True):
+                crop.pose = pose
+            self._look_again(crops)
+            for frame in frames:
+                self._follow(frame)
+            for packet in batch:
+                if packet.picture is None:
+                    self._pass_on(packet)
+            return batch
+
+        return finish
+
+    def _look_again(self, crops: Sequence[_Crop]) -> None:
+        """At people who are new: the first region was only a guess."""
         newcomers = [crop for crop in crops if crop.request.newcomer and crop.pose is not None]
         for crop in newcomers:
             assert crop.pose is not None
             crop.region = crop.pose.next_region
-        self._estimate([crop for crop in newcomers if crop.pose and crop.pose.presence >= self.options.min_score])
-        for frame in frames:
-            self._follow(frame)
-        for packet in batch:
-            if packet.picture is None:
-                self._pass_on(packet)
-        return batch
+        again = [crop for crop in newcomers if crop.pose and crop.pose.presence >= self.options.min_score]
+        if again:
+            poses = self._estimator.estimate([(crop.image, crop.region) for crop in again])
+            for crop, pose in zip(again, poses, strict=True):
+                crop.pose = pose
 
     def _proposed(self, packet: Packet, image: Image) -> _Followed:
         stream = self._streams[packet.stream]
@@ -164,18 +183,12 @@ class Keypoints2DStage(BatchStage):
         requests = stream.tracker.propose(frame)
         return _Followed(packet, stream.tracker, frame, [_Crop(image, request, request.region) for request in requests])
 
-    def _estimate(self, crops: Sequence[_Crop]) -> None:
-        if crops:
-            poses = self._estimator.estimate([(crop.image, crop.region) for crop in crops])
-            for crop, pose in zip(crops, poses, strict=True):
-                crop.pose = pose
-
     def _follow(self, followed: _Followed) -> None:
         packet, tracker, crops = followed.packet, followed.tracker, followed.crops
         people = tracker.update(followed.frame, [crop.request for crop in crops], [crop.pose for crop in crops])
         packet.persons = [self._person(track, packet.seq) for track in people]
         packet.tracks = tracker.live
-        if tracker.wants_detection and self.context.feedback_out is not None:
+        if self.context.feedback_out is not None and tracker.ask():
             self.context.feedback_out.send(packet, True)
 
     def _pass_on(self, packet: Packet) -> None:

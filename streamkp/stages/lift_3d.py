@@ -98,6 +98,10 @@ class Lift3D(BatchStage):
     def requires(cls, options: Options) -> Collection[str]:
         return ("keypoints_2d",) if options.model in lifters.WEIGHTLESS else cls.needs
 
+    @classmethod
+    def shares_thread(cls, options: Options) -> bool:
+        return options.model in lifters.WEIGHTLESS
+
     def open(self) -> None:
         o = self.options
         self._lifter = lifters.open_lifter(o.model, self._lifter_options(o), memory=self.per_track(lambda: None))

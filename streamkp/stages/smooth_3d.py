@@ -81,6 +81,10 @@ class Smooth3D(MapStage):
 
     options: Options
 
+    @classmethod
+    def shares_thread(cls, options: Options) -> bool:
+        return True
+
     def open(self) -> None:
         self._settings = Settings(**self.options.model_dump())
         self._tracks: PerTrack[_Track | None] = self.per_track(lambda: None)

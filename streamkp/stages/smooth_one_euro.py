@@ -73,6 +73,10 @@ class SmoothOneEuro(MapStage):
 
     options: Options
 
+    @classmethod
+    def shares_thread(cls, options: Options) -> bool:
+        return True
+
     def open(self) -> None:
         self._filters = self.per_track(lambda: OneEuro(*self._parameters()))
         self._swaps = self.per_track(SwapFilter)

@@ -53,6 +53,10 @@ class WindowStage(MapStage):
 
     options: Options
 
+    @classmethod
+    def shares_thread(cls, options: Options) -> bool:
+        return True
+
     def open(self) -> None:
         o = self.options
         if o.skeleton is not None:

@@ -99,20 +99,29 @@ class Tracker:
         self._regions = regions
         self._tracks: list[Track] = []
         self._pts: int | None = None  # of the last frame
-        self._detected: int | None = None  # pts of the last frame that the detector looked at
+        self._looked: int | None = None  # pts of the last frame for which the detector looked, or was asked to
+        self._waiting = False  # for the answer to what was asked
         self.live: frozenset[int] = frozenset()  # ids, the same object while nobody comes or goes
 
-    @property
-    def wants_detection(self) -> bool:
-        """Somebody is lost or in doubt, and the detector has not looked for a while."""
+    def ask(self) -> bool:
+        """Whether a detection is wanted now. One that was asked for is not asked for again until it is overdue.
+
+        It is wanted where somebody is lost or in doubt, and the detector has not looked for a while.
+        """
         options = self.options
         if self._pts is None or not self._tracks:
             return False
-        overdue = options.max_doubt / 2
-        waited = math.inf if self._detected is None else _seconds(self._pts, self._detected)
-        if any(t.unseen or (t.doubts and not self._convincing(t)) for t in self._tracks):
-            return waited >= options.detection_interval
-        return waited >= overdue and any(t.doubts or _seconds(self._pts, t.agreed) >= overdue for t in self._tracks)
+        waited = math.inf if self._looked is None else _seconds(self._pts, self._looked)
+        uncertain = [t for t in self._tracks if not self._convincing(t)]
+        if any(t.unseen for t in self._tracks) or any(t.doubts for t in uncertain):
+            wanted = waited >= options.detection_interval
+        else:
+            # The network's word is not enough for these; for the others the detector's own interval is.
+            overdue = options.max_doubt / 2
+            wanted = waited >= overdue and any(_seconds(self._pts, t.agreed) >= overdue for t in uncertain)
+        if wanted:
+            self._looked, self._waiting = self._pts, True
+        return wanted
 
     def propose(self, frame: Frame) -> list[CropRequest]:
         """Predict everybody to the time of the frame, and say where the pose network should look.
@@ -136,7 +145,8 @@ class Tracker:
         elapsed = self._elapsed(frame)
         self._pts = frame.pts
         if frame.detections is not None:
-            self._detected = frame.pts
+            self._looked = self._looked if self._waiting else frame.pts
+            self._waiting = False
         sightings = [
             sighting
             for request, pose in zip(requests, poses, strict=True)

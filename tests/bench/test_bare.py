@@ -19,9 +19,14 @@ class Networks:
     """A detector and an estimator that sees a person in `seen` frames out of the first."""
 
     def __init__(self, seen: int) -> None:
-        self.detected = 0
+        self.detected = self.lifted = 0
         self.regions: list[float] = []
         self._seen = seen
+
+    skeleton = "blazepose33"
+
+    def lift(self, *pose: Any) -> None:
+        self.lifted += 1
 
     def detect(self, images: Any) -> list[Detections]:
         self.detected += 1
@@ -40,6 +45,7 @@ class Networks:
 def test_a_person_is_followed_until_lost_and_then_looked_for(tmp_path: Path) -> None:
     clip = Film("mp4", "mpeg4", times=[40.0 * n for n in range(10)]).write(tmp_path)
     networks: Any = Networks(seen=6)
-    assert bare._follow(str(clip), networks, networks, every=5) == 10
+    assert bare._follow(str(clip), networks, networks, networks, every=5) == 10
     assert networks.regions == [8, 9, 10, 11, 12, 13, 14, 8, 8, 8]  # frame 6 shows nobody, nor do those after it
+    assert networks.lifted == 6
     assert networks.detected == 2 + 3  # frames 0 and 5, and each after somebody was lost

@@ -114,6 +114,6 @@ def follow(
         seen = [scene.pose(request.region, t) for request in requests]
         poses = [None if blind(t) else pose for pose in seen]
         people = [(p.id, p.state, p.box.copy()) for p in tracker.update(at, requests, poses)]
-        asked.append(tracker.wants_detection)
+        asked.append(tracker.ask())
         out.append((t, people, tracker.live))
     return out

@@ -115,9 +115,9 @@ def test_a_person_whom_the_detector_does_not_know_is_asked_for() -> None:
     scene = Scene([walk(640, 0)])
     tracker = new_tracker()
     step(tracker, 0, scene.detect(0), central(scene))
-    assert not tracker.wants_detection
+    assert not tracker.ask()
     step(tracker, 200_000_000, None, None)  # young: gone at once
-    assert not tracker.wants_detection
+    assert not tracker.ask()
     assert not tracker.live
 
 

@@ -7,7 +7,7 @@ with MediaPipe is tested.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import atan2, hypot
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit
 
 from streamkp.hub.catalog import ModelSpec
-from streamkp.models.pose2d.square_crops import run_on_crops
+from streamkp.models.pose2d.square_crops import Outputs, begin_on_crops
 from streamkp.models.registry import ModelFile, ModelOptions, PoseEstimator
 from streamkp.packet import Detections, FloatArray, Image
 from streamkp.poses import Pose, Region
@@ -77,9 +77,14 @@ class BlazePoseEstimator:
 
     def estimate(self, crops: Sequence[tuple[Image, Region]]) -> list[Pose]:
         """The pose in each region, in order."""
-        if not crops:
-            return []
-        outputs = run_on_crops(self._network, crops)
+        return self.start(crops, crowded=False)() if crops else []
+
+    def start(self, crops: Sequence[tuple[Image, Region]], *, crowded: bool) -> Callable[[], list[Pose]]:
+        """See `streamkp.models.registry.start`."""
+        outputs = begin_on_crops(self._network, crops, crowded=crowded)
+        return lambda: self._poses(outputs(), crops)
+
+    def _poses(self, outputs: Outputs, crops: Sequence[tuple[Image, Region]]) -> list[Pose]:
         regions = np.stack([region for _, region in crops])
         points = decode_landmarks(outputs[_LANDMARKS], outputs[_HEATMAPS], regions, self._size)
         world = decode_world(outputs[_WORLD], regions)
@@ -92,6 +97,11 @@ class BlazePoseEstimator:
             )
             for i in range(len(crops))
         ]
+
+    @property
+    def at_once(self) -> int | None:
+        """See `PoseEstimator`."""
+        return self._network.side_by_side
 
     @property
     def batch_independent(self) -> bool:

@@ -227,7 +227,8 @@ class StageRunner:
     def _run_batches(self, stage: BatchStage, inbox: Channel[Packet]) -> None:
         """One batch after the other, or the next one begun, with what other streams have ready, before one is done."""
         size, wait = self._batch
-        size = min(size, stage.at_once or size)
+        if stage.at_once is not None:  # the next packet is begun beside this one: nothing is gained by a wait
+            size, wait = min(size, stage.at_once), 0.0
         under_way: _Batch | None = None
         while True:
             others = () if under_way is None else under_way.streams

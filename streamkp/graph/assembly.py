@@ -56,11 +56,12 @@ class Assembly:
                 self.source, self.source_outputs = cast(Source, stage), outputs
                 continue
             inbox = inboxes[each.name]
-            wait_ms = each.cls.wait_ms if issubclass(each.cls, BatchStage) else 0.0
+            own = each.cls.wait_ms if issubclass(each.cls, BatchStage) else 0.0
+            wait_ms = own if batch.wait_ms is None else batch.wait_ms
             runner = StageRunner(
                 stage, None if isinstance(inbox, Chain) else inbox, outputs, host,
-                workers=each.settings.workers, batch_size=batch.size,
-                batch_wait=(wait_ms if batch.wait_ms is None else batch.wait_ms) / 1e3, mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
+                workers=each.settings.workers, batch_size=batch.size, batch_wait=wait_ms / 1e3,
+                mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
             )  # fmt: skip
             if isinstance(inbox, Chain):
                 inbox.follower = runner

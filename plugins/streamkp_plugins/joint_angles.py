@@ -30,6 +30,8 @@ DEFAULT: dict[str, tuple[str, ...]] = {
 class JointAngles(MapStage):
     """Adds named joint angles and tilts of segments, in degrees, to every person."""
 
+    light = True
+
     class Options(StageOptions):
         angles: dict[str, tuple[str, ...]] = Field(
             DEFAULT,

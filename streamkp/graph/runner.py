@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -227,7 +228,8 @@ class StageRunner:
     def _run_batches(self, stage: BatchStage, inbox: Channel[Packet]) -> None:
         """One batch after the other, or the next one begun, with what other streams have ready, before one is done."""
         size, wait = self._batch
-        size = min(size, stage.at_once or size)
+        if stage.at_once is not None:  # the next packet is begun beside this one: nothing is gained by a wait
+            size, wait = min(size, stage.at_once), 0.0
         under_way: _Batch | None = None
         while True:
             others = () if under_way is None else under_way.streams
@@ -247,13 +249,15 @@ class StageRunner:
             self._enter(packet)
         batch = _Batch(entries, [packet for packet in taken if self._admit(packet, meters)])
         if batch.packets:
-            self._work(batch, lambda: setattr(batch, "finish", stage.begin(batch.packets, crowded=crowded)))
+            with self._at_work(batch):
+                batch.finish = stage.begin(batch.packets, crowded=crowded)
         return batch
 
     def _complete(self, batch: _Batch) -> None:
-        out: list[Packet] = []
+        out: Sequence[Packet] = ()
         if batch.packets:
-            self._work(batch, lambda: out.extend(batch.finish()))
+            with self._at_work(batch):
+                out = batch.finish()
             if batch.packets:
                 self._count(batch.packets, batch.began, batch.busy, batch.cpu, self.meters[0])
                 for packet in batch.packets:
@@ -267,14 +271,15 @@ class StageRunner:
             if isinstance(item, End):
                 self.end(stream)
 
-    def _work(self, batch: _Batch, do: Callable[[], None]) -> None:
-        """One half of the work on a batch; an error drops its packets."""
+    @contextmanager
+    def _at_work(self, batch: _Batch) -> Iterator[None]:
+        """Around one half of the work on a batch; an error drops its packets."""
         started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
         batch.began = batch.began or started
         thread = threading.get_ident()
         self.working[thread] = started, batch.packets[0]
         try:
-            do()
+            yield
         except Exception as error:
             self._failed(batch.packets, error, self.meters[0], batch.began)
             batch.packets = []

@@ -160,6 +160,7 @@ class Stage:
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
     sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
     takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
+    light: ClassVar[bool] = False  # well under a millisecond for a frame, and never waits: see `shares_thread`
     may_wait: ClassVar[bool] = False  # `process` may take as long as it likes, such as for a caller who is slow
     # What it reads of a packet and what it adds: image, detections, keypoints_2d, window, keypoints_3d, or words that a
     # plugin makes up. `gives` None: not declared, it may add anything.
@@ -206,9 +207,10 @@ class Stage:
     def shares_thread(cls, options: Any) -> bool:
         """Whether it may run in the thread of the stage before it, without a queue between the two.
 
-        For stages that take well under a millisecond for a frame and never wait: to wake a thread costs about as much.
+        To wake a thread costs about as much as the work of a `light` stage. A stage of the graph that sets `queue`,
+        `batch` or `workers` has threads of its own all the same.
         """
-        return False
+        return cls.light
 
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
         """A map of per-stream state that the engine keeps clean. Call it in `open()`."""

@@ -107,6 +107,11 @@ def _swing(before: Floats, after: Floats) -> Floats:
     if cosine < -0.999:
         return np.eye(3)
     x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turned: Floats = np.eye(3) + skew + skew @ skew / (1 + cosine)
-    return turned
+    f = 1 / (1 + cosine)  # Rodrigues' formula; 1 / (1 + cosine) is (1 - cosine) / sine squared
+    return np.array(
+        [
+            [1 - f * (y * y + z * z), f * x * y - z, f * x * z + y],
+            [f * x * y + z, 1 - f * (x * x + z * z), f * y * z - x],
+            [f * x * z - y, f * y * z + x, 1 - f * (x * x + y * y)],
+        ]
+    )

@@ -20,6 +20,8 @@ UNLOCK = 10_000_000_000  # ns without the main person after which another one ma
 class RepCounter(MapStage):
     """Counts repetitions of squats, push-ups, pull-ups and other exercises, and says how they were done."""
 
+    light = True
+
     class Options(StageOptions):
         exercise: str = Field(
             "auto", description="An exercise (`streamkp exercises list`), a YAML file of one, or auto: whichever it is."

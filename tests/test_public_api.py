@@ -36,10 +36,10 @@ PUBLIC = {
 HOOKS = {
     "Stage": """
         check claims close notice open options_changed outputs per_stream per_track reads_window requires
-        stream_ended summary track_ended
+        shares_thread stream_ended summary track_ended
     """,
     "MapStage": "drain process",
-    "BatchStage": "process",
+    "BatchStage": "begin process",
     "Sink": "process",
     "MessageSink": "follow_streams process send stream_ended unfollow_streams wanted",
     "Source": "file_of frames is_live",

@@ -16,6 +16,7 @@ from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import (
     LIVE,
     BatchStage,
+    Begun,
     MapStage,
     PerStream,
     PerTrack,
@@ -51,6 +52,7 @@ __all__ = [
     "SKELETONS",
     "Annotation",
     "BatchStage",
+    "Begun",
     "Clock",
     "Detections",
     "Extremities",

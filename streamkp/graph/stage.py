@@ -301,6 +301,7 @@ class BatchStage(Stage):
     expensive = True
     batch_independent = False  # results are the same to the last bit in any batch; `open` may set it
     at_once: int | None = None  # packets beyond which a larger batch gains nothing; `open` may set it
+    wait_ms: ClassVar[float] = 4.0  # longest wait for further streams, unless the graph says another one
     overlaps: ClassVar[bool] = False  # `begin` leaves work to other threads, and is called again before it is done
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:

@@ -31,6 +31,9 @@ from streamkp.sinks.paths import FreshFile, refuse_existing
 from streamkp.sinks.rotation import FullDisk, RotatingOptions, Series, is_full
 
 MEMBER_BYTES: Final = 1 << 16  # of lines that are compressed together, at most
+# What people want who give a recording such a name.
+_OTHERS: Final = {f".{kind}": f"for this, --add-sink 'record-{kind}{{path: FILE}}'" for kind in ("bvh", "csv", "trc")}
+_VIDEOS: Final = dict.fromkeys((".mp4", ".mkv", ".mov", ".avi", ".webm"), "for a video, --render")
 MEMBER_TIME: Final = 1_000_000_000  # ns of lines that are compressed together, at most
 
 
@@ -44,6 +47,13 @@ class Record(MessageSink):
         overwrite: bool = Field(False, description="Replace the file if it exists.")
 
     options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        kind = Path(options.path.name.lower().removesuffix(".gz")).suffix
+        better = _OTHERS.get(kind) or (None if options.path.exists() else _VIDEOS.get(kind))
+        if better is not None:
+            raise UsageError(f"{options.path}: a recording is JSON Lines (.jsonl, .jsonl.gz) or MCAP (.mcap); {better}")
 
     @classmethod
     def claims(cls, options: Options) -> Sequence[str]:

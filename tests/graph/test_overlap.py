@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.runner import StageRunner
-from streamkp.graph.stage import BatchStage, StageContext, StageOptions
+from streamkp.graph.stage import BatchStage, Begun, Sink, StageContext, StageOptions
 from streamkp.packet import Packet
 from streamkp.testing import build, count_to, make_packet
 
@@ -56,7 +57,7 @@ class Ahead(BatchStage):
         self.log: list[str] = []
         self.fails: set[str] = set()
 
-    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
         names = " ".join(f"{packet.stream}{packet.seq}" for packet in batch)
         self.log.append(f"begin {names}{'*' * crowded}")
         if f"begin {names}" in self.fails:
@@ -68,7 +69,7 @@ class Ahead(BatchStage):
                 raise ValueError("end")
             return batch
 
-        return finish
+        return Begun(finish)
 
 
 class Kept(Outputs):
@@ -127,6 +128,67 @@ def test_an_error_in_either_half_costs_that_batch_only(where: str) -> None:
     ]  # fmt: skip
 
 
+class Aside(BatchStage):
+    """Has the packets of stream a worked on elsewhere, until the test says that they are done."""
+
+    overlaps = True
+    expensive = False
+    at_once = 1
+
+    class Options(StageOptions):
+        begun: Any
+        answers: Any
+
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
+        (packet,) = batch
+        if packet.stream != "a":
+            return Begun(lambda: batch)
+        answer: Future[Sequence[Packet]] = Future()
+        answer.add_done_callback(lambda _: self.context.done())
+        self.options.answers.append(lambda: answer.set_result(batch))
+        self.options.begun.release()
+        return Begun(answer.result, answer.done)
+
+
+class Arrive(Sink):
+    class Options(StageOptions):
+        arrived: Any
+
+    def process(self, packet: Packet) -> None:
+        self.options.arrived[packet.stream].release()
+
+
+def test_other_streams_pass_one_that_takes_long() -> None:
+    begun, answers = threading.Semaphore(0), list[Callable[[], None]]()
+    arrived = {name: threading.Semaphore(0) for name in "ab"}
+    stages = {
+        "aside": {"use": Aside, "begun": begun, "answers": answers},
+        "arrive": {"use": Arrive, "arrived": arrived},
+    }
+    engine, _ = build(stages, {"a": count_to(3), "b": count_to(50)})
+    engine.start()
+    assert begun.acquire(timeout=WAIT)
+    for _ in range(50):  # all of b, while the first frame of a is under way
+        assert arrived["b"].acquire(timeout=WAIT)
+    assert not arrived["a"].acquire(blocking=False)
+    for seq in range(3):
+        answers[seq]()
+        assert arrived["a"].acquire(timeout=WAIT)
+        assert seq == 2 or begun.acquire(timeout=WAIT)
+    assert engine.wait(WAIT)
+    assert engine.errors == []
+
+
+def test_a_stopped_run_does_not_wait_for_what_is_under_way() -> None:
+    begun, answers = threading.Semaphore(0), list[Callable[[], None]]()
+    engine, out = build({"aside": {"use": Aside, "begun": begun, "answers": answers}}, {"a": count_to(3)})
+    engine.start()
+    assert begun.acquire(timeout=WAIT)
+    engine.stop()
+    assert engine.wait(WAIT)
+    assert out.packets == []
+
+
 def test_packets_of_a_stopped_run_are_left_and_the_stage_is_closed() -> None:
     begun, closed = threading.Event(), threading.Event()
 
@@ -134,7 +196,7 @@ def test_packets_of_a_stopped_run_are_left_and_the_stage_is_closed() -> None:
         def __init__(self, options: object, context: object) -> None:
             super().__init__()
 
-        def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
+        def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
             begun.set()
             return super().begin(batch, crowded=crowded)
 
@@ -154,8 +216,8 @@ def test_several_files_lose_nothing_and_keep_their_order() -> None:
         overlaps = True
         expensive = False
 
-        def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
-            return lambda: batch
+        def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
+            return Begun(lambda: batch)
 
     engine, out = build({"quick": {"use": Quick}}, {name: count_to(300) for name in "abc"})
     engine.start()

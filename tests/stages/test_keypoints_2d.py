@@ -162,7 +162,9 @@ def test_batches_begun_before_the_one_before_is_done_give_the_same(monkeypatch: 
             first = harness.stage.begin([given["a"], given["b"]], crowded=False)
             second = harness.stage.begin([given["c"]], crowded=True)
             people += [
-                (p.stream, person.track, person.box.tolist()) for p in (*first(), *second()) for person in p.persons
+                (p.stream, person.track, person.box.tolist())
+                for p in (*first.result(), *second.result())
+                for person in p.persons
             ]
         found.append(people)
         assert not background or estimator.crowded == [False, True] * 3

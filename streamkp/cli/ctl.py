@@ -199,10 +199,11 @@ def _streams(stats: dict[str, Any], out: Console) -> Table:
         ("STREAM", False), ("STATE", False), ("FPS", True), ("FRAMES", True), ("DROPPED", True), ("P95 MS", True),
         ("SOURCE", False),
     )  # fmt: skip
-    if out.is_terminal:  # what names leave of the line is the source's
+    if out.is_terminal:  # figures are whole; what names leave of the line is the source's
         longest = max(map(len, stats["streams"]), default=0)
         names = min(longest, max(_NAME, out.width - _FIGURES - _SOURCE))
-        for column, most in zip(table.columns, (names, 12, 6, 9, 7, 6, _SOURCE), strict=True):
+        source = max(_SOURCE // 4, out.width - _FIGURES - names)
+        for column, most in zip(table.columns, (names, 12, 6, 9, 7, 6, source), strict=True):
             column.max_width = most
     for name, row in stats["streams"].items():
         rows = [stage[name] for stage in stats["stages"].values() if name in stage]
@@ -219,7 +220,7 @@ def _streams(stats: dict[str, Any], out: Console) -> Table:
     return table
 
 
-_FIGURES, _NAME, _SOURCE = 52, 16, 40  # columns of the figures, at least of a name, at most of a source
+_FIGURES, _NAME, _SOURCE = 54, 16, 40  # columns: of the figures; of the longest name and of a source, if there is room
 _COLOURS = {"live": "green", "failed": "red", "reconnecting": "yellow", "stalled": "yellow", "paused": "cyan"}
 
 

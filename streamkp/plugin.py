@@ -42,7 +42,7 @@ from streamkp.packet import (
     WindowRequest,
 )
 from streamkp.sinks.message_sink import MessageSink
-from streamkp.sinks.paths import refuse_existing
+from streamkp.sinks.paths import FreshFile, refuse_existing
 from streamkp.skeletons import SKELETONS, Skeleton, convert
 from streamkp.skeletons import get as skeleton
 from streamkp.wire import Message
@@ -56,6 +56,7 @@ __all__ = [
     "Clock",
     "Detections",
     "Extremities",
+    "FreshFile",
     "Keypoints2D",
     "Keypoints3D",
     "LabelAnnotation",

@@ -21,7 +21,8 @@ PUBLIC = {
         UsageError __version__ pipeline show stream
     """,
     "streamkp.plugin": """
-        LIVE SKELETONS Annotation BatchStage Begun Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
+        LIVE SKELETONS Annotation BatchStage Begun Clock Detections Extremities FreshFile Keypoints2D Keypoints3D
+        LabelAnnotation
         LineAnnotation LoopThread MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person
         PoseWindow Sink Skeleton Source SourceError Stage StageContext StageOptions Status StreamContext StreamkpError
         UsageError WindowRequest convert recording refuse_existing skeleton

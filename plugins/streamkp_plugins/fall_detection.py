@@ -41,6 +41,7 @@ class FallDetection(MapStage):
     """Events `fall` and `down` (somebody lies for long), and `up` when that is over."""
 
     light = True
+    retells = ("fall", "down", "up", "fall_detection", "annotations")
 
     class Options(StageOptions):
         fall_seconds: float = Field(

@@ -338,7 +338,7 @@ class StageRunner:
         if out is None and not isinstance(self.stage, Sink):
             meter.nothing += 1
         if isinstance(self.stage, Sink) and not self.stage.delivers_later:
-            meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
+            meter.latency.add((self._clock.now() - packet.since) / 1e9)
         return out
 
     def _take_options(self) -> None:

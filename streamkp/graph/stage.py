@@ -172,6 +172,9 @@ class Stage:
     # plugin makes up. `gives` None: not declared, it may add anything.
     needs: ClassVar[Collection[str]] = ()
     gives: ClassVar[Collection[str] | None] = None
+    # Types of its events and keys that it adds to `Person.extra`, and "annotations" if it draws: a recording that is
+    # played again into the stage leaves out its own, since they would be there twice.
+    retells: ClassVar[Collection[str]] = ()
     serves_control: ClassVar[bool] = False  # its own HTTP server has health, metrics and statistics of the run
 
     class Options(StageOptions):
@@ -341,8 +344,10 @@ class StreamContext:
         realtime: bool = False,
         options: StreamOptions | None = None,
         board: StatusBoard | None = None,
+        retold: Collection[str] = (),
     ) -> None:
         self.stream = stream
+        self.retold = frozenset(retold)  # what stages of the graph tell themselves, see `Stage.retells`
         self.uri = uri
         self.label = label
         self.clock = clock

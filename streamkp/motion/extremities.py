@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from streamkp import skeletons
 
@@ -62,6 +63,28 @@ _HANDS = {
 def anchors(points: Floats) -> Floats:
     """Where the extremities are fixed to the body: (17, 3) of h36m17 -> (13, 3), a joint for each of them."""
     found: Floats = points[_ANCHORS]
+    return found
+
+
+def carry(before: Floats, parts: Floats, points: Floats) -> NDArray[np.float32] | None:
+    """Extremities of one lifted pose for another of the same frame: each turned with the body, and put to its joint.
+
+    Args:
+        before: (17, 3) of h36m17, metres, pelvis at the origin, in any axes.
+        parts: (13, 3) that belong to `before`.
+        points: (17, 3) of h36m17, metres: the other pose, in any axes.
+
+    Returns:
+        (13, 3) in the axes and scale of `points`; None where either is no body.
+    """
+    if not (np.isfinite(before.sum()) and np.isfinite(parts.sum()) and np.isfinite(points.sum())):
+        return None
+    size, own_size = _limbs(points, _BODY_LIMBS), _limbs(before, _BODY_LIMBS)
+    if min(size, own_size) < LEAST_BONES:
+        return None
+    turn, _ = Rotation.align_vectors(points.astype(np.float64), before.astype(np.float64))
+    moved = turn.apply(parts.astype(np.float64) - anchors(before)) * (size / own_size)
+    found: NDArray[np.float32] = (anchors(points) + moved).astype(np.float32)
     return found
 
 

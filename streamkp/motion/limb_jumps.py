@@ -26,10 +26,13 @@ JUMP = 0.12  # of the person's size: how far a joint may be from where it was, a
 RATE = 30.0  # frames a second for which `JUMP` is; what is between frames that are farther apart may be farther
 GROWTH = 1.3  # exponent of that: between going on (1) and speeding up (2)
 LONGEST_GAP = 0.15  # seconds between frames; after more nothing is known
-REACH = 0.5  # sizes of the person a second by which a limb may move on while it is not believed
+REACH = 0.7  # sizes of the person a second by which a limb may move on while it is not believed
 RETURN = 0.5  # of the distance before: a second jump that leaves less is one back
 REMEMBERS = 1.5  # seconds for which a limb may come back to where it was before it jumped
 INSISTS = 0.5  # seconds, at most, until a network that is equally sure of both is believed
+SHRINKS = 2.0  # seconds in which a person's size may fall to a third
+EARLIER = 0.2  # seconds after which that is noted again
+FORGETS = 0.1  # seconds in which it learns that a network is not sure any more
 LEARNS = 0.25  # seconds in which the filter learns how sure a network is
 STEADINESS = 0.5  # weight of a velocity against the ones before
 REFUSED = 0.1  # score, at most, of what is not believed: below what is drawn or counted
@@ -47,15 +50,18 @@ class LimbFilter:
     def __init__(self) -> None:
         self._skeleton: str | None = None
         self._pts = 0
+        self._size = 0.0  # pixels: of late, so that who bends down keeps the own size for a while
         self._joints: NDArray[np.intp]  # [J]
         self._roots: NDArray[np.intp]  # [J]: the shoulder or hip of each
         self._opposite: NDArray[np.intp]  # [J], in `joints`
-        self._follow: NDArray[np.bool_]  # [J, K]: what is not believed together with each, itself included
+        self._moved: list[list[int]]  # of each of J: what is refused together with it, itself included
         self._last: Float64  # [2, J, 2]: where each was last believed to be, in the image and from its root
         self._velocity: Float64
         self._said: Float64  # [2, J, 2]: of the last frame, believed or not
         self._lost: Float64  # [J] seconds since then
         self._away: Float64  # [J] sizes of the person from where it was, if lost
+        self._earlier: Float64  # [2, J, 2]: where each was in the last frame of ease, at `then`, at times
+        self._then = 0
         self._origin: Float64  # [2, J, 2]: where each was before it was last doubted
         self._since: Float64  # [J] seconds: when that was
         self._trust: Float64  # [J] seconds, times score, that the network must insist for
@@ -67,18 +73,21 @@ class LimbFilter:
         """
         gap = (pts - self._pts) * 1e-9
         if skeleton != self._skeleton or gap > LONGEST_GAP:
+            self._pts, self._size = pts, size
             self._start(skeleton, points)
-            self._pts = pts
             return points
         if gap <= 0 or not len(self._joints):
             return points
         self._pts = pts
-        refused = self._decide(points, gap, size)
+        self._size = max(size, self._size * (1 - gap / SHRINKS))
+        refused = self._decide(points, gap, self._size)
         if refused is None:
             return points
         out = points.copy()
-        which = self._follow[refused].any(0)
-        out[which, 2] = np.minimum(out[which, 2], REFUSED)
+        for j in np.flatnonzero(refused):
+            moved, joint = self._moved[j], self._joints[j]
+            out[moved, :2] += self._last[1, j] + points[self._roots[j], :2] - points[joint, :2]
+            out[moved, 2] = np.minimum(out[moved, 2], REFUSED)
         return out
 
     def _start(self, skeleton: str, points: NDArray[Any]) -> None:
@@ -87,7 +96,7 @@ class LimbFilter:
             self._lay_out(skeletons.get(skeleton))
         self._last = self._said = self._places(points)
         self._velocity = np.zeros_like(self._last)
-        self._origin = self._last.copy()
+        self._origin, self._earlier, self._then = self._last.copy(), self._last, self._pts
         self._lost, self._away, self._trust = np.zeros((3, len(self._joints)))
         self._since = np.full(len(self._joints), -np.inf)
 
@@ -104,13 +113,12 @@ class LimbFilter:
         self._joints = np.array([at[name] for name in names], np.intp)
         self._roots = np.array([root for _, root in limbs], np.intp)
         self._opposite = np.array([int(np.flatnonzero(self._joints == layout.mirror[i])[0]) for i in self._joints], np.intp)
-        self._follow = np.zeros((len(names), len(at)), bool)
-        for row, name in zip(self._follow, names, strict=True):
+        self._moved = []
+        for name in names:
             side, joint = name.split("_")
-            row[at[name]] = True
-            for other in layout.joints:
-                if other.startswith(side) and (words := _FOLLOWERS.get(joint)) and words.search(other):
-                    row[at[other]] = True
+            words = _FOLLOWERS.get(joint)
+            others = [at[n] for n in layout.joints if n.startswith(side) and words and words.search(n)]
+            self._moved.append([at[name], *others])
 
     def _places(self, points: NDArray[Any]) -> Float64:
         """[2, J, 2]: in the image, and from the limbs' roots."""
@@ -135,7 +143,9 @@ class LimbFilter:
         if believed is None:
             self._velocity += STEADINESS * (moved / gap - self._velocity)
             self._last = said
-            self._trust += min(1.0, gap / LEARNS) * (INSISTS * scores - self._trust)
+            if self._pts - self._then > EARLIER * 1e9:
+                self._earlier, self._then = said, self._pts
+            self._learn(slice(None), scores, gap)
         self._said = said
         return None if believed is None or believed.all() else ~believed
 
@@ -151,13 +161,16 @@ class LimbFilter:
         there = self._last[:, self._opposite]
         across = ~near & (_length(said[0] - there[0]) <= (limit + REACH * self._lost[self._opposite]) * size)
         age = self._pts * 1e-9 - self._since
-        home = ~near & (_nearest(said - self._origin) <= (limit + REACH * age) * size) & (age < REMEMBERS)
+        from_origin = _nearest(said - self._origin) / size
+        home = (from_origin <= limit + REACH * age) & (age < REMEMBERS)
+        earlier = _nearest(said - self._earlier) / size
+        back |= earlier <= limit
         refused = seen & ~(near | back | across | home)
         self._trust[refused] -= gap * scores[refused]
         insisted = refused & (self._trust < 0)
         refused &= ~insisted
-        doubted = refused & ~was_lost
-        self._origin[:, doubted], self._since[doubted] = self._last[:, doubted], self._pts * 1e-9
+        begins = seen & ~near & (age >= REMEMBERS)
+        self._origin[:, begins], self._since[begins] = self._last[:, begins], self._pts * 1e-9
         # Where one of a pair has gone to the other's place, that one's is free if it is not there any more.
         both = across & ~home & (across | refused)[self._opposite]
         changed = both | both[self._opposite]
@@ -168,11 +181,17 @@ class LimbFilter:
         self._velocity[:, ~steady] = 0.0
         self._last[:, stands] = said[:, stands]
         sure = stands & ~insisted
-        self._trust[sure] += min(1.0, gap / LEARNS) * (INSISTS * scores[sure] - self._trust[sure])
+        self._learn(sure, scores[sure], gap)
         self._trust[insisted] = 0.0
         self._lost = np.where(stands | ~known, 0.0, self._lost + gap)
         self._away = np.where(refused, stray, 0.0)
+        self._since[stands & (back | home & ~near | (from_origin <= limit)) & ~begins] = -np.inf
         return ~refused
+
+    def _learn(self, which: Any, scores: Float64, gap: float) -> None:
+        """How sure the network is of joints that are believed; what it loses is known the sooner."""
+        change = INSISTS * scores - self._trust[which]
+        self._trust[which] += np.where(change < 0, min(1.0, gap / FORGETS), min(1.0, gap / LEARNS)) * change
 
 
 def _nearest(ways: Float64) -> Float64:

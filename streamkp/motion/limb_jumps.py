@@ -36,7 +36,7 @@ LONGEST_GAP = 0.15  # seconds between frames; after more nothing is known
 REACH = 0.7  # sizes of the person per second by which a limb may move on while it is refused
 INSISTS = 0.5  # seconds until a network that is equally sure of both places is believed
 LEARNS, FORGETS = 0.25, 0.1  # seconds in which the filter learns that a network is sure, and that it is not any more
-REMEMBERS = 1.5  # seconds in which a limb may come back to where it was before it jumped
+REMEMBERS = 0.6  # seconds in which a limb may come back to where it was before it jumped
 EARLIER = 0.2  # seconds after which the places of a frame without jumps are noted again, also to come back to
 SHRINKS = 2.0  # time constant in seconds of the person's size when it falls: limbs do not get slower when bending down
 STEADINESS = 0.5  # weight of a velocity against the ones before
@@ -156,7 +156,7 @@ class LimbFilter:
         back = (to_before <= limit + REACH * since) & (since < REMEMBERS)
         back |= _nearest(said - self._earlier) / size <= limit
         across = ~near & (np.abs(said[0] - self._last[0, self._opposite]) / size <= reach[self._opposite])
-        refused = seen & ~(near | back | across)
+        refused: Mask = seen & ~(near | back | across)
         self._trust[refused] -= gap * scores[refused]
         insisted = refused & (self._trust < 0)
         refused &= ~insisted

@@ -260,6 +260,8 @@ class Packet:
     `detections` is None where no detector looked at this frame. `tracks` is the set of all live track ids, including
     those not visible in this frame: what is not in it has ended, even if the packet that said so was dropped.
     `annotations` are labels and lines that stages ask to be drawn over the image, by `render` and by viewers.
+    `played_at` is when a frame of a recording was played again (Unix time, nanoseconds): `captured_at` is that of the
+    recording then, and says nothing of how late a result is.
     """
 
     stream: str
@@ -277,7 +279,13 @@ class Packet:
     annotations: list[Annotation] = field(default_factory=list)
     trace: Any = field(default=None, repr=False, compare=False)  # of frames that are followed, see graph/tracing.py
     expires_at: int | None = None  # monotonic nanoseconds after which a live result is worthless; None: never
+    played_at: int | None = field(default=None, compare=False)
     picture: AnyImage | None = field(init=False, repr=False, compare=False)
+
+    @property
+    def since(self) -> int:
+        """Unix time (ns) from which the latency of its results counts."""
+        return self.captured_at if self.played_at is None else self.played_at
 
     def to_supervision(self) -> Any:
         """The 2D keypoints of everybody as `supervision.KeyPoints`: (N, K, 2), with `data["tracker_id"]`.

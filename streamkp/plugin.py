@@ -16,6 +16,7 @@ from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import (
     LIVE,
     BatchStage,
+    Begun,
     MapStage,
     PerStream,
     PerTrack,
@@ -41,7 +42,7 @@ from streamkp.packet import (
     WindowRequest,
 )
 from streamkp.sinks.message_sink import MessageSink
-from streamkp.sinks.paths import refuse_existing
+from streamkp.sinks.paths import FreshFile, refuse_existing
 from streamkp.skeletons import SKELETONS, Skeleton, convert
 from streamkp.skeletons import get as skeleton
 from streamkp.wire import Message
@@ -51,9 +52,11 @@ __all__ = [
     "SKELETONS",
     "Annotation",
     "BatchStage",
+    "Begun",
     "Clock",
     "Detections",
     "Extremities",
+    "FreshFile",
     "Keypoints2D",
     "Keypoints3D",
     "LabelAnnotation",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -352,17 +353,26 @@ def convert(points: NDArray[Any], source: str, target: str, *, scored: bool = Tr
         raise ValueError(f"{source} keypoints have shape (..., {len(src)}, C), got {points.shape}")
     if src is dst:
         return points.copy()
+    taken, starts, counts = _sums(source, target)
+    channels = points.shape[-1]
+    coords = channels - 1 if scored and channels > 2 else channels
+    parts = points[..., taken, :]
+    out: NDArray[Any] = np.add.reduceat(parts, starts, axis=-2) / counts.astype(points.dtype)
+    out[..., coords:] = np.minimum.reduceat(parts[..., coords:], starts, axis=-2)
+    return out
+
+
+@cache
+def _sums(source: str, target: str) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Joints of the source in the order in which they are summed, where each sum begins, and of how many it is (K, 1).
+
+    Raises UsageError when there is no conversion.
+    """
     try:
         rows = _TABLE[source, target]
     except KeyError:
         known = [t for s, t in _TABLE if s == source]
         can = f"it converts to {', '.join(known)}" if known else "it converts to nothing else"
         raise UsageError(f"no conversion of keypoints from {source} to {target}; {can}") from None
-    channels = points.shape[-1]
-    coords = channels - 1 if scored and channels > 2 else channels
     counts = np.array([len(parts) for parts in rows])
-    starts = np.cumsum(counts) - counts
-    parts = points[..., [part for parts in rows for part in parts], :]
-    out: NDArray[Any] = np.add.reduceat(parts, starts, axis=-2) / counts[:, None].astype(points.dtype)
-    out[..., coords:] = np.minimum.reduceat(parts[..., coords:], starts, axis=-2)
-    return out
+    return np.array([part for parts in rows for part in parts]), np.cumsum(counts) - counts, counts[:, None]

@@ -21,7 +21,8 @@ PUBLIC = {
         UsageError __version__ pipeline show stream
     """,
     "streamkp.plugin": """
-        LIVE SKELETONS Annotation BatchStage Clock Detections Extremities Keypoints2D Keypoints3D LabelAnnotation
+        LIVE SKELETONS Annotation BatchStage Begun Clock Detections Extremities FreshFile Keypoints2D Keypoints3D
+        LabelAnnotation
         LineAnnotation LoopThread MapStage Message MessageSink ModelError OutputError Packet PerStream PerTrack Person
         PoseWindow Sink Skeleton Source SourceError Stage StageContext StageOptions Status StreamContext StreamkpError
         UsageError WindowRequest convert recording refuse_existing skeleton
@@ -35,11 +36,11 @@ PUBLIC = {
 
 HOOKS = {
     "Stage": """
-        check claims close notice open options_changed outputs per_stream per_track reads_window requires
+        check claims close notice open options_changed outputs per_stream per_track reads_window requires shares_thread
         stream_ended summary track_ended
     """,
     "MapStage": "drain process",
-    "BatchStage": "process",
+    "BatchStage": "begin process",
     "Sink": "process",
     "MessageSink": "follow_streams process send stream_ended unfollow_streams wanted",
     "Source": "file_of frames is_live",

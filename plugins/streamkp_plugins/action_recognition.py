@@ -112,6 +112,8 @@ def vote(vector: Array, twin: Array, examples: Examples, k: int, without: str | 
 class ActionRecognition(MapStage):
     """Tells which of the learned actions somebody does, from the last seconds of poses."""
 
+    retells = ("action", "action_end", "annotations")
+
     class Options(StageOptions):
         examples: Path = Field(description="A file made with `streamkp actions learn`.")
         k: int = Field(5, ge=1, le=100, description="Nearest examples that vote.", json_schema_extra=LIVE)

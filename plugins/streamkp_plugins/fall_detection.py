@@ -40,6 +40,9 @@ class _State:
 class FallDetection(MapStage):
     """Events `fall` and `down` (somebody lies for long), and `up` when that is over."""
 
+    light = True
+    retells = ("fall", "down", "up", "fall_detection", "annotations")
+
     class Options(StageOptions):
         fall_seconds: float = Field(
             1.2, gt=0, le=5, description="Longest way from upright to lying that is a fall.", json_schema_extra=LIVE

@@ -30,6 +30,9 @@ DEFAULT: dict[str, tuple[str, ...]] = {
 class JointAngles(MapStage):
     """Adds named joint angles and tilts of segments, in degrees, to every person."""
 
+    light = True
+    retells = ("joint_angles", "annotations")
+
     class Options(StageOptions):
         angles: dict[str, tuple[str, ...]] = Field(
             DEFAULT,

@@ -54,6 +54,8 @@ class _Follower:
 class PoseMatch(MapStage):
     """Scores everybody against a reference clip or pose, 0 to 100, with the error of each joint in degrees."""
 
+    retells = ("match", "pose_match", "annotations")
+
     class Options(StageOptions):
         reference: Path = Field(description="A recording (`record`), or `.npy`: one pose (K, 3) or many (T, K, 3).")
         skeleton: str = Field("h36m17", description="Of a `.npy` reference, which is 3D in metres, y down.")

@@ -18,9 +18,7 @@ from streamkp.packet import Packet
 class Tally(Sink):
     """Tells the `Notes` that are bound to it when each frame arrives, and the 2D keypoints of the first stream."""
 
-    @classmethod
-    def shares_thread(cls, options: Any) -> bool:
-        return True
+    light = True
 
     def process(self, packet: Packet) -> None:
         """Note the frame."""

@@ -45,7 +45,7 @@ def add_to(graph: Graph, text: str, *, sink: bool) -> None:
     name, number = base, 2
     while name in graph.stage_names():
         name, number = f"{base}-{number}", number + 1
-    graph.insert(name, use, **settings)
+    graph.told_at(name, f"{option} {found['use']}").insert(name, use, **settings)
 
 
 def _settings(where: str, text: str | None) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -27,6 +30,17 @@ PLUGIN = {
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
+def _taken(package: str) -> bool:
+    """Whether a package of this name can be imported; a folder without `__init__.py` in the working folder is none."""
+    if package in sys.stdlib_module_names or package == "tests":
+        return True
+    try:
+        found = find_spec(package)
+    except (ImportError, ValueError):
+        return True
+    return found is not None and found.origin is not None
+
+
 @new_app.callback()
 def _group() -> None:
     """Start something of your own."""
@@ -45,6 +59,10 @@ def plugin(
     if name in registry.names():
         raise UsageError(f"there is a stage named {name} already; `streamkp stages {name}` shows it")
     package = name.replace("-", "_")
+    if keyword.iskeyword(package) or _taken(package):
+        raise UsageError(
+            f"Python has {package} for something else, which such a package would hide: choose another name"
+        )
     cls = "".join(part.capitalize() for part in name.split("-"))
     folder = folder or Path(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

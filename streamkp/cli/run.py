@@ -50,8 +50,12 @@ def run(
             "variable of the environment: in single quotes, so that a password shows in no list of processes.",
         ),
     ] = None,
-    record: Annotated[Path | None, typer.Option(help="Write JSON Lines here, or MCAP (.mcap): each frame.")] = None,
-    render: Annotated[Path | None, typer.Option(help="Write a video with the results drawn in here.")] = None,
+    record: Annotated[
+        list[Path] | None, typer.Option(help="Write JSON Lines here, or MCAP (.mcap): each frame (repeatable).")
+    ] = None,
+    render: Annotated[
+        list[Path] | None, typer.Option(help="Write a video with the results drawn in here (repeatable).")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist, those of --record, --render and the graph.")
     ] = False,
@@ -125,10 +129,12 @@ def run(
             add_to(loaded, text, sink=False)
         for text in add_sink or ():
             add_to(loaded, text, sink=True)
-        if record is not None:
-            loaded.add(_free_name(loaded, "record"), "record", path=str(record))
-        if render is not None:
-            loaded.add(_free_name(loaded, "render"), "render", path=str(render))
+        for path in record or ():
+            name = _free_name(loaded, "record")
+            loaded.add(name, "record", path=str(path)).told_at(name, "--record")
+        for path in render or ():
+            name = _free_name(loaded, "render")
+            loaded.add(name, "render", path=str(path)).told_at(name, "--render")
         return _settled(loaded, overwrite, no_page, changes, before)
 
     console = logs.console(quiet)
@@ -324,7 +330,10 @@ def _host(uri: str) -> str:
 
 def _free_name(graph: Graph, name: str) -> str:
     taken = graph.stage_names()
-    return name if name not in taken else f"{name}-cli"
+    free, number = name, 1
+    while free in taken:
+        free, number = f"{name}-cli" if number == 1 else f"{name}-cli-{number}", number + 1
+    return free
 
 
 def _worst(errors: list[StreamkpError]) -> StreamkpError:

@@ -12,7 +12,7 @@ from streamkp.graph.feedback import Feedback
 from streamkp.graph.join import JoinRunner
 from streamkp.graph.plan import ChannelPlan, Plan
 from streamkp.graph.runner import Host, StageRunner
-from streamkp.graph.stage import EngineView, Source, Stage, StageContext
+from streamkp.graph.stage import BatchStage, EngineView, Source, Stage, StageContext
 from streamkp.graph.status import StatusBoard
 from streamkp.packet import Packet
 
@@ -56,9 +56,11 @@ class Assembly:
                 self.source, self.source_outputs = cast(Source, stage), outputs
                 continue
             inbox = inboxes[each.name]
+            own = each.cls.wait_ms if issubclass(each.cls, BatchStage) else 0.0
+            wait_ms = own if batch.wait_ms is None else batch.wait_ms
             runner = StageRunner(
                 stage, None if isinstance(inbox, Chain) else inbox, outputs, host,
-                workers=each.settings.workers, batch_size=batch.size, batch_wait=batch.wait_ms / 1e3,
+                workers=each.settings.workers, batch_size=batch.size, batch_wait=wait_ms / 1e3,
                 mix_files=batch.mix_files, asked_on_the_way=on_the_way[each.name],
             )  # fmt: skip
             if isinstance(inbox, Chain):

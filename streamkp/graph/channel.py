@@ -142,7 +142,7 @@ class Channel(Generic[T]):
             return self._take()
 
     def wake(self) -> None:
-        """Packets that were held may go now."""
+        """Packets that were held may go now, or `until` of `get_batch` has become true."""
         with self._lock:
             self._readable.notify_all()
 
@@ -166,24 +166,26 @@ class Channel(Generic[T]):
         expected: Callable[[], int],
         alone: Callable[[str], bool] = lambda _: False,
         without: Collection[str] = (),
+        until: Callable[[], bool] = lambda: True,
     ) -> list[tuple[str, T | End]]:
         """At most one packet of each lane, up to `size`; waits for the first, then at most `wait` seconds more.
 
         It does not wait at all once `expected()` lanes have delivered. What comes from a lane that goes `alone` is a
-        batch by itself. Where lanes are to be left out (`without`) it does not wait, and may come back empty.
+        batch by itself. Where lanes are left out (`without`), it waits for the first packet only while `until()` is
+        false, of which `wake` tells, and may come back empty.
 
         Raises:
-            Closed: as `get`, but never where lanes are left out: they may still hold something.
+            Closed: as `get`; where lanes are left out only when aborted, since they may still hold something.
         """
         with self._lock:
             if not without:
                 self._await_ready()
-            elif self._aborted:
-                raise Closed
             batch: list[tuple[str, T | End]] = []
             taken = set(without)
             deadline: int | None = None
             while True:
+                if self._aborted:
+                    raise Closed
                 for _ in range(len(self._ready)):
                     if len(batch) == size:
                         return batch
@@ -196,6 +198,11 @@ class Channel(Generic[T]):
                     batch.append(entry)
                     if alone(entry[0]):
                         return batch
+                if without and not batch and not until():
+                    self._readers += 1
+                    self._readable.wait()
+                    self._readers -= 1
+                    continue
                 if without or len(batch) >= min(size, expected()) or self._closed:
                     return batch
                 now = self._clock.monotonic()
@@ -206,8 +213,6 @@ class Channel(Generic[T]):
                 self._readers += 1
                 self._clock.wait(self._readable, (deadline - now) / 1e9)
                 self._readers -= 1
-                if self._aborted:
-                    raise Closed
 
     def close(self) -> None:
         """One producer has no more packets; after the last one's call, what is inside is still given out."""

@@ -539,6 +539,7 @@ class ThreadEngine:
         stream = StreamContext(
             name, uri, label, self.clock, live,
             loop=spec.loop, realtime=spec.realtime, options=spec, board=self.streams,
+            retold={word for runner in self._runners for word in runner.stage.retells},
         )  # fmt: skip
         feed = SourceRunner(
             self._source, stream, self._source_outputs, self, holds=not connects, first_epoch=epoch, after=after

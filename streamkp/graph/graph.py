@@ -127,6 +127,11 @@ class Graph:
         self._data["stages"] = entries
         return self
 
+    def told_at(self, name: str, where: str) -> Self:
+        """Say where a stage comes from that no file names, for messages: `--add-sink record-bvh`."""
+        self._reader.place[f"stages.{name}"] = where
+        return self
+
     def remove(self, name: str) -> Self:
         """Take a stage away; stages that name it in `from` must go too."""
         del self._data["stages"][name]

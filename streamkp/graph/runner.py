@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -14,11 +15,12 @@ from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.feedback import Feedback
 from streamkp.graph.gate import Gate
-from streamkp.graph.stage import BatchStage, MapStage, PerStream, Sink, Stage, StageOptions, StreamContext
+from streamkp.graph.stage import BatchStage, Begun, MapStage, PerStream, Sink, Stage, StageOptions, StreamContext
 from streamkp.graph.statistics import Meter
 from streamkp.graph.tracing import Tracer
 from streamkp.packet import Packet
 
+_NOTHING = Begun(tuple)
 LOG_EVERY = 60_000_000_000  # nanoseconds between two log lines about the same kind of error
 
 
@@ -85,20 +87,19 @@ class ErrorLog:
         )  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     """Packets that a batch stage has begun to work on, and ends of streams that came between them."""
 
     entries: list[tuple[str, Packet | End]]
-    packets: list[Packet]  # those of them that were admitted
-    finish: Callable[[], Sequence[Packet]] = tuple  # gives the packets to pass on
-    began: int = 0
-    busy: int = 0
+    packets: list[Packet]  # those of them that were admitted, and have not failed
+    began: int  # monotonic ns
+    begun: Begun = _NOTHING
     cpu: int = 0
 
     @property
-    def streams(self) -> Collection[str]:
-        return [stream for stream, _ in self.entries]
+    def done(self) -> bool:
+        return not self.packets or self.begun.done()
 
 
 class StageRunner:
@@ -128,7 +129,7 @@ class StageRunner:
         self.meters: list[dict[str, Meter]] = [{} for _ in range(workers)]
         self.cpu = CpuAccount()
         self.new_options: StageOptions | None = None  # set by the engine; taken before the next packet
-        self.working: dict[int, tuple[int, Packet]] = {}  # by thread: since when (monotonic ns), and on what
+        self.working: dict[int, tuple[int, Packet]] = {}  # by thread or batch: since when (monotonic ns), and on what
         self._host = host
         self._clock = host.clock
         self._batch = (batch_size, batch_wait)
@@ -225,39 +226,49 @@ class StageRunner:
                     self._turn.notify_all()
 
     def _run_batches(self, stage: BatchStage, inbox: Channel[Packet]) -> None:
-        """One batch after the other, or the next one begun, with what other streams have ready, before one is done."""
+        """One batch after the other, or one begun, of other streams, before those before it are done."""
         size, wait = self._batch
-        size = min(size, stage.at_once or size)
-        under_way: _Batch | None = None
+        if stage.at_once is not None:  # the next packet is begun beside this one: nothing is gained by a wait
+            size, wait = min(size, stage.at_once), 0.0
+        under_way: list[_Batch] = []
+        stage.context.on_done = inbox.wake
+
+        def some_done() -> bool:
+            return any(batch.done for batch in under_way)
+
         while True:
-            others = () if under_way is None else under_way.streams
-            entries = inbox.get_batch(size, wait, self._delivering, self._alone, without=others)
-            begun = self._begin(stage, entries, crowded=under_way is not None) if entries else None
-            if under_way is not None:
-                self._complete(under_way)
-            under_way = begun
-            if under_way is not None and not stage.overlaps:
-                self._complete(under_way)
-                under_way = None
+            others = [stream for batch in under_way for stream, _ in batch.entries]
+            entries = inbox.get_batch(size, wait, self._delivering, self._alone, without=others, until=some_done)
+            begun = [self._begin(stage, entries, crowded=bool(under_way))] if entries else []
+            if not stage.overlaps:
+                under_way, begun = begun, []
+            done = [batch for batch in under_way if batch.done]
+            under_way[:] = [batch for batch in under_way if batch not in done] + begun
+            for batch in done:
+                self._complete(batch)
 
     def _begin(self, stage: BatchStage, entries: list[tuple[str, Packet | End]], *, crowded: bool) -> _Batch:
         meters = self.meters[0]
         taken = [item for _, item in entries if not isinstance(item, End)]
         for packet in taken:
             self._enter(packet)
-        batch = _Batch(entries, [packet for packet in taken if self._admit(packet, meters)])
+        batch = _Batch(entries, [packet for packet in taken if self._admit(packet, meters)], self._clock.monotonic())
         if batch.packets:
-            self._work(batch, lambda: setattr(batch, "finish", stage.begin(batch.packets, crowded=crowded)))
+            self.working[id(batch)] = batch.began, batch.packets[0]
+            with self._at_work(batch):
+                batch.begun = stage.begin(batch.packets, crowded=crowded)
         return batch
 
     def _complete(self, batch: _Batch) -> None:
-        out: list[Packet] = []
+        out: Sequence[Packet] = ()
         if batch.packets:
-            self._work(batch, lambda: out.extend(batch.finish()))
-            if batch.packets:
-                self._count(batch.packets, batch.began, batch.busy, batch.cpu, self.meters[0])
-                for packet in batch.packets:
-                    self.meters[0][packet.stream].nothing += all(packet is not passed for passed in out)
+            with self._at_work(batch):
+                out = batch.begun.result()
+        self.working.pop(id(batch), None)
+        if batch.packets:
+            self._count(batch.packets, batch.began, batch.cpu, self.meters[0])
+            for packet in batch.packets:
+                self.meters[0][packet.stream].nothing += all(packet is not passed for passed in out)
         for _, item in batch.entries:
             if not isinstance(item, End):
                 self._leave(item, lost=all(item is not passed for passed in out))
@@ -267,20 +278,15 @@ class StageRunner:
             if isinstance(item, End):
                 self.end(stream)
 
-    def _work(self, batch: _Batch, do: Callable[[], None]) -> None:
-        """One half of the work on a batch; an error drops its packets."""
-        started, cpu = self._clock.monotonic(), time.thread_time_ns() if self._host.profile else 0
-        batch.began = batch.began or started
-        thread = threading.get_ident()
-        self.working[thread] = started, batch.packets[0]
+    @contextmanager
+    def _at_work(self, batch: _Batch) -> Iterator[None]:
+        """Around one half of the work on a batch; an error drops its packets."""
+        cpu = time.thread_time_ns() if self._host.profile else 0
         try:
-            do()
+            yield
         except Exception as error:
             self._failed(batch.packets, error, self.meters[0], batch.began)
             batch.packets = []
-        finally:
-            del self.working[thread]
-        batch.busy += self._clock.monotonic() - started
         batch.cpu += time.thread_time_ns() - cpu if self._host.profile else 0
 
     def _delivering(self) -> int:
@@ -328,11 +334,11 @@ class StageRunner:
         finally:
             del self.working[thread]
         used = time.thread_time_ns() - cpu if self._host.profile else 0
-        self._count([packet], started, self._clock.monotonic() - started, used, meters)
+        self._count([packet], started, used, meters)
         if out is None and not isinstance(self.stage, Sink):
             meter.nothing += 1
         if isinstance(self.stage, Sink) and not self.stage.delivers_later:
-            meter.latency.add((self._clock.now() - packet.captured_at) / 1e9)
+            meter.latency.add((self._clock.now() - packet.since) / 1e9)
         return out
 
     def _take_options(self) -> None:
@@ -374,7 +380,7 @@ class StageRunner:
                 self._epochs[packet.stream] = packet.epoch
         return True
 
-    def _count(self, packets: Sequence[Packet], started: int, busy: int, cpu: int, meters: dict[str, Meter]) -> None:
+    def _count(self, packets: Sequence[Packet], started: int, cpu: int, meters: dict[str, Meter]) -> None:
         now = self._clock.monotonic()
         self.cpu.stage += cpu
         if self._host.tracer is not None:
@@ -382,7 +388,7 @@ class StageRunner:
         for packet in packets:
             meter = meters[packet.stream]
             meter.done += 1
-            meter.busy.add(busy / 1e9 / len(packets))
+            meter.busy.add((now - started) / 1e9 / len(packets))
             meter.times.append(now)
             if self._keeps_state:
                 self._end_tracks(packet, meter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamkp.graph.plan import Plan
 from streamkp.graph.spec import GraphSpec, StageSpec
 from streamkp.uris import mask
 
@@ -9,9 +10,11 @@ from streamkp.uris import mask
 def as_text(graph: GraphSpec) -> str:
     """One line for each stream, stage and feedback edge."""
     lines = [f"stream {name}: {mask(stream.uri.get_secret_value())}" for name, stream in graph.streams.items()]
+    chained = {each.reader for each in Plan.of(graph).channels if each.chained}
     for stage in graph.stages:
         inputs = f" <- {', '.join(stage.inputs)}" if stage.inputs else ""
-        lines.append(f"{stage.name} ({stage.use}, {stage.cls.kind}){inputs}")
+        thread = ", in the same thread" if stage.name in chained else ""
+        lines.append(f"{stage.name} ({stage.use}, {stage.cls.kind}){inputs}{thread}")
         lines.append(f"    {_options(stage)}")
     lines += [f"feedback {sender} -> {taker}" for sender, taker in graph.feedback()]
     return "\n".join(line for line in lines if line.strip())

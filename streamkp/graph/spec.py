@@ -44,7 +44,12 @@ class BatchSpec(_Strict):
     """How a batch stage gathers packets of several streams."""
 
     size: int = Field(16, ge=1, le=1024, description="Most packets in one batch.")
-    wait_ms: float = Field(4.0, ge=0, le=1000, description="Longest wait for further streams after the first.")
+    wait_ms: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Longest wait for further streams after the first; 4, and 0 for `detect-person`.",
+    )
     mix_files: bool = Field(
         False,
         description="Batch the frames of several files too: faster on a GPU, but the last digits of the results then "

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
@@ -131,9 +132,14 @@ class StageContext:
         self.engine: EngineView | None = None
         self.bound: Any = None  # an object of the running program for this stage, see `ThreadEngine`
         self.states: list[PerStream[Any] | PerTrack[Any]] = []
-        self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine, as the next two
+        self.on_failed: Callable[[Packet, Exception], None] | None = None  # set by the engine, as the next three
+        self.on_done: Callable[[], None] = lambda: None
         self.on_delivered: Callable[[str, int], None] = lambda stream, captured_at: None
         self.on_undelivered: Callable[[str, int], None] = lambda stream, count: None
+
+    def done(self) -> None:
+        """A batch that was begun is done; from any thread."""
+        self.on_done()
 
     def failed(self, packet: Packet, error: Exception) -> None:
         """Count and log an error that costs a packet a part of its results; the packet itself goes on."""
@@ -160,11 +166,15 @@ class Stage:
     stateless: ClassVar[bool] = False  # may run in several threads at once (`workers`)
     sends_feedback: ClassVar[bool] = False  # to the nearest stage above that takes it: `context.feedback_out`
     takes_feedback: ClassVar[bool] = False  # from a later stage: `context.feedback_in`
+    light: ClassVar[bool] = False  # well under a millisecond for a frame, and never waits: see `shares_thread`
     may_wait: ClassVar[bool] = False  # `process` may take as long as it likes, such as for a caller who is slow
     # What it reads of a packet and what it adds: image, detections, keypoints_2d, window, keypoints_3d, or words that a
     # plugin makes up. `gives` None: not declared, it may add anything.
     needs: ClassVar[Collection[str]] = ()
     gives: ClassVar[Collection[str] | None] = None
+    # Types of its events and keys that it adds to `Person.extra`, and "annotations" if it draws: a recording that is
+    # played again into the stage leaves out its own, since they would be there twice.
+    retells: ClassVar[Collection[str]] = ()
     serves_control: ClassVar[bool] = False  # its own HTTP server has health, metrics and statistics of the run
 
     class Options(StageOptions):
@@ -206,9 +216,10 @@ class Stage:
     def shares_thread(cls, options: Any) -> bool:
         """Whether it may run in the thread of the stage before it, without a queue between the two.
 
-        For stages that take well under a millisecond for a frame and never wait: to wake a thread costs about as much.
+        To wake a thread costs about as much as the work of a `light` stage. A stage of the graph that sets `queue`,
+        `batch` or `workers` has threads of its own all the same.
         """
-        return False
+        return cls.light
 
     def per_stream(self, factory: Callable[[], S]) -> PerStream[S]:
         """A map of per-stream state that the engine keeps clean. Call it in `open()`."""
@@ -269,6 +280,20 @@ class MapStage(Stage):
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch on its way.
+
+    Attributes:
+        result: gives the packets to pass on, in any order; called once. An exception drops the batch.
+        done: whether `result` is worth asking for before batches of other streams are; if it is not at first, the stage
+            calls `context.done()`, from any thread, when it is.
+    """
+
+    result: Callable[[], Sequence[Packet]]
+    done: Callable[[], bool] = lambda: True
+
+
 class BatchStage(Stage):
     """Packets of several streams at once, at most one of each stream, changed in place."""
 
@@ -276,19 +301,20 @@ class BatchStage(Stage):
     expensive = True
     batch_independent = False  # results are the same to the last bit in any batch; `open` may set it
     at_once: int | None = None  # packets beyond which a larger batch gains nothing; `open` may set it
-    overlaps: ClassVar[bool] = False  # `begin` leaves work to others, and may be called again before it is done
+    wait_ms: ClassVar[float] = 4.0  # longest wait for further streams, unless the graph says another one
+    overlaps: ClassVar[bool] = False  # `begin` leaves work to other threads, and is called again before it is done
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
         """Work on a batch; return the packets to pass on, in any order. An exception drops the batch."""
         raise NotImplementedError
 
-    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
-        """Start on a batch; what is returned is called, in the same thread, for the packets to pass on.
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
+        """Start on a batch; all of this is called in the stage's own thread.
 
-        To be overridden with `overlaps`. `crowded`: the batch before, of other streams, is not done yet.
+        To be overridden with `overlaps`. `crowded`: batches of other streams have been begun and are not done.
         """
-        done = self.process(batch)
-        return lambda: done
+        packets = self.process(batch)
+        return Begun(lambda: packets)
 
 
 class Sink(Stage):
@@ -318,8 +344,10 @@ class StreamContext:
         realtime: bool = False,
         options: StreamOptions | None = None,
         board: StatusBoard | None = None,
+        retold: Collection[str] = (),
     ) -> None:
         self.stream = stream
+        self.retold = frozenset(retold)  # what stages of the graph tell themselves, see `Stage.retells`
         self.uri = uri
         self.label = label
         self.clock = clock

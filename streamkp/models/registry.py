@@ -71,7 +71,12 @@ def picture_for(model: object, packet: Packet) -> Image | None:
 
 
 class PersonDetector(Protocol):
-    """Finds people in images. Used by one thread at a time."""
+    """Finds people in images. Used by one thread at a time.
+
+    One that works on several images of a call as a whole, which a GPU does well, says so by an attribute `at_once`:
+    how many images it is to get in one call at most, or None for any number. The others get one at a time, so that
+    what it finds does not depend on which frames are ready together.
+    """
 
     name: str
     score: float  # least score of a person, 0..1; may be set between two calls

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from streamkp import skeletons
 
@@ -65,6 +66,28 @@ def anchors(points: Floats) -> Floats:
     return found
 
 
+def carry(before: Floats, parts: Floats, points: Floats) -> NDArray[np.float32] | None:
+    """Extremities of one lifted pose for another of the same frame: each turned with the body, and put to its joint.
+
+    Args:
+        before: (17, 3) of h36m17, metres, pelvis at the origin, in any axes.
+        parts: (13, 3) that belong to `before`.
+        points: (17, 3) of h36m17, metres: the other pose, in any axes.
+
+    Returns:
+        (13, 3) in the axes and scale of `points`; None where either is no body.
+    """
+    if not (np.isfinite(before.sum()) and np.isfinite(parts.sum()) and np.isfinite(points.sum())):
+        return None
+    size, own_size = _limbs(points, _BODY_LIMBS), _limbs(before, _BODY_LIMBS)
+    if min(size, own_size) < LEAST_BONES:
+        return None
+    turn, _ = Rotation.align_vectors(points.astype(np.float64), before.astype(np.float64))
+    moved = turn.apply(parts.astype(np.float64) - anchors(before)) * (size / own_size)
+    found: NDArray[np.float32] = (anchors(points) + moved).astype(np.float32)
+    return found
+
+
 def attach(points: Floats, world: Floats, hands: Mapping[str, Floats] | None = None) -> NDArray[np.float32] | None:
     """Extremities (13, 3) in the axes, scale and origin of a lifted pose; None where either is no body.
 
@@ -107,6 +130,11 @@ def _swing(before: Floats, after: Floats) -> Floats:
     if cosine < -0.999:
         return np.eye(3)
     x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turned: Floats = np.eye(3) + skew + skew @ skew / (1 + cosine)
-    return turned
+    f = 1 / (1 + cosine)  # Rodrigues' formula; 1 / (1 + cosine) is (1 - cosine) / sine squared
+    return np.array(
+        [
+            [1 - f * (y * y + z * z), f * x * y - z, f * x * z + y],
+            [f * x * y + z, 1 - f * (x * x + z * z), f * y * z - x],
+            [f * x * z - y, f * y * z + x, 1 - f * (x * x + y * y)],
+        ]
+    )

@@ -81,12 +81,16 @@ class SwapFilter:
         self._lost += gap
         as_before, other = (said[:, ::-1], said) if self._exchanged else (said, said[:, ::-1])
         stays = self._strayed(as_before, expected) / size
-        # Pairs that are all where they were going need no second look.
-        changed = not (stays <= JUMP).all() and _is_exchange(stays, self._strayed(other, expected) / size)
+        steady = bool((stays <= JUMP).all())  # all pairs are seen where they were going: they need no second look
+        changed = not steady and _is_exchange(stays, self._strayed(other, expected) / size)
         self._exchanged ^= changed
         self._trust = min(BELIEVED, self._trust + (-gap if self._exchanged else gap))
         if self._trust < -INSISTS:
             self._take_over(said)
+            return
+        if steady:
+            self._velocity += STEADINESS * ((as_before - self._last) / self._lost[:, None, None] - self._velocity)
+            self._last, self._lost = as_before, np.zeros(len(said))
             return
         # Half way between two opinions both joints of a pair are in one place: what was there before still counts.
         astray = (stays > JUMP) & (self._lost < LONGEST_GAP) & (not changed)

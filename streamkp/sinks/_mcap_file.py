@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mcap.writer import CompressionType, IndexType, Writer
 
 from streamkp import wire
+from streamkp.sinks.paths import FreshFile
 from streamkp.version import __version__
 
 SCHEMA_NAME = "streamkp.Frame"
@@ -50,18 +51,17 @@ class McapFile:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError where it cannot be written."""
-        self._file: BinaryIO = path.open("wb")
-        self._writer = Writer(
-            self._file, chunk_size=CHUNK, compression=CompressionType.ZSTD, index_types=IndexType.ALL
-        )  # fmt: skip
-        self._writer.start(library=f"streamkp {__version__}")
-        self._schema = self._writer.register_schema(SCHEMA_NAME, "jsonschema", json.dumps(frame_schema()).encode())
+        self._file = FreshFile(path)
+        self._writer: Writer | None = None  # from the first message on
+        self._schema = 0
         self._channels: dict[str, int] = {}
         self._clocks: dict[str, tuple[int, int, int]] = {}  # epoch, what pts is behind Unix time, the last time
 
     def write(self, message: wire.Message) -> None:
         """Add a frame. Raises OSError where the file cannot be written."""
         stream = str(message["stream"])
+        if self._writer is None:
+            self._writer = self._begin()
         if stream not in self._channels:
             self._channels[stream] = self._writer.register_channel(topic(stream), "json", self._schema)
         self._writer.add_message(
@@ -71,7 +71,14 @@ class McapFile:
             publish_time=int(message["published_at"]),
             sequence=int(message["seq"]) & 0xFFFFFFFF,
         )
-        self._file.flush()  # a piece that is whole goes to the system at once
+        self._file.file.flush()  # a piece that is whole goes to the system at once
+
+    def _begin(self) -> Writer:
+        file = self._file.begin()
+        writer = Writer(file, chunk_size=CHUNK, compression=CompressionType.ZSTD, index_types=IndexType.ALL)
+        writer.start(library=f"streamkp {__version__}")
+        self._schema = writer.register_schema(SCHEMA_NAME, "jsonschema", json.dumps(frame_schema()).encode())
+        return writer
 
     def _time(self, stream: str, message: wire.Message) -> int:
         epoch, pts = int(message["epoch"]), int(message["pts"])
@@ -88,6 +95,7 @@ class McapFile:
     def close(self) -> None:
         """Write the index and close. Raises OSError where that cannot be written."""
         try:
-            self._writer.finish()  # type: ignore[no-untyped-call]
+            if self._writer is not None:
+                self._writer.finish()  # type: ignore[no-untyped-call]
         finally:
             self._file.close()

@@ -65,6 +65,8 @@ class _Address:
 class PublishMqtt(MessageSink):
     """Publishes every frame to an MQTT broker, or to one that it runs itself (`broker: embedded`)."""
 
+    light = True
+
     class Options(StageOptions):
         broker: str = Field(
             repr=False, description="`embedded`, a host, or mqtt://user:password@host:port (mqtts:// for TLS)."

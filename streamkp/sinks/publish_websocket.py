@@ -20,7 +20,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, SecretStr
 
@@ -50,6 +49,8 @@ class TlsOptions(StageOptions):
 
 class PublishWebsocket(MessageSink):
     """Publishes every frame over WebSocket, and serves the page, the metrics and the health checks."""
+
+    light = True
 
     class Options(StageOptions):
         host: str = Field("127.0.0.1", description="Address to listen on. A wider one needs a token.")
@@ -92,10 +93,6 @@ class PublishWebsocket(MessageSink):
     def notice(self) -> str:
         wanted = self.options.port
         return f"the page is at {self.url}" + (f" (port {wanted} is in use)" if wanted not in (0, self.port) else "")
-
-    @classmethod
-    def shares_thread(cls, options: Any) -> bool:
-        return True
 
     def open(self) -> None:
         options = self.options

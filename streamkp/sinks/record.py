@@ -27,10 +27,13 @@ from streamkp.errors import OutputError, UsageError
 from streamkp.packet import Packet
 from streamkp.sinks._mcap_file import McapFile
 from streamkp.sinks.message_sink import MessageSink
-from streamkp.sinks.paths import refuse_existing
+from streamkp.sinks.paths import FreshFile, refuse_existing
 from streamkp.sinks.rotation import FullDisk, RotatingOptions, Series, is_full
 
 MEMBER_BYTES: Final = 1 << 16  # of lines that are compressed together, at most
+# What people want who give a recording such a name.
+_OTHERS: Final = {f".{kind}": f"for this, --add-sink 'record-{kind}{{path: FILE}}'" for kind in ("bvh", "csv", "trc")}
+_VIDEOS: Final = dict.fromkeys((".mp4", ".mkv", ".mov", ".avi", ".webm"), "for a video, --render")
 MEMBER_TIME: Final = 1_000_000_000  # ns of lines that are compressed together, at most
 
 
@@ -44,6 +47,13 @@ class Record(MessageSink):
         overwrite: bool = Field(False, description="Replace the file if it exists.")
 
     options: Options
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        kind = Path(options.path.name.lower().removesuffix(".gz")).suffix
+        better = _OTHERS.get(kind) or (None if options.path.exists() else _VIDEOS.get(kind))
+        if better is not None:
+            raise UsageError(f"{options.path}: a recording is JSON Lines (.jsonl, .jsonl.gz) or MCAP (.mcap); {better}")
 
     @classmethod
     def claims(cls, options: Options) -> Sequence[str]:
@@ -63,6 +73,7 @@ class Record(MessageSink):
         self._missing: dict[str, int] = {}  # frames of each stream that the next line tells of
         self._lines: list[tuple[str, int, bytes]] = []  # to be compressed: stream, what was dropped before, line
         self._since = 0
+        self._any = False  # a frame has come
         self._live = False
         self._mcap = self._next_mcap() if path.suffix.lower() == ".mcap" else None
         if self._mcap is None:
@@ -73,6 +84,7 @@ class Record(MessageSink):
         super().process(packet)
 
     def send(self, message: wire.Message) -> None:
+        self._any = True
         if self._mcap is not None:
             self._send_mcap(self._mcap, message)
             return
@@ -97,6 +109,8 @@ class Record(MessageSink):
             self._rotate()
 
     def close(self) -> None:
+        if not self._any and not self._full.paused:
+            self.context.log.warning("no frame came; %s was not written", self.options.path)
         if self._mcap is not None:
             self._close_mcap(self._mcap)
             return
@@ -191,27 +205,24 @@ class _File:
         self.path = path
         self.compressed = path.suffix == ".gz"
         self.size = 0  # bytes of whole pieces
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if new else os.O_TRUNC) | getattr(os, "O_BINARY", 0)
-        # Without O_NONBLOCK the opening of a named pipe would wait for a reader, and nothing could end it.
-        self._file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-        if hasattr(os, "O_NONBLOCK"):
-            os.set_blocking(self._file, True)
+        self._file = FreshFile(path, exclusive=new)
 
     def write(self, data: bytes) -> None:
         """Write one piece, or nothing of it. Raises OSError."""
         rest = memoryview(data)
+        file = self._file.begin().fileno()
         try:
             while rest:
-                rest = rest[os.write(self._file, rest) :]
+                rest = rest[os.write(file, rest) :]
         except OSError:
             if os.path.isfile(self.path):
-                os.ftruncate(self._file, self.size)
-                os.lseek(self._file, self.size, os.SEEK_SET)
+                os.ftruncate(file, self.size)
+                os.lseek(file, self.size, os.SEEK_SET)
             raise
         self.size += len(data)
 
     def close(self) -> None:
         try:
-            os.close(self._file)
+            self._file.close()
         except OSError as error:  # network file systems tell only now
             raise OutputError(f"cannot finish {self.path}: {error.strerror}") from None

@@ -155,6 +155,8 @@ class Decode(Source):
     @classmethod
     def file_of(cls, uri: str) -> Path | None:
         """As `Source.file_of`; a sample clip is a file once it has been fetched."""
+        if uri.startswith(replay.PREFIX):
+            return replay.split(uri)[0]
         if not uri.startswith("sample:"):
             return super().file_of(uri)
         from streamkp.hub import store

@@ -1,7 +1,8 @@
 """Recordings of `record`, played again: JSON Lines, plain or gzip, and MCAP.
 
 The packets carry what was recorded (persons, keypoints, events, what plugins added) and no image, so that every stage
-after the keypoints can run on them. Published again, they give the recorded messages but for `published_at`.
+after the keypoints can run on them. Published again, they give the recorded messages but for `published_at`, and for
+what stages of the graph tell anew (`Stage.retells`): repetitions that were counted are not counted twice.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qsl
@@ -66,6 +67,11 @@ class Replay(Source):
         """Never: a recording waits."""
         return False
 
+    @classmethod
+    def file_of(cls, uri: str) -> Path | None:
+        """As `Source.file_of`: every address names a recording."""
+        return split(uri)[0]
+
     def frames(self, stream: StreamContext) -> Iterator[Packet]:
         """See `Source.frames`."""
         recording = parse(stream.uri, stream.label)
@@ -79,7 +85,7 @@ def parse(uri: str, label: str) -> Recording:
     Raises:
         SourceError: it has a field that is not known, or a value that is no number.
     """
-    path, _, query = uri.removeprefix(PREFIX).partition("?")
+    path, query = split(uri)
     fields = dict(parse_qsl(query))
     if unknown := fields.keys() - {"stream", "start", "speed"}:
         raise SourceError(f"{label}: unknown field {sorted(unknown)[0]!r}; a replay takes stream, start and speed")
@@ -92,7 +98,21 @@ def parse(uri: str, label: str) -> Recording:
                 raise SourceError(f"{label}: {name} is {fields[name]!r}, but must be a number") from None
             if not 0 <= numbers[name] < 1e9 or (name == "speed" and not numbers[name]):
                 raise SourceError(f"{label}: {name} is {fields[name]}, which is out of range")
-    return Recording(Path(path).expanduser(), fields.get("stream"), numbers.get("start", 0.0), numbers.get("speed"))
+    return Recording(path, fields.get("stream"), numbers.get("start", 0.0), numbers.get("speed"))
+
+
+def split(uri: str) -> tuple[Path, str]:
+    """The file and the fields of an address; a file whose name has a question mark in it is found all the same."""
+    text = uri.removeprefix(PREFIX)
+    first, _, query = text.partition("?")
+    last, _, short = text.rpartition("?")
+    for name, fields in ((text, ""), (last, short)):
+        try:
+            if name and Path(name).expanduser().is_file():
+                return Path(name).expanduser(), fields
+        except (OSError, ValueError):  # such as a name that is too long
+            pass
+    return Path(first).expanduser(), query
 
 
 def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
@@ -106,7 +126,7 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
     while not stream.stopping:
         last = began = first = None
         held = stream.held
-        for packet in packets(recording, stream.label, stream.stream):
+        for packet in without(packets(recording, stream.label, stream.stream), stream.retold):
             packet.epoch += epoch
             packet.seq += seq
             if speed is not None:
@@ -117,6 +137,7 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
                 held = stream.held
                 if stream.wait(((packet.pts - first) / speed - (now - began)) / 1e9):
                     return
+            packet.played_at = stream.clock.now()
             yield packet
             last = packet
             if stream.stopping:
@@ -126,6 +147,26 @@ def play(stream: StreamContext, recording: Recording) -> Iterator[Packet]:
         epoch, seq = last.epoch + 1, last.seq + 1
 
 
+def without(played: Iterator[Packet], retold: Collection[str]) -> Iterator[Packet]:
+    """The packets without what stages below tell anew: events of these types, and what is so named of a person."""
+    if not retold:
+        yield from played
+        return
+    last = None
+    for packet in played:
+        told = bool(packet.events)
+        packet.events = [event for event in packet.events if event.get("type") not in retold]
+        if "annotations" in retold:
+            packet.annotations = []
+        for person in packet.persons:
+            person.extra = {key: value for key, value in person.extra.items() if key not in retold}
+        # What a stage had to tell after the last frame was a packet of its own, a nanosecond later: no frame.
+        if told and not packet.events and not packet.persons and last is not None and packet.pts == last + 1:
+            continue
+        last = packet.pts
+        yield packet
+
+
 def packets(recording: Recording, label: str | None = None, name: str | None = None) -> Iterator[Packet]:
     """The packets of a recording one by one, as fast as they are taken; `name` replaces the stream's id.
 
@@ -133,10 +174,10 @@ def packets(recording: Recording, label: str | None = None, name: str | None = N
         SourceError: the file cannot be read, is no recording, or holds several streams and none was chosen.
     """
     label = label or str(recording.path)
-    check_path(recording.path, label)
+    check_path(recording.path, str(recording.path))
     only, begin = recording.stream, None
     alive: dict[int, int] = {}
-    count, epoch = 0, None
+    count, played, epoch = 0, 0, None
     for number, message in _messages(recording, label):
         if only is None:
             only = message["stream"]
@@ -158,7 +199,10 @@ def packets(recording: Recording, label: str | None = None, name: str | None = N
         alive |= {person.track: packet.pts for person in packet.persons}
         alive = {track: seen for track, seen in alive.items() if packet.pts - seen <= LINGER}
         packet.tracks = frozenset(alive)
+        played += 1
         yield packet
+    if count and not played:
+        raise SourceError(f"{label} is over before second {recording.start:g}, where it is to start")
     if not count:
         raise SourceError(f"{label} holds no frames of a stream named {only}" if only else f"{label} holds no frames")
 

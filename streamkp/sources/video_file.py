@@ -152,6 +152,10 @@ def open_file(
                 f"{stream.label} is an MP4 without its index (moov): the recording or copy was cut off before its "
                 "end; copy or record it again"
             ) from None
+        if _is_recording(path):
+            raise SourceError(
+                f"{stream.label} is a recording, not a video: play it with --source replay://{stream.label}"
+            ) from None
         raise SourceError(f"{stream.label} is not a video or image that can be read ({error.strerror})") from None
     reader.path = path
     return reader
@@ -160,3 +164,10 @@ def open_file(
 def _is_mp4(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(12)[4:8] == b"ftyp"
+
+
+def _is_recording(path: Path) -> bool:
+    """Whether it looks like a file of `record`; see `streamkp.sources.replay`."""
+    with path.open("rb") as file:
+        begin = file.read(8)
+    return begin.startswith((b"\x89MCAP0", b'{"v":')) or path.name.endswith(".jsonl.gz")

@@ -33,6 +33,7 @@ class Gestures(MapStage):
 
     needs = ("hands",)
     gives = ("gestures",)
+    retells = ("gesture", "gesture_end", "gestures", "annotations")
 
     class Options(StageOptions):
         model: str = Field("gesture-recognizer", description="Gesture network: catalog name or file.")

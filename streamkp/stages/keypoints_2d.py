@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from streamkp.graph.stage import LIVE, BatchStage, StageOptions
+from streamkp.graph.stage import LIVE, BatchStage, Begun, StageOptions
 from streamkp.models import registry
 from streamkp.models.registry import PoseEstimator, open_estimator
 from streamkp.packet import Image, Keypoints2D, Keypoints3D, Packet, Person
@@ -132,9 +132,9 @@ class Keypoints2DStage(BatchStage):
         self._told.discard(stream)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
-        return self.begin(batch, crowded=False)()
+        return self.begin(batch, crowded=False).result()
 
-    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Callable[[], Sequence[Packet]]:
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
         pictures = [(packet, registry.picture_for(self._estimator, packet)) for packet in batch]
         frames = [self._proposed(packet, picture) for packet, picture in pictures if picture is not None]
         crops = [crop for frame in frames for crop in frame.crops]
@@ -151,7 +151,7 @@ class Keypoints2DStage(BatchStage):
                     self._pass_on(packet)
             return batch
 
-        return finish
+        return Begun(finish)
 
     def _look_again(self, crops: Sequence[_Crop]) -> None:
         """At people who are new: the first region was only a guess."""

@@ -42,6 +42,7 @@ class Level3D(MapStage):
     `lift-3d`, how far to the side of the camera and in front of it.
     """
 
+    light = True
     needs = ("keypoints_3d",)
     gives = ()
 

@@ -106,6 +106,7 @@ class Lift3D(BatchStage):
         o = self.options
         self._lifter = lifters.open_lifter(o.model, self._lifter_options(o), memory=self.per_track(lambda: None))
         self._seen = self.per_track(lambda: deque[tuple[int, FloatArray, Hands]](maxlen=REMEMBERED))
+        self._played = self.per_track(lambda: deque[Keypoints3D](maxlen=REMEMBERED))
 
     def close(self) -> None:
         self._lifter.close()
@@ -129,8 +130,10 @@ class Lift3D(BatchStage):
         people = [(packet, person) for packet in batch for person in packet.persons]
         if people:
             for (packet, person), keypoints in zip(people, self._lifter.lift(people), strict=True):
-                person.keypoints_3d = keypoints
-                if self.options.extremities:
+                before, person.keypoints_3d = person.keypoints_3d, keypoints
+                if self.options.extremities and person.world is None:
+                    person.keypoints_3d = self._recorded(packet, person, before, keypoints)
+                elif self.options.extremities:
                     person.keypoints_3d = self._completed(packet, person, keypoints)
 
     def _completed(self, packet: Packet, person: Person, pose: Keypoints3D | None) -> Keypoints3D | None:
@@ -148,6 +151,21 @@ class Lift3D(BatchStage):
             return pose
         source = "blazepose-world and hand21" if found[2] else "blazepose-world"
         return replace(pose, extremities=Extremities(extremities.LAYOUT, points, source))
+
+    def _recorded(
+        self, packet: Packet, person: Person, before: Keypoints3D | None, pose: Keypoints3D | None
+    ) -> Keypoints3D | None:
+        """The pose with the extremities of the same frame's pose that came with it, of a recording played again."""
+        played = self._played[packet.stream, person.track]
+        if before is not None and before.extremities is not None:
+            played.append(before)
+        if pose is None or pose.skeleton != extremities.TARGET:
+            return pose
+        found = next((each for each in reversed(played) if each.frame_seq == pose.frame_seq), None)
+        if found is None or found.extremities is None or found.skeleton != pose.skeleton:
+            return pose
+        points = extremities.carry(found.points, found.extremities.points, pose.points)
+        return pose if points is None else replace(pose, extremities=replace(found.extremities, points=points))
 
     @staticmethod
     def _lifter_options(o: Options) -> LifterOptions:

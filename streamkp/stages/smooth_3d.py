@@ -42,6 +42,7 @@ class Smooth3D(MapStage):
     warning says so once.
     """
 
+    light = True
     needs = ("keypoints_3d",)
     gives = ()
 
@@ -80,10 +81,6 @@ class Smooth3D(MapStage):
             return up
 
     options: Options
-
-    @classmethod
-    def shares_thread(cls, options: Options) -> bool:
-        return True
 
     def open(self) -> None:
         self._settings = Settings(**self.options.model_dump())

@@ -40,6 +40,7 @@ class SmoothOneEuro(MapStage):
     space and blendshapes.
     """
 
+    light = True
     needs = ("keypoints_2d",)
     gives = ()
 
@@ -79,10 +80,6 @@ class SmoothOneEuro(MapStage):
         )
 
     options: Options
-
-    @classmethod
-    def shares_thread(cls, options: Options) -> bool:
-        return True
 
     def open(self) -> None:
         self._filters = self.per_track(lambda: OneEuro(*self._parameters()))

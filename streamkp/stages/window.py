@@ -28,6 +28,7 @@ class WindowStage(MapStage):
 
     kind = "window"
 
+    light = True
     needs = ("keypoints_2d",)
     gives = ("window",)
 
@@ -52,10 +53,6 @@ class WindowStage(MapStage):
         max_gap: float = Field(1.0, gt=0, description="Seconds of silence after which a window starts afresh.")
 
     options: Options
-
-    @classmethod
-    def shares_thread(cls, options: Options) -> bool:
-        return True
 
     def open(self) -> None:
         o = self.options

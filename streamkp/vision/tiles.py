@@ -30,24 +30,35 @@ def _spans(length: int, count: int) -> list[tuple[int, int]]:
     return [(int(start), size) for start in starts]
 
 
-def detect_in_tiles(detect: Detect, image: Image, count: int) -> Detections:
-    """People of one image, best first, from the whole of it and from `count` x `count` overlapping tiles.
+def detect_in_tiles(detect: Detect, images: Sequence[Image], count: int) -> list[Detections]:
+    """People of each image, best first, from the whole of it and from `count` x `count` overlapping tiles.
 
     A person who is seen in several of them is one. Boxes that a tile has cut off give way to whole ones.
 
     Args:
-        detect: finds people in images, uint8 (H, W, 3) BGR, each with boxes in its own pixels.
-        image: uint8 (H, W, 3).
-        count: tiles along each side; 1 is the whole image only.
+        detect: finds people in images, uint8 (H, W, 3) BGR, each with boxes in its own pixels. Called once, with the
+            images and all of their tiles.
+        images: uint8 (H, W, 3) each.
+        count: tiles along each side; 1 is the whole images only.
     """
-    (whole,) = detect([image])
-    if count <= 1:
-        return whole
+    if count <= 1 or not images:
+        return detect(images)
+    parts: list[Image] = []
+    for image in images:
+        parts.append(image)
+        for x, y, wide, tall in tiles(image.shape[1], image.shape[0], count):
+            parts.append(np.ascontiguousarray(image[y : y + tall, x : x + wide]))
+    found, each = detect(parts), 1 + count**2
+    return [_of_image(image, found[i * each : (i + 1) * each], count) for i, image in enumerate(images)]
+
+
+def _of_image(image: Image, parts: Sequence[Detections], count: int) -> Detections:
+    """The people of one image, of which `parts` are those of the whole and of its tiles."""
     height, width = image.shape[:2]
+    whole = parts[0]
     boxes, scores, cut = [whole.boxes], [whole.scores], [np.zeros(len(whole.boxes), bool)]
     anchors = [whole.anchors]
-    for x, y, wide, tall in tiles(width, height, count):
-        (found,) = detect([np.ascontiguousarray(image[y : y + tall, x : x + wide])])
+    for (x, y, wide, tall), found in zip(tiles(width, height, count), parts[1:], strict=True):
         moved = found.boxes + np.array((x, y, 0, 0), np.float32)
         ends = np.concatenate([moved[:, :2], moved[:, :2] + moved[:, 2:]], axis=1)
         inner = np.array((x > 0, y > 0, x + wide < width, y + tall < height))

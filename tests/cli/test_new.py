@@ -59,7 +59,10 @@ def test_the_stage_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Graph.from_yaml(tmp_path / "step-counter" / "graph.yaml").validate()
 
 
-@pytest.mark.parametrize("name", ["Jump", "-a", "a--b", "jump_height", "a/b", "rep-counter", "decode", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["Jump", "-a", "a--b", "jump_height", "a/b", "rep-counter", "decode", "", "streamkp", "json", "class", "numpy"],
+)
 def test_names_that_cannot_be(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert _make(monkeypatch, "--", name) == 2

@@ -16,6 +16,7 @@ import streamkp
 from streamkp.cli import main as cli
 from streamkp.cli.run import _stream_names
 from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
+from streamkp.sources import replay
 from tests.sources.videos import write_clip
 
 Program = Callable[..., tuple[int, str, str]]
@@ -102,6 +103,42 @@ class TestRun:
         assert "clip: 5 frames, 0 dropped, ended" in err
         assert len((folder / "out.jsonl").read_text().splitlines()) == 5
         assert len((folder / "also.jsonl").read_text().splitlines()) == 5
+
+    def test_several_recordings(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=3)
+        records = ("--record", "a.jsonl", "--record", "b.mcap", "--record", "c.jsonl")
+        code, _, err = program("run", "door.yaml", "-q", "-s", "clip.mp4", *records)
+        assert (code, err) == (0, "")
+        for name in ("out.jsonl", "a.jsonl", "b.mcap", "c.jsonl"):
+            assert len(list(replay.packets(replay.Recording(folder / name)))) == 3
+
+    @pytest.mark.parametrize(
+        ("path", "better"),
+        [("a.csv", "--add-sink 'record-csv{path: FILE}'"), ("a.BVH", "record-bvh"), ("a.mp4", "for a video, --render")],
+    )
+    def test_a_recording_of_another_kind(self, program: Program, folder: Path, path: str, better: str) -> None:
+        code, _, err = program("run", "door.yaml", "-q", "-s", "clip.mp4", "--record", path)
+        assert code == 2
+        assert err.startswith(f"streamkp: --record: stages.record: {path}: a recording is JSON Lines")
+        assert better in err
+        assert not (folder / path).exists()
+
+    def test_a_wrong_path_leaves_the_way_free(self, program: Program, folder: Path) -> None:
+        run = ("run", "door.yaml", "-q", "--record", "a.jsonl", "--record", "a.mcap")
+        assert program(*run, "-s", "nothing.mp4")[0] == 3
+        assert not list(folder.glob("*.jsonl")) + list(folder.glob("*.mcap"))
+        write_clip(folder / "clip.mp4", frames=3)
+        assert program(*run, "-s", "clip.mp4")[0] == 0
+
+    def test_a_recording_as_a_video(self, program: Program, folder: Path) -> None:
+        write_clip(folder / "clip.mp4", frames=3)
+        assert program("run", "door.yaml", "-q", "-s", "clip.mp4", "--record", "a.mcap")[0] == 0
+        for name in ("out.jsonl", "a.mcap"):
+            code, _, err = program(
+                "run", "door.yaml", "-q", "--overwrite", "-s", name, "--set", f"stages.out.path=new{name}"
+            )
+            assert code == 3
+            assert f"{name} is a recording, not a video: play it with --source replay://{name}" in err
 
     def test_a_wrong_graph(self, program: Program, folder: Path) -> None:
         (folder / "bad.yaml").write_text(GRAPH.replace("path", "paht").replace("use: decode", "use: decoed"))
@@ -350,6 +387,7 @@ class Told(Sink):
         [
             (("--add-stage", "sub/count.py:Told"), "this is a sink; add it with --add-sink"),
             (("--add-sink", "sub/count.py:CountFrames"), "this is a map; add it with --add-stage"),
+            (("--add-sink", "record-csv"), "streamkp: --add-sink record-csv: stages.record-csv.path: is required"),
             (("--add-stage", "decode"), "this is a source; add it with --source"),
             (("--add-stage", "rep-conter"), "did you mean rep-counter?"),
             (("--add-stage", "sub/none.py:A"), "does not exist"),

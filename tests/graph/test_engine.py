@@ -182,6 +182,52 @@ def test_a_batch_takes_one_packet_of_each_live_stream_without_waiting() -> None:
     assert all(len({stream for stream, _ in each}) == len(each) for each in sizes)
 
 
+@pytest.mark.parametrize(
+    ("own", "given", "waits"),
+    [
+        (4.0, {}, True),
+        (0.0, {}, False),
+        (0.0, {"size": 4}, False),
+        (0.0, {"wait_ms": 3}, True),
+        (4.0, {"wait_ms": 0}, False),
+    ],
+)
+def test_how_long_a_batch_waits_is_up_to_the_graph_and_then_to_the_stage(
+    own: float, given: dict[str, float], waits: bool
+) -> None:
+    clock, done, alone, over = ManualClock(), threading.Semaphore(0), threading.Event(), threading.Event()
+
+    class Patient(BatchStage):
+        expensive = False
+        wait_ms = own
+
+        def process(self, batch: list[Packet]) -> list[Packet]:
+            done.release(len(batch))
+            return batch
+
+    def early(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(context.stream)
+        assert over.wait(WAIT)
+
+    def late(context: StreamContext) -> Iterator[Packet]:
+        assert alone.wait(WAIT)
+        yield from early(context)
+
+    engine, out = build({"it": {"use": Patient, "batch": given}}, {"x": early, "y": late}, live=True, clock=clock)
+    engine.start()
+    assert done.acquire(timeout=WAIT)  # the only stream that delivers
+    alone.set()
+    if waits:
+        assert clock.waits.acquire(timeout=WAIT)
+        assert not done.acquire(blocking=False)
+        clock.advance(0.005)
+    assert done.acquire(timeout=WAIT)
+    assert not clock.waits.acquire(blocking=False)
+    over.set()
+    finish(engine)
+    assert out.seqs("x") == out.seqs("y") == [0]
+
+
 @pytest.mark.parametrize("mix", [False, True])
 def test_a_batch_does_not_mix_files_unless_told_to(mix: bool) -> None:
     """Networks give other last digits in batches of another size, and which frames meet is a matter of timing."""
@@ -435,6 +481,19 @@ class Taker(MapStage):
         return packet
 
 
+class BatchTaker(BatchStage):
+    takes_feedback = True
+    wait_ms = 0.0
+
+    class Options(StageOptions):
+        asked: object
+
+    def process(self, batch: list[Packet]) -> list[Packet]:
+        for packet in batch:
+            self.options.asked.append((packet.stream, packet.seq, self.context.feedback_in.take(packet), len(batch)))
+        return batch
+
+
 class Sender(MapStage):
     sends_feedback = True
 
@@ -495,6 +554,26 @@ def test_feedback_of_a_file_is_answered_a_fixed_number_of_frames_later(queue: in
     finish(engine)
     assert asked == [(seq, seq - DELAY if seq >= DELAY else None) for seq in range(200)]
     assert out.seqs("a") == list(range(200))
+
+
+@pytest.mark.parametrize("queue", [1, 50])
+@pytest.mark.parametrize("mix", [False, True])
+def test_feedback_into_a_batch_is_answered_a_fixed_number_of_frames_later(queue: int, mix: bool) -> None:
+    asked: list[tuple[str, int, object, int]] = []
+    streams = {"a": count_to(120), "b": count_to(80)}
+    stages = {
+        "taker": {"use": BatchTaker, "asked": asked, "batch": {"mix_files": mix}, "queue": {"size": queue}},
+        "between": {"use": Pass, "queue": {"size": queue}},
+        "sender": {"use": Sender, "queue": {"size": queue}},
+    }
+    engine, out = build(stages, streams)
+    engine.start()
+    finish(engine)
+    for stream, count in (("a", 120), ("b", 80)):
+        answers = [(seq, value) for name, seq, value, _ in asked if name == stream]
+        assert answers == [(seq, seq - DELAY if seq >= DELAY else None) for seq in range(count)]
+        assert out.seqs(stream) == list(range(count))
+    assert {size for *_, size in asked} <= ({1, 2} if mix else {1})
 
 
 @pytest.mark.parametrize("streams", [["x"], ["x", "y"]])
@@ -619,6 +698,22 @@ def test_frames_lost_on_the_way_do_not_leave_a_file_waiting(which: object, at: s
     finish(engine)
     assert [seq for seq, _ in asked] == list(range(100))
     assert out.seqs() == [seq for seq in range(100) if not which(seq)]
+
+
+def test_frames_that_a_batch_loses_do_not_leave_a_file_waiting() -> None:
+    class Loses(BatchTaker):
+        def process(self, batch: list[Packet]) -> list[Packet]:
+            if any(packet.seq % 5 == 0 for packet in batch):
+                raise ValueError("five")
+            return [packet for packet in super().process(batch) if packet.seq % 3]
+
+    taker = {"use": Loses, "asked": [], "batch": {"mix_files": True}}
+    engine, out = build({"taker": taker, "sender": {"use": Sender}}, {"a": count_to(60), "b": count_to(60)})
+    engine.start()
+    finish(engine)
+    for row in engine.stats()["stages"]["taker"].values():
+        assert row["done"] + row["errors"] == 60
+    assert not [packet.seq for packet in out.packets if packet.seq % 5 == 0 or packet.seq % 3 == 0]
 
 
 def test_frames_that_a_full_queue_drops_do_not_leave_a_file_waiting() -> None:

@@ -87,7 +87,7 @@ def test_people_are_found_where_the_cpu_finds_them(
     path = str(assets / "models" / f"{name}.tflite")
     images = [image, np.ascontiguousarray(image[:, ::-1]), np.zeros_like(image)]
     ours, theirs = (
-        open_detector(path, runtime=runtime, device=where, score=0.3)  # type: ignore[arg-type]
+        open_detector(path, runtime=runtime, device=where, score=0.3, threads=1)  # type: ignore[arg-type]
         for runtime, where in (("torch", device), ("openvino", "cpu"))
     )
     found, wanted = ours.detect(images), theirs.detect(images)
@@ -98,6 +98,28 @@ def test_people_are_found_where_the_cpu_finds_them(
         np.testing.assert_allclose(got.scores, want.scores, atol=score)
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["efficientdet_lite0_uint8_320", "mediapipe/pose_detection"])
+def test_a_batch_of_frames_gives_what_each_gives_alone(name: str, device: Any, assets: Path, image: Image) -> None:
+    """Frames of several sizes, some of them on the device. On a GPU sums are made in another order in each bucket."""
+    path = str(assets / "models" / f"{name}.tflite")
+    quantised = name.startswith("efficientdet")
+    place, score = (0.03, 0.06) if quantised and device == "cuda" else (1e-4, 1e-4)  # place as a share of the height
+    detector = open_detector(path, runtime="torch", device=device, score=0.3, threads=1)
+    assert detector.at_once is None
+    others = [np.ascontiguousarray(image[:, ::-1]), cv2.resize(image, (320, 240)), np.zeros((48, 64, 3), np.uint8)]
+    images = [detector.to_device(image), *others, image]
+    together = detector.detect(images)
+    assert len(together) == len(images)
+    assert [len(of.boxes) >= 1 for of in together] == [True, True, True, False, True]
+    for got, picture in zip(together, images, strict=True):
+        (want,) = detector.detect([picture])
+        assert len(got.boxes) == len(want.boxes)
+        np.testing.assert_allclose(got.boxes, want.boxes, atol=place * picture.shape[0])
+        np.testing.assert_allclose(got.scores, want.scores, atol=score)
+    detector.close()
 
 
 def test_a_picture_is_uploaded_once(estimator: BlazePoseOnDevice, image: Image) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from streamkp import skeletons
-from streamkp.motion.extremities import LAYOUT, anchors, attach
+from streamkp.motion.extremities import LAYOUT, anchors, attach, carry
 
 FULL, BODY, PARTS = (skeletons.get(name) for name in ("blazepose33", "h36m17", LAYOUT))
 Array = np.ndarray[Any, Any]
@@ -91,3 +91,14 @@ def test_a_network_for_hands_knows_better() -> None:
             assert got[i] == pytest.approx(body[BODY.index("right_wrist")] + hand[k] - hand[0], abs=1e-6)
         else:
             assert got[i] == pytest.approx(plain[i])
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (180, 0, 0), (20, -70, 130)])
+def test_they_are_carried_to_another_pose_of_the_same_frame(turn: tuple[float, float, float]) -> None:
+    full = world()
+    body = skeletons.convert(full, "blazepose33", "h36m17", scored=False)
+    parts = skeletons.convert(full, "blazepose33", LAYOUT, scored=False)
+    whole = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * 1.2
+    assert carry(body, parts, body @ whole.T) == pytest.approx(parts @ whole.T, abs=1e-5)
+    assert carry(body, parts, body * 0) is None
+    assert carry(body, parts * np.nan, body) is None

@@ -53,6 +53,30 @@ def test_near_and_far_people_are_smoothed_alike(scale: float, seed: int) -> None
         np.testing.assert_allclose(a * scale, b, rtol=1e-9, atol=1e-9)
 
 
+def test_a_joint_that_is_not_seen_changes_nothing_for_the_others() -> None:
+    """Also to the last bit: frames with all joints take a shorter way."""
+    rng = np.random.default_rng(1)
+    alone, beside = OneEuro(), OneEuro()
+    pts = 0
+    for step in (33, 33, 0, 20, 40, 900, 33, 1500, 33, 33):
+        pts += step * MS
+        points = rng.normal(0, 100, (4, 2))
+        other = np.full((1, 2), np.nan) if rng.random() < 0.7 else np.ones((1, 2))
+        np.testing.assert_array_equal(
+            alone(points, pts, 300.0), beside(np.concatenate([points, other]), pts, 300.0)[:4]
+        )
+
+
+def test_what_it_returns_belongs_to_the_caller() -> None:
+    smooth, untouched = OneEuro(), OneEuro()
+    for i in range(4):
+        points = np.full((2, 2), float(i))
+        found = smooth(points, i * MS, 100.0)
+        np.testing.assert_array_equal(found, untouched(np.full((2, 2), float(i)), i * MS, 100.0))
+        found += 1e6
+        points += 1e6
+
+
 def test_depends_on_time_not_on_frame_count() -> None:
     def settle(fps: int) -> float:
         smooth = OneEuro(1.0, 0.0)

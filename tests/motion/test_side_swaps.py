@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkp import skeletons
-from streamkp.motion.side_swaps import SwapFilter
+from streamkp.motion import side_swaps
+from streamkp.motion.side_swaps import JUMP, SwapFilter
 from streamkp.training.invented import invent
 from streamkp.training.randomness import Random
 
@@ -39,6 +40,13 @@ def farthest(poses: np.ndarray, others: np.ndarray) -> float:
 def test_what_is_right_stays(seed: int) -> None:
     poses = seen(seed)
     assert farthest(follow(poses), poses) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, JUMP), st.floats(0, 1)), min_size=1, max_size=12))
+def test_pairs_that_are_all_where_they_were_going_have_not_been_exchanged(pairs: list[tuple[float, float]]) -> None:
+    """Therefore nobody looks at how far the exchanged body would be."""
+    stays, changes = np.array(pairs).T
+    assert not side_swaps._is_exchange(stays, changes)
 
 
 def test_exchanges_of_some_frames_are_undone() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from streamkp_plugins.mocap.kinematics import Kinematics
 from streamkp_plugins.mocap.publish_vrchat import TRACKERS, PublishVrchat, euler
+from streamkp_plugins.mocap.record_bvh import RecordBvh
 from streamkp_plugins.mocap.record_csv import RecordCsv
 from streamkp_plugins.mocap.record_trc import RecordTrc
 
@@ -147,6 +148,20 @@ def test_people_with_another_skeleton_are_counted(tmp_path: Path, caplog: pytest
     run_stage(RecordCsv, {"path": str(path)}, frames)
     assert len(rows_of(path)) == 2
     assert "1 poses with another skeleton" in caplog.text
+
+
+@pytest.mark.parametrize("stage", [RecordBvh, RecordTrc, RecordCsv])
+def test_without_anybody_there_is_no_file(tmp_path: Path, stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "it"
+    run_stage(stage, {"path": str(path)}, packets([[]]))
+    assert not path.exists()
+    assert f"{path} was not written" in caplog.text
+    path.write_bytes(b"of yesterday")
+    run_stage(stage, {"path": str(path), "overwrite": True}, packets([[]]))
+    assert path.read_bytes() == b"of yesterday"
+    run_stage(stage, {"path": str(path), "overwrite": True}, moving(2))
+    assert path.read_bytes()
+    assert b"yesterday" not in path.read_bytes()
 
 
 @pytest.mark.parametrize("stage", [RecordCsv, RecordTrc])

@@ -84,6 +84,18 @@ def test_results_in_the_background_keep_their_values_in_any_order(model: Path) -
     network.close()
 
 
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_sample_by_itself_or_beside_others_is_the_same_to_the_last_bit(model: Path, crowded: bool) -> None:
+    network = opened(model, "squash", threads=2)
+    x = np.linspace(-3, 3, 24, dtype=np.float32).reshape(1, 3, 2, 4)
+    (expected,) = network({"x": x}).values()
+    pending = [network.submit({"x": x}, crowded=crowded) for _ in range(9)]
+    for each in reversed(pending):
+        np.testing.assert_array_equal(each.result()["squash"], expected)
+    assert network.side_by_side == 2
+    network.close()
+
+
 def test_one_channel_of_an_output_is_the_same_as_in_the_whole(model: Path) -> None:
     network = opened(model, "squash", "twice", threads=1, channels={"squash": 2})
     found = network({"x": np.arange(24, dtype=np.float32).reshape(1, 3, 2, 4)})

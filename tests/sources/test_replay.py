@@ -12,13 +12,14 @@ from mcap.reader import make_reader
 from mcap.writer import Writer
 
 from streamkp import wire
-from streamkp.errors import SourceError
+from streamkp.errors import SourceError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
 from streamkp.graph.stage import StageContext
 from streamkp.packet import Extremities
 from streamkp.sinks.record import Record
 from streamkp.sources import replay
+from streamkp.sources.decode import Decode
 from streamkp.testing import ManualClock
 from tests.sinks.walker import make_packet
 
@@ -214,3 +215,76 @@ def test_hands_and_faces_are_arrays_again(tmp_path: Path) -> None:
     assert extra["face"]["points"].shape == (478, 3)
     assert extra["face"]["blendshapes"] == {"jawOpen": 0.25}
     assert extra["mine"] == {"angle": 12.5, "names": ["a"]}
+
+
+def run(graph: Graph) -> Engine:
+    engine = Engine(graph.validate())
+    engine.start()
+    assert engine.wait(30)
+    return engine
+
+
+def test_what_a_stage_tells_anew_is_not_there_twice(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    sink = Record(Record.Options(path=first), StageContext("record"))
+    sink.open()
+    for seq in range(4):
+        packet = make_packet(seq, people=1)
+        packet.persons[0].extra |= {"rep_counter": {"count": 7}, "mine": seq}
+        packet.events += [{"type": "rep", "count": seq}, {"type": "wave"}]
+        packet.annotations.append({"type": "label", "text": "squat 7", "track": packet.persons[0].track})
+        sink.process(packet)
+    last = make_packet(4, people=0)  # what `drain` told after the last frame
+    last.pts = packet.pts + 1
+    last.events.append({"type": "set", "reps": 4})
+    sink.process(last)
+    sink.close()
+    graph = Graph().stream("cam", f"replay://{first}").add("source", "replay")
+    graph.add("reps", "rep-counter", exercise="push-up").add("record", "record", path=str(second))
+    engine = run(graph)
+    assert not engine.errors
+    messages = [wire.decode(line) for line in second.read_bytes().splitlines()]
+    assert [message["events"] for message in messages] == [[{"type": "wave"}]] * 4
+    assert [message["persons"][0]["mine"] for message in messages] == [0, 1, 2, 3]
+    assert all(message["persons"][0].get("rep_counter") != {"count": 7} for message in messages)
+    assert [[label["text"] for label in message["annotations"]] for message in messages] == [["push-up 0"]] * 4
+    assert engine.summaries() == ["cam: no repetitions"]
+
+
+def test_latency_counts_from_when_it_is_played(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    (first, *_) = record(path)
+    packets = list(replay.packets(replay.Recording(path)))
+    assert packets[0].since == packets[0].captured_at == first["captured_at"]
+    graph = Graph().stream("cam", f"replay://{path}").add("source", "replay")
+    graph.add("record", "record", path=str(tmp_path / "again.jsonl"))
+    latency = run(graph).stats()["stages"]["record"]["cam"]["latency_ms"]
+    assert latency["p95"] < 60_000, "and not since 1970, when it was recorded"
+
+
+@pytest.mark.parametrize("name", ["is it?.jsonl", "a?b#c %20.jsonl", "plain.jsonl"])
+def test_a_name_may_have_any_character(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    record(path)
+    for fields, start in (("", 0.0), ("?start=0.1", 0.1)):
+        found = replay.parse(f"replay://{path}{fields}", "it")
+        assert (found.path, found.start) == (path, start)
+    assert replay.Replay.file_of(f"replay://{path}?start=1") == path
+    assert Decode.file_of(f"replay://{path}") == path
+
+
+def test_a_recording_is_never_written_over_itself(tmp_path: Path) -> None:
+    path = tmp_path / "it.jsonl"
+    record(path)
+    graph = Graph().stream("cam", f"replay://{path}").add("source", "replay")
+    graph.add("record", "record", path=str(path), overwrite=True)
+    with pytest.raises(UsageError, match="which is the source of stream cam itself"):
+        graph.validate()
+
+
+def test_what_is_not_there_is_told_by_its_path(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=rf"there is no file {tmp_path}/no\.jsonl;"):
+        list(replay.packets(replay.parse(f"replay://{tmp_path}/no.jsonl?start=1", "replay://no.jsonl")))
+    record(tmp_path / "short.jsonl")
+    with pytest.raises(SourceError, match="is over before second 1000"):
+        list(replay.packets(replay.Recording(tmp_path / "short.jsonl", start=1000)))

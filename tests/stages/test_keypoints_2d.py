@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,40 @@ def test_without_any_detector_the_whole_image_is_one_persons_box(monkeypatch: py
     harness = Harness(monkeypatch, {"a": Scene([lambda t: (640, 360) if t > 0.1 else None])})
     seen = [[p.track for p in harness.run(harness.packet("a", seq))[0].persons] for seq in range(8)]
     assert seen == [[]] * 4 + [[1]] * 4
+
+
+def test_batches_begun_before_the_one_before_is_done_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a network that works in the background, and one that does not."""
+
+    class Background(SceneEstimator):
+        def __init__(self, scenes: dict[str, Scene]) -> None:
+            super().__init__(scenes)
+            self.crowded: list[bool] = []
+
+        def start(self, crops: Sequence[tuple[Image, Region]], *, crowded: bool) -> Callable[[], list[Pose]]:
+            self.crowded.append(crowded)
+            return lambda: self.estimate(crops)
+
+    scenes = {name: still(300 + 100 * i, 900) for i, name in enumerate("abc")}
+    found = []
+    for background in (False, True):
+        harness = Harness(monkeypatch, scenes)
+        if background:
+            harness.stage._estimator = estimator = Background(scenes)
+        people = []
+        for seq in range(3):
+            given = {name: harness.packet(name, seq, detect=seq == 0) for name in "abc"}
+            first = harness.stage.begin([given["a"], given["b"]], crowded=False)
+            second = harness.stage.begin([given["c"]], crowded=True)
+            people += [
+                (p.stream, person.track, person.box.tolist())
+                for p in (*first.result(), *second.result())
+                for person in p.persons
+            ]
+        found.append(people)
+        assert not background or estimator.crowded == [False, True] * 3
+    assert len(found[0]) == 3 * 3 * 2
+    assert found[0] == found[1]
 
 
 def test_with_a_detector_nobody_is_made_up_between_its_looks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -223,3 +224,36 @@ def test_hands_and_feet_are_of_the_frame_that_the_pose_describes(lookahead: int)
         at = pose.extremities.points[skeletons.get("extremities13").index("left_foot_index")]
         moved = (at - pose.points[6])[0] - (full[toe] - full[27])[0] * scale
         assert moved == pytest.approx(0.01 * pose.frame_seq * scale, abs=0.01)
+
+
+def test_hands_and_feet_of_a_recording_are_kept_when_it_is_lifted_again() -> None:
+    """A recording has no estimate of the 2D network, but the extremities of its own pose, here in a level world."""
+    full = world()
+    flat = np.concatenate([full[:, :2] * 300 + [320, 300], np.ones((33, 1))], axis=1).astype(np.float32)
+    poses = []
+    for recorded in (False, True):
+        window = open_stage(WindowStage, {"frames": 96, "rate": 30, "skeleton": "h36m17"})
+        stage = open_stage(Lift3D, {"model": "tcn-streamkp"})
+        assert isinstance(window, WindowStage)
+        assert isinstance(stage, Lift3D)
+        for seq in range(3):
+            person = Person(1, "tracked", BOX, 0.9, Keypoints2D("blazepose33", flat))
+            if recorded:
+                before = poses[seq]
+                assert before is not None
+                assert before.extremities is not None
+                more = replace(before.extremities, points=before.extremities.points * np.float32([1, -1, -1]))
+                person.keypoints_3d = replace(before, points=before.y_down * np.float32([1, -1, -1]), extremities=more)
+            else:
+                person.world = Keypoints3D("blazepose33", full.astype(np.float32), seq)
+            packet = make_packet("a", seq, pts=round(seq * 1e9 / 30), persons=[person], width=640, height=640)
+            window.process(packet)
+            stage.process([packet])
+            poses.append(person.keypoints_3d)
+    for first, again in zip(poses[:3], poses[3:], strict=True):
+        assert first is not None
+        assert again is not None
+        assert first.extremities is not None
+        assert again.extremities is not None
+        assert again.extremities.points == pytest.approx(first.extremities.points, abs=1e-4)
+        assert again.extremities.source == "blazepose-world"

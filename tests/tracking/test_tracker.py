@@ -121,6 +121,35 @@ def test_a_person_whom_the_detector_does_not_know_is_asked_for() -> None:
     assert not tracker.live
 
 
+def asked(background: bool, *, looks: set[int] = frozenset(), blind: set[int] = frozenset()) -> list[int]:
+    """At which of 40 frames, 30 a second, a detection is asked for. The detector looks at frame 0 and at `looks`."""
+    scene = Scene([] if background else [walk(640, 0)], background_presence=0.95)
+    tracker, found = new_tracker(), Scene([walk(640, 0)]).detect(0)
+    times = []
+    for i in range(40):
+        at = frame(round(i * 1e9 / 30), found if i == 0 or i in looks else None)
+        requests = tracker.propose(at)
+        poses = [None if i in blind else scene.pose(request.region, 0) for request in requests]
+        tracker.update(at, requests, poses)
+        times += [i] if tracker.ask() else []
+    return times
+
+
+def test_no_detection_is_asked_for_while_the_network_is_sure_of_everybody() -> None:
+    assert asked(background=False) == []
+
+
+def test_where_the_network_is_not_sure_a_detection_is_asked_for_once_and_again_when_it_does_not_come() -> None:
+    assert asked(background=True) == [9, 18, 27, 36]  # every 0.3 seconds
+    assert asked(background=True, looks={12}) == [9, 21, 30, 39]  # nobody asks while an answer is on its way
+
+
+def test_somebody_lost_is_asked_for_every_tenth_of_a_second_though_answers_come_later() -> None:
+    lost = set(range(20, 32))
+    assert asked(background=False, blind=lost) == [20, 23, 26, 29]
+    assert asked(background=False, blind=lost, looks={5}) == [20, 23, 26, 29]
+
+
 @given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 400), st.booleans()), max_size=40), st.integers(0, 99))
 @settings(max_examples=50, deadline=None)
 def test_whatever_is_seen_state_is_bounded_and_ids_are_new(frames: list[tuple[int, int, bool]], seed: int) -> None:

@@ -56,8 +56,9 @@ def test_tiles_cover_the_image_and_overlap(count: int, size: tuple[int, int]) ->
 
 def test_small_people_are_found_once_and_where_they_are() -> None:
     image, boxes = crowd(4, 9)
-    assert len(detect_in_tiles(Blobs(0.006), image, 1).boxes) == 0
-    found = detect_in_tiles(Blobs(0.006), image, 2)
+    (found,) = detect_in_tiles(Blobs(0.006), [image], 1)
+    assert len(found.boxes) == 0
+    (found,) = detect_in_tiles(Blobs(0.006), [image], 2)
     assert sorted(map(tuple, found.boxes.tolist())) == sorted(map(tuple, boxes.tolist()))
     assert (np.diff(found.scores) <= 0).all()
 
@@ -65,12 +66,31 @@ def test_small_people_are_found_once_and_where_they_are() -> None:
 def test_large_people_are_not_taken_to_pieces() -> None:
     image, boxes = crowd(1, 3, (300, 640))
     for count in (1, 2, 3):
-        found = detect_in_tiles(Blobs(0.01), image, count)
+        (found,) = detect_in_tiles(Blobs(0.01), [image], count)
         assert sorted(map(tuple, found.boxes.tolist())) == sorted(map(tuple, boxes.tolist()))
 
 
 def test_nobody() -> None:
-    assert detect_in_tiles(Blobs(0.01), np.zeros((90, 120, 3), np.uint8), 3).boxes.shape == (0, 4)
+    (found,) = detect_in_tiles(Blobs(0.01), [np.zeros((90, 120, 3), np.uint8)], 3)
+    assert found.boxes.shape == (0, 4)
+    assert detect_in_tiles(Blobs(0.01), [], 3) == []
+
+
+def test_several_images_are_as_one_by_one_and_share_a_call() -> None:
+    images = [crowd(4, 9)[0], np.zeros((90, 120, 3), np.uint8), crowd(2, 4)[0]]
+    blobs, calls = Blobs(0.006), []
+
+    def detect(given: Sequence[Image]) -> list[Detections]:
+        calls.append(len(given))
+        return blobs(given)
+
+    for count in (1, 2, 3):
+        together = detect_in_tiles(detect, images, count)
+        for found, image in zip(together, images, strict=True):
+            (alone,) = detect_in_tiles(blobs, [image], count)
+            np.testing.assert_array_equal(found.boxes, alone.boxes)
+            np.testing.assert_array_equal(found.scores, alone.scores)
+    assert calls == [3, 15, 30]
 
 
 def test_alignment_points_move_with_their_tile() -> None:
@@ -80,7 +100,7 @@ def test_alignment_points_move_with_their_tile() -> None:
     def detect(images: Sequence[Image]) -> list[Detections]:
         return [Detections(d.boxes, d.scores, d.boxes[:, None, :2] + 5) for d in blobs(images)]
 
-    found = detect_in_tiles(detect, image, 2)
+    (found,) = detect_in_tiles(detect, [image], 2)
     assert len(found.boxes) == len(boxes)
     assert found.anchors is not None
     np.testing.assert_allclose(found.anchors[:, 0], found.boxes[:, :2] + 5)

@@ -16,6 +16,7 @@ from streamkp_plugins.mocap.rotations import quaternion
 class Kinematics(MapStage):
     """Adds bone rotations relative to a T-pose, and where the hips are, for game engines and BVH files."""
 
+    light = True
     needs = ("keypoints_3d",)
     gives = ("kinematics",)
 

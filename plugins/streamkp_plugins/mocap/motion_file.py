@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import Field
 
-from streamkp.plugin import OutputError, Packet, Person, Sink, StageOptions, refuse_existing
+from streamkp.plugin import FreshFile, OutputError, Packet, Person, Sink, StageOptions, refuse_existing
 from streamkp_plugins.mocap.performer import Performer
 
 _DIGITS = 10
@@ -62,7 +61,7 @@ class MotionFile(Sink):
         path = self.options.path
         refuse_existing(self.context.name, path, self.options.overwrite)
         try:
-            self._file: BinaryIO = path.open("wb")
+            self._opened = FreshFile(path)
         except OSError as error:
             raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
         self._performer = Performer(self.options.stream)
@@ -77,6 +76,7 @@ class MotionFile(Sink):
         try:
             if self._begin is None:
                 self._begin = packet.pts
+                self._file = self._opened.begin()
                 self._start(self.header(packet, person))
             due = int((packet.pts - self._begin) * self.options.rate / 1e9 + 1e-6) + 1
             if due - self._frames > 60 * self.options.rate:  # the clock has jumped: no minutes of standing still
@@ -97,11 +97,11 @@ class MotionFile(Sink):
 
     def close(self) -> None:
         try:
-            self._file.close()
+            self._opened.close()
         except OSError as error:
             raise OutputError(f"{self.context.name}: cannot finish {self.options.path}: {error.strerror}") from None
         if not self._frames:
-            self.context.log.warning("%s is empty: nobody with `kinematics` was seen", self.options.path)
+            self.context.log.warning("nobody with `kinematics` was seen; %s was not written", self.options.path)
 
     def _start(self, parts: list[str | Counted]) -> None:
         for part in parts:

@@ -72,8 +72,8 @@ class OscSink(Sink):
             except OSError:  # nobody listens, or a full buffer: the next frame is as good
                 continue
         self._sent += 1
-        self._delays.append((self.context.clock.now() - packet.captured_at) / 1e6)
-        self.context.delivered(packet.stream, packet.captured_at)
+        self._delays.append((self.context.clock.now() - packet.since) / 1e6)
+        self.context.delivered(packet.stream, packet.since)
 
     def stream_ended(self, stream: str) -> None:
         self._performer.stream_ended(stream)

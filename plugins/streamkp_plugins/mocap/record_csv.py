@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamkp.plugin import OutputError, Packet, Person, Sink, StageOptions, refuse_existing, skeleton
+from streamkp.plugin import FreshFile, OutputError, Packet, Person, Sink, StageOptions, refuse_existing, skeleton
 
 FIXED = ("stream", "seq", "time_s", "track", "score")
 
@@ -45,7 +45,7 @@ class RecordCsv(Sink):
         path = self.options.path
         refuse_existing(self.context.name, path, self.options.overwrite)
         try:
-            self._file: BinaryIO = path.open("wb")
+            self._file = FreshFile(path)
         except OSError as error:
             raise OutputError(f"{self.context.name}: cannot write {path}: {error.strerror}") from None
         self._skeleton: str | None = None
@@ -68,8 +68,8 @@ class RecordCsv(Sink):
         except OSError as error:
             raise OutputError(f"{self.context.name}: cannot finish {self.options.path}: {error.strerror}") from None
         if self._skeleton is None:
-            self.context.log.warning("%s is empty: nobody was seen with keypoints in %s", self.options.path,
-                                     self.options.space)  # fmt: skip
+            self.context.log.warning("nobody was seen with keypoints in %s; %s was not written", self.options.space,
+                                     self.options.path)  # fmt: skip
         if self._left_out:
             self.context.log.warning("%d poses with another skeleton than %s were left out", self._left_out,
                                      self._skeleton)  # fmt: skip
@@ -106,8 +106,9 @@ class RecordCsv(Sink):
 
     def _write(self, text: str) -> None:
         try:
-            self._file.write(text.encode())
-            self._file.flush()
+            file = self._file.begin()
+            file.write(text.encode())
+            file.flush()
         except OSError as error:
             path = self.options.path
             raise OutputError(f"{self.context.name}: cannot write to {path}: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -14,11 +15,15 @@ from streamkp_plugins.rep_counter.athlete import Athlete
 from streamkp_plugins.rep_counter.spec import Exercise, find, shipped
 
 GONE = 5_000_000_000  # ns after which somebody who comes back is another person
+MOST_LINES = 32  # streams that the summary names
 UNLOCK = 10_000_000_000  # ns without the main person after which another one may become it
 
 
 class RepCounter(MapStage):
     """Counts repetitions of squats, push-ups, pull-ups and other exercises, and says how they were done."""
+
+    light = True
+    retells = ("rep", "set", "rep_counter", "annotations")
 
     class Options(StageOptions):
         exercise: str = Field(
@@ -59,12 +64,14 @@ class RepCounter(MapStage):
     def open(self) -> None:
         self._exercises = _exercises(self.options)
         self._rooms: dict[str, _Room] = {}
+        self._counts: dict[str, Counter[tuple[str, bool]]] = {}  # by stream: of each exercise, whole and partial
 
     def process(self, packet: Packet) -> Packet:
         room = self._rooms.get(packet.stream)
         if room is None:
             room = self._rooms[packet.stream] = _Room(self._exercises, self.options)
         counted = room.add(packet)
+        self._note(packet)
         if self.options.labels:
             for person in counted:
                 _label(packet, person.track, person.extra["rep_counter"])
@@ -73,7 +80,21 @@ class RepCounter(MapStage):
     def drain(self, stream: str) -> Iterable[Packet]:
         """At the end of a stream: one more packet with the sets that were not over yet."""
         room = self._rooms.pop(stream, None)
-        return [] if room is None else room.finish()
+        last = [] if room is None else room.finish()
+        for packet in last:
+            self._note(packet)
+        return last
+
+    def summary(self) -> str | None:
+        """What was counted in each stream, a line each."""
+        lines = [f"{stream}: {_in_words(counts)}" for stream, counts in sorted(self._counts.items())]
+        return "\n".join([*lines[:MOST_LINES], *(["..."] if len(lines) > MOST_LINES else [])]) or None
+
+    def _note(self, packet: Packet) -> None:
+        counts = self._counts.setdefault(packet.stream, Counter())
+        for event in packet.events:
+            if event.get("type") == "rep":
+                counts[event["exercise"], event["partial"]] += 1
 
 
 def _label(packet: Packet, track: int, counted: dict[str, Any]) -> None:
@@ -81,6 +102,14 @@ def _label(packet: Packet, track: int, counted: dict[str, Any]) -> None:
     if counted["exercise"] is not None:
         text = f"{counted['exercise']} {counted['count']}"
         packet.annotations.append({"type": "label", "track": track, "text": text, "at": None})
+
+
+def _in_words(counts: Counter[tuple[str, bool]]) -> str:
+    words = []
+    for exercise in dict.fromkeys(name for name, _ in counts):
+        partial = counts[exercise, True]
+        words.append(f"{exercise} {counts[exercise, False]}" + (f" ({partial} partial)" if partial else ""))
+    return ", ".join(words) or "no repetitions"
 
 
 class _Room:

@@ -125,6 +125,8 @@ class Begun:
 class DetectorOnDevice:
     """A `PersonDetector` whose images may be on the device already."""
 
+    at_once = None
+
     def __init__(
         self,
         name: str,

@@ -67,6 +67,11 @@ class YoloxDetector:
             found.append(Detections(boxes_to_source(boxes, scale, image), scores))
         return found
 
+    @property
+    def at_once(self) -> int | None:
+        """See `PersonDetector`: on a GPU ONNX Runtime works on a batch as a whole, unless the file is for one image."""
+        return None if self._network.device == "cuda" and self._network.buckets is None else 1
+
     def close(self) -> None:
         """Let go of the network."""
         self._network.close()

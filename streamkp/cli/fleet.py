@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamkp.cli import logs
 from streamkp.cli.node import Authorities
 from streamkp.errors import StreamkpError, UsageError
 
@@ -52,7 +53,7 @@ def run(
 
     loaded = spec.load(file)
     address = Broker(_broker(loaded, broker), loaded.group, tls_ca=tls_ca)
-    console = Console(stderr=True)
+    console = logs.console()
     _warn(loaded, console)
 
     def say(text: str) -> None:
@@ -113,7 +114,7 @@ def plan(
 
     loaded = spec.load(file)
     console = Console()
-    _warn(loaded, Console(stderr=True))
+    _warn(loaded, logs.console())
     if nodes or node:
         states = [NodeState(node=f"node-{n}.plan", name=f"node-{n}") for n in range(1, (nodes or 0) + 1)]
         states += [_imagined(text) for text in node or ()]
@@ -228,16 +229,14 @@ def _warn(fleet: Any, console: Console) -> None:
     if names := fleet.open_credentials():
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         console.print(
-            f"the passwords of {len(names)} streams ({shown}) stand in the fleet file, and the "
-            "broker keeps them: write ${NAME}, and set the variable where the nodes run",
+            f"insecure: passwords stand in the fleet file (streams: {shown}; {len(names)} in all), and the broker "
+            "keeps them as they are",
             highlight=False,
             markup=False,
         )
-
     if places := fleet.open_graph_credentials():
         console.print(
-            f"a credential stands in the graph at {', '.join(places)}, and the broker keeps it: write ${{NAME}}, and "
-            "set the variable where the nodes run",
+            f"insecure: a password stands in the graph at {', '.join(places)}, and the broker keeps it as it is",
             highlight=False,
             markup=False,
         )

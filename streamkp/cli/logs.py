@@ -42,10 +42,10 @@ def is_json() -> bool:
     return _format == "json"
 
 
-def console(quiet: bool) -> Console:
+def console(quiet: bool = False) -> Console:
     """Where a command says what goes on: the terminal, or the log where that is JSON."""
     if not is_json():
-        return Console(stderr=True, quiet=quiet)
+        return Console(stderr=True, quiet=quiet, soft_wrap=not sys.stderr.isatty())  # a file has no edge
     return Console(file=cast(TextIO, _LogFile()), quiet=quiet, width=100_000, force_terminal=False, color_system=None)
 
 

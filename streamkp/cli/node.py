@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from streamkp.cli import logs
 from streamkp.cli.memory import return_large_blocks
 from streamkp.errors import UsageError
 
@@ -72,7 +73,8 @@ def node(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)
         made.start()
-        typer.echo(f"node {made.name} ({made.id}) of group {group} at {address.shown}", err=True)
+        said = f"node {made.name} ({made.id}) of group {group} at {address.shown}"
+        logs.console().print(said, highlight=False, markup=False)
         work = asyncio.create_task(transport.run(stop))
         cutting = asyncio.create_task(cut.wait())
         await asyncio.wait({work, cutting}, return_when=asyncio.FIRST_COMPLETED)
@@ -80,6 +82,8 @@ def node(
             typer.echo("streamkp: the streams did not end in time", err=True)
             os._exit(143)
         cutting.cancel()
+        if work.exception() is not None:
+            made.close()
         work.result()
         return 0
 

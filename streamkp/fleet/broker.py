@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -35,7 +36,7 @@ ANSWER_SECONDS: Final = 1.5  # a connection that breaks before it stands is only
 RETRY_SECONDS: Final = 0.25
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _QUIET = logging.getLogger("streamkp.mqtt-client")
-_QUIET.setLevel(logging.ERROR)
+_QUIET.setLevel(logging.CRITICAL)  # what fails is told once, by whoever uses the connection
 
 
 class Broker:
@@ -113,7 +114,12 @@ class Broker:
 
     def gone(self, error: aiomqtt.MqttError) -> OutputError:
         """What to tell a person when the broker does not take us."""
-        return OutputError(f"no MQTT broker takes us at {self.shown}: {error}")
+        return OutputError(f"cannot connect to the MQTT broker at {self.shown}: {reason(error)}")
+
+
+def reason(error: aiomqtt.MqttError) -> str:
+    """What went wrong, without the number that the system has for it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error))
 
 
 def payload(message: aiomqtt.Message) -> bytes:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from typing import Final
 
 import aiomqtt
 
-from streamkp.fleet.broker import RETRY_SECONDS, Broker, pause, payload
+from streamkp.errors import UsageError
+from streamkp.fleet.broker import RETRY_SECONDS, Broker, pause, payload, reason
 from streamkp.fleet.messages import Assignment, Grant, MessageError, decode
 from streamkp.fleet.node import Node
 
 log = logging.getLogger("streamkp.node")
 
 BEAT_SECONDS: Final = 1.0
+TWIN_SECONDS: Final = 2 * BEAT_SECONDS + 1.5  # in which a node that runs beats twice
 LATE_SECONDS: Final = 1.5  # a broker that takes longer to acknowledge counts as gone
 
 
@@ -28,23 +31,57 @@ class MqttNode:
         self._supervised = True
         self._urgent = asyncio.Event()
         self._away = False
+        self._checked = False  # no other node of this name runs
 
     def urgent(self) -> None:
         """Something has to be told at once; on the loop."""
         self._urgent.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set and the node has told that it runs nothing any more."""
+        """Until `stop` is set and the node has told that it runs nothing any more.
+
+        Raises:
+            UsageError: another node of this name runs in the group.
+        """
         while not (stop.is_set() and self._node.wait(0)):
             try:
+                if not self._checked:
+                    await self._check_name()
+                    self._checked = True
                 await self._connected()
                 return
             except aiomqtt.MqttError as error:
                 if not self._away:
-                    log.warning("the broker %s is away: %s", self._broker.shown, error)
+                    log.warning(
+                        "the broker %s is away (%s); trying again until it is back", self._broker.shown, reason(error)
+                    )
                 self._away = True
             if await pause(RETRY_SECONDS, stop) and self._node.wait(0):
                 return
+
+    async def _check_name(self) -> None:
+        """Look for another node of this name. One that has died may still count as alive: it must beat twice."""
+        broker, name = self._broker, self._node.name
+        async with broker.client() as client:
+            others: dict[str, int] = {}
+            async for message in broker.retained(client, broker.topic("alive", "+")):
+                other = broker.parts(str(message.topic))[1]
+                if other.rpartition(".")[0] == name and payload(message) == b"alive":
+                    others[other] = 0
+            if not others:
+                return
+            for other in others:
+                await client.subscribe(broker.topic("beat", other), 1)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TWIN_SECONDS):
+                    async for message in client.messages:
+                        what, other = broker.parts(str(message.topic))
+                        others[other] += what == "beat"
+                        if others[other] == 2:
+                            raise UsageError(
+                                f"a node named {name} runs in the group {broker.group} already ({other}): give this "
+                                "one another name with --name"
+                            )
 
     async def _connected(self) -> None:
         node, broker = self._node, self._broker
@@ -59,7 +96,7 @@ class MqttNode:
             if not known:
                 self._supervised = False
             if self._away:
-                log.info("the broker is back")
+                log.warning("the broker is back")
             self._away = False
             tasks = [asyncio.create_task(self._listen(client)), asyncio.create_task(self._tell(client))]
             try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiomqtt
 
 from streamkp.errors import StreamkpError
-from streamkp.fleet.broker import RETRY_SECONDS, Broker, pause, payload
+from streamkp.fleet.broker import RETRY_SECONDS, Broker, pause, payload, reason
 from streamkp.fleet.clock import lease_time
 from streamkp.fleet.commands import carry_out
 from streamkp.fleet.messages import Assignment, Beat, MessageError, NodeState, Pending, decode
@@ -78,7 +78,9 @@ class MqttSupervisor:
                 return
             except aiomqtt.MqttError as error:
                 if not self._away:
-                    log.warning("the broker %s is away: %s", self._broker.shown, error)
+                    log.warning(
+                        "the broker %s is away (%s); trying again until it is back", self._broker.shown, reason(error)
+                    )
                 self._away = True
             finally:
                 assert self._supervisor is not None
@@ -120,7 +122,7 @@ class MqttSupervisor:
                 self._check_term(message)
             await client.publish(broker.topic("supervisor"), self._presence(True), 1, True)
             if self._away:
-                log.info("the broker is back")
+                log.warning("the broker is back")
             self._away = False
             self._supervisor.connected(lease_time())
             self._publish("graph", json.dumps(self._fleet.graph_document()).encode(), retain=True)

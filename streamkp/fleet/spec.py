@@ -5,6 +5,7 @@ group: campus
 graph: rtsp-fleet                      # a graph file, a ready-made graph, or the graph itself
 broker: mqtt://broker.example:1883
 limits: {p95_ms: 400, dropped: 0.02, streams: 64}
+insecure: false                        # true: passwords may stand in this file; whoever reads the broker reads them
 templates:
   door: {uri: "rtsp://viewer:${DOOR_PASSWORD}@{host}/live", require: {site: "{site}"}}
 streams:
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,14 +30,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamkp.errors import UsageError
 from streamkp.fleet.read import YamlReader, read_csv, read_text
 from streamkp.graph.graph import Graph, find
-from streamkp.graph.spec import NAME, GraphError, GraphSpec, Problem, StreamSpec, is_secret
+from streamkp.graph.spec import NAME, GraphError, GraphSpec, Problem, StreamSpec, did_you_mean, is_secret
 from streamkp.uris import HIDDEN, VARIABLE, mask, mask_address, split
 
 MAX_STREAMS: Final = 100_000
-_KEYS: Final = ("version", "group", "graph", "broker", "limits", "lease_s", "templates", "streams", "csv")
+_KEYS: Final = ("version", "group", "graph", "broker", "limits", "lease_s", "insecure", "templates", "streams", "csv")
 _OWN: Final = ("template", "require", "weight")  # keys of a stream that are the fleet's own
 _PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME: Final = re.compile(NAME)
+_OPEN: Final = (
+    "a password stands here, and the fleet would pass it on as it is: write ${NAME} instead, and set that variable "
+    "where the nodes run (`insecure: true` in the fleet file allows it)"
+)
 
 Requirement = frozenset[tuple[str, str]]
 
@@ -129,17 +134,22 @@ class _Reading:
         self._env = env
         self._problems = self._yaml.problems
         self._requirements: dict[Requirement, Requirement] = {}
+        self._insecure = False
+        self._open: set[str] = set()  # where a password stands that was told of
 
     def run(self, text: str) -> FleetSpec:
         data = self._yaml.read(text)
         for key in data:
             if key not in _KEYS:
-                self._add(str(key), f"unknown key; allowed: {', '.join(_KEYS)}")
+                self._add(str(key), f"unknown key{did_you_mean(str(key), _KEYS)}")
         if data.get("version", 1) != 1:
             self._add("version", f"is {data['version']!r}; this streamkp reads version 1")
         group = data.get("group", "default")
         if not isinstance(group, str) or not _NAME.match(group):
             self._add("group", "is a name of letters, digits, '.', '_' and '-'")
+        self._insecure = data.get("insecure", False) is True
+        if not isinstance(data.get("insecure", False), bool):
+            self._add("insecure", "is true or false")
         limits = self._limits(data.get("limits") or {})
         lease = data.get("lease_s")
         if lease is not None and (not isinstance(lease, int | float) or not 2 <= lease <= 600):
@@ -162,13 +172,21 @@ class _Reading:
         try:
             return Limits.model_validate(data)
         except ValidationError as error:
-            self._invalid("limits", error)
+            self._invalid("limits", error, Limits.model_fields)
             return Limits()
 
-    def _invalid(self, where: str, error: ValidationError) -> None:
+    def _invalid(self, where: str, error: ValidationError, keys: Iterable[str]) -> None:
         for item in error.errors(include_url=False, include_context=False, include_input=False):
-            what = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].replace("Value error, ", "")
+            what = item["msg"].replace("Value error, ", "")
+            if item["type"] == "extra_forbidden":
+                what = "unknown key" + (did_you_mean(str(item["loc"][0]), keys) if len(item["loc"]) == 1 else "")
             self._add(".".join([where, *map(str, item["loc"])]), what)
+
+    def _refuse(self, where: str, what: str = _OPEN) -> None:
+        """A password stands there, once for each place."""
+        if not self._insecure and where not in self._open:
+            self._open.add(where)
+            self._add(where, what)
 
     def _graph(self, given: Any) -> tuple[str, str, str, GraphSpec | None]:
         nothing = ("", "", "", None)
@@ -191,6 +209,11 @@ class _Reading:
         except UsageError as error:
             self._add("graph", f"\n{error}" if "\n" in str(error) else str(error))
             return nothing
+        for place in _open_places(yaml.safe_load(text), ()):
+            if isinstance(given, dict):
+                self._refuse(f"graph.{place}")
+            elif not self._insecure:
+                self._add("graph", f"{origin}: {place}: {_OPEN}")
         return text, origin, str(base.resolve()), spec
 
     # -- streams ------------------------------------------------------------------------------------------------
@@ -241,7 +264,7 @@ class _Reading:
         if not isinstance(entry, dict):
             self._add(where, "must be a mapping with the key uri or template")
             return None
-        before = len(self._problems)
+        before, own = len(self._problems), entry
         if (template := entry.get("template")) is not None:
             filled = self._filled(where, entry, str(template), templates)
             if filled is None:
@@ -251,10 +274,21 @@ class _Reading:
         try:
             StreamSpec.model_validate(definition)
         except ValidationError as error:
-            self._invalid(where, error)
+            self._invalid(where, error, (*StreamSpec.model_fields, *_OWN))
+        if _is_open(str(definition.get("uri", ""))):
+            self._refuse(self._origin_of(where, own, templates))
         require = self._require(where, entry.get("require") or {})
         weight = self._weight(where, entry.get("weight", 1))
         return FleetStream(definition, require, weight) if len(self._problems) == before else None
+
+    @staticmethod
+    def _origin_of(where: str, entry: Mapping[str, Any], templates: Mapping[str, Any]) -> str:
+        """Where the password of a stream's address stands: with the stream, or in its template."""
+        name = str(entry.get("template"))
+        written = str(templates[name].get("uri", "")) if name in templates else ""
+        if "uri" in entry or _PLACEHOLDER.search(split(written).password or "") or not _is_open(written):
+            return where if where.startswith("csv.") or "uri" not in entry else f"{where}.uri"
+        return f"templates.{name}.uri"
 
     def _filled(
         self, where: str, entry: dict[str, Any], name: str, templates: Mapping[str, Any]

@@ -44,6 +44,8 @@ class Settings:
 
 
 MIN_MOVES: Final = 4
+MOST_PRESSURE: Final = 2.0  # a measurement counts as no more: one that was far off for a moment is soon forgotten
+TWINS_AFTER: Final = 2.0  # an older node of the same name that beats so long after the newer one came is no remnant
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class _Node:
     node: str
     name: str
     lease_until: float
+    joined_at: float = -math.inf
+    twin: str | None = None  # a newer node of the same name that runs beside it, and was told of
     state: NodeState | None = None
     assigned: dict[str, int] = field(default_factory=dict)  # -> epoch
     leaving: set[str] = field(default_factory=set)  # no longer assigned, perhaps still running
@@ -169,6 +173,8 @@ class Supervisor:
         for node in self._nodes.values():
             if not node.expired:
                 node.lease_until = now + wait
+                node.changed_at = now  # what was measured while the broker was away says little
+                node.overloaded_since = None
             self._touch(node)
         self._told = None
         self._pending_changed = True
@@ -184,8 +190,9 @@ class Supervisor:
             for other in self._nodes.values():  # a new start of a node whose lease still runs
                 if other.name == state.name and other.assigned and not other.expired:
                     self._died(other, now)
-            node = self._nodes[state.node] = _Node(state.node, state.name, now + self._wait)
+            node = self._nodes[state.node] = _Node(state.node, state.name, now + self._wait, joined_at=now)
             self._joined(node, now)
+            self._note(f"node {state.name} has joined")
             if state.revision:  # it may still go by an assignment that is forgotten here: no lease before it has ours
                 node.revision = state.revision
                 self._touch(node)
@@ -217,6 +224,7 @@ class Supervisor:
             self._note(f"node {node.name} is back")
         node.lost = False
         node.lease_until = now + self._wait
+        self._look_for_twins(node, now)
         self._measure(node, beat, now)
         return Grant(
             node=beat.node, number=beat.number, term=self.term, revision=node.revision, version=beat.version,
@@ -261,7 +269,7 @@ class Supervisor:
             return False, f"there is no stream named {name}"
         found = self._named(to)
         if not found:
-            return False, f"there is no node named {to}"
+            return False, f"there is no node named {to}; there are: {self._names()}"
         room = next((r for r in self._rooms(now) if r.node == found[-1].node), None)
         if room is None or not room.takes(stream.spec.require):
             return (
@@ -278,9 +286,8 @@ class Supervisor:
 
     def drain(self, name: str, on: bool) -> tuple[bool, str]:
         """Take all streams from a node and give it none (`on`), or take it up again."""
-        known = {node.name for node in self._nodes.values()}
-        if on and name not in known:
-            return False, f"there is no node named {name}; there are: {', '.join(sorted(known)) or 'none'}"
+        if on and name not in {node.name for node in self._nodes.values()}:
+            return False, f"there is no node named {name}; there are: {self._names()}"
         (self._drained.add if on else self._drained.discard)(name)
         self._pending_changed = True
         return True, f"{name} is being drained" if on else f"{name} takes streams again"
@@ -301,7 +308,7 @@ class Supervisor:
             elif now >= node.lease_until:
                 known = node.beat_at is not None or bool(node.assigned)  # else what a dead one has left on the broker
                 if known:
-                    self._note(f"node {node.name} was not heard of; its {len(node.assigned)} streams go elsewhere")
+                    self._note(f"node {node.name} was not heard of; its streams ({len(node.assigned)}) go elsewhere")
                 self._give_up(node, now, failed=known)
         for name in [name for name in self._retries if (self._streams[name].retry_at or 0) <= now]:
             self._retry(name)
@@ -338,8 +345,11 @@ class Supervisor:
     def snapshot(self, now: float) -> dict[str, Any]:
         """How things stand, as JSON types, for people and metrics."""
         nodes = []
+        here = {node.name for node in self._nodes.values() if not node.expired}
         for node in sorted(self._nodes.values(), key=lambda n: n.node):
             state = node.state
+            if node.expired and node.name in here:  # it has been started again since
+                continue
             nodes.append(
                 {
                     "node": node.node,
@@ -392,6 +402,9 @@ class Supervisor:
         alive = [n for n in self._nodes.values() if not n.expired and name in (n.name, n.node)]
         return sorted(alive, key=lambda n: n.lost, reverse=True)
 
+    def _names(self) -> str:
+        return ", ".join(sorted({node.name for node in self._nodes.values() if not node.expired})) or "none"
+
     def _word(self, node: _Node, now: float) -> str:
         if node.expired:
             return "gone"
@@ -416,6 +429,22 @@ class Supervisor:
         if len(deaths) > 1:
             node.new_until = now + min(self.settings.probation * 2 ** (len(deaths) - 2), self.settings.forget)
         node.pressure, node.measured_at, node.beat_at, node.overloaded_since = 0.0, 0.0, None, None
+
+    def _look_for_twins(self, node: _Node, now: float) -> None:
+        """Tell of another node that was started under the name of this one, which still runs."""
+        for other in self._nodes.values():
+            if (
+                other.name == node.name
+                and other.node != node.twin
+                and not (other.expired or other.lost or other.beat_at is None)
+                and other.joined_at > node.joined_at
+                and now - other.joined_at > TWINS_AFTER
+            ):
+                node.twin = other.node
+                self._note(
+                    f"two nodes are named {node.name} ({node.node} and {other.node}): start one of them again with "
+                    "another --name"
+                )
 
     def _look_at_streams(self, node: _Node, state: NodeState, now: float) -> None:
         for name, running in state.streams.items():
@@ -585,7 +614,7 @@ class Supervisor:
         node.beat_at = now
         if now - node.changed_at < self.settings.settle:
             return
-        measured = max(beat.load.p95_ms / limits.p95_ms, beat.load.dropped / limits.dropped)
+        measured = min(max(beat.load.p95_ms / limits.p95_ms, beat.load.dropped / limits.dropped), MOST_PRESSURE)
         share = 1.0 if before is None else 1.0 - math.exp(-(now - before) / self.settings.smooth)
         node.pressure += (measured - node.pressure) * share
         node.measured_at = node.weight

@@ -27,7 +27,7 @@ streams:
   a: {template: t, host: a, site: north}
   b: {template: t, host: b, site: south}
   c: rtsp://c/
-  d: "rtsp://me:secret@d/"
+  d: "rtsp://me:${D_PASSWORD}@d/"
 """
 
 
@@ -46,8 +46,21 @@ def test_a_plan_says_where_streams_go_and_what_waits(file: Path) -> None:
     assert found["waiting"] == {"b": "no node has site: south"}
     assert sorted(name for names in found["nodes"].values() for name in names) == ["a", "c", "d"]
     assert "a" in found["nodes"]["n1.plan"]
+
+
+def test_a_password_is_refused_unless_the_file_allows_it(file: Path) -> None:
+    text = FLEET.replace("${D_PASSWORD}", "secret")
+    words = ["fleet", "plan", str(file), "--nodes", "1"]
+    file.write_text(text)
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, UsageError)
+    assert "fleet.yaml:14: streams.d.uri: a password stands here" in str(done.exception)
+    assert "write ${NAME} instead" in str(done.exception)
+    assert "secret" not in str(done.exception)
+    file.write_text("insecure: true\n" + text)
+    done = CliRunner().invoke(app, words)
+    assert "insecure: passwords stand in the fleet file (streams: d; 1 in all)" in done.stderr
     assert "secret" not in done.output
-    assert "the passwords of 1 streams (d" in done.stderr
 
 
 def test_a_plan_as_a_table(file: Path) -> None:

@@ -133,31 +133,58 @@ def test_what_is_no_fleet_file_is_refused_in_words(text: str) -> None:
         spec.from_text(text, env={})
 
 
-def test_passwords_in_the_file_are_found() -> None:
-    fleet = read("streams: {a: 'rtsp://me:secret@a/', b: 'rtsp://me:${P}@b/', c: 'rtsp://c/'}\n")
-    assert fleet.open_credentials() == ["a"]
-
-
-def test_secret_fields_of_addresses_are_found() -> None:
-    fleet = read("""
+def test_passwords_in_the_file_are_refused_where_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "cameras.csv").write_text("name,template,host,pw\nx,csv,h,${P}\ny,csv,h,secret\n")
+    lines = complaint(
+        """
+templates:
+  door: {uri: "rtsp://viewer:secret@{host}/live"}
+  csv: {uri: "rtsp://viewer:{pw}@{host}/live"}
 streams:
-  a: "rtsp://a/live?password=secret"
-  b: "rtsp://b/live?password=${P}"
-  c: "rtsp://c/user=${U}_password=secret_channel=1"
-  d: "rtsp://viewer:${P}@d/live?channel=1"
-""")
-    assert fleet.open_credentials() == ["a", "c"]
+  a: "rtsp://me:secret@a/"
+  b: "rtsp://me:${P}@b/"
+  c: {uri: "rtsp://c/live?password=secret"}
+  d: "rtsp://d/live?password=${P}"
+  e: {uri: "rtsp://e/user=${U}_password=secret_channel=1"}
+  f: "rtsp://viewer:${P}@f/live?channel=1"
+  g: {template: door, host: g}
+  h: {template: door, host: h}
+csv: cameras.csv
+""",
+        tmp_path,
+    )
+    assert [line.partition(" a password stands here")[0] for line in lines] == [
+        "fleet.yaml:10: streams.a.uri:", "fleet.yaml:12: streams.c.uri:", "fleet.yaml:14: streams.e.uri:",
+        "fleet.yaml:7: templates.door.uri:", "cameras.csv:3: csv.0.3:",
+    ]  # fmt: skip
+    assert all("write ${NAME} instead" in line and "insecure: true" in line for line in lines)
+    assert "secret" not in "".join(lines).replace("@", " ")
 
 
-def test_credentials_in_the_graph_are_found() -> None:
-    def places(broker: str, token: str) -> list[str]:
-        text = (
+def test_credentials_in_the_graph_are_refused_where_they_stand(tmp_path: Path) -> None:
+    def graph(broker: str, token: str) -> str:
+        return (
             GRAPH.replace("localhost", f'"{broker}"') + f"  control: {{port: 0, token: '{token}'}}\nstreams: {{a: c}}\n"
         )
-        return spec.from_text(text, env={"P": "x" * 32, "T": "x" * 32}).open_graph_credentials()
 
-    assert places("mqtt://me:secret@b", "x" * 32) == ["stages.publish.broker", "control.token"]
-    assert places("mqtt://me:${P}@b", "${T}") == []
+    with pytest.raises(GraphError) as error:
+        spec.from_text(graph("mqtt://me:secret@b", "x" * 32), env={})
+    assert [problem.where for problem in error.value.problems] == ["graph.stages.publish.broker", "graph.control.token"]
+    assert spec.from_text(graph("mqtt://me:${P}@b", "${T}"), env={"P": "x" * 32, "T": "x" * 32}).streams
+    (tmp_path / "graph.yaml").write_text(
+        "stages:\n  decode: {use: decode}\n  publish: {use: publish-mqtt, broker: 'mqtt://me:secret@b'}\n"
+    )
+    with pytest.raises(GraphError, match=r"graph: graph.yaml: stages.publish.broker: a password stands here"):
+        spec.from_text("graph: graph.yaml\nstreams: {a: c}\n", base=tmp_path, env={})
+
+
+def test_insecure_allows_passwords_and_names_them() -> None:
+    fleet = read("insecure: true\nstreams: {a: 'rtsp://me:secret@a/', b: 'rtsp://me:${P}@b/', c: 'rtsp://c/'}\n")
+    assert fleet.open_credentials() == ["a"]
+    text = GRAPH.replace("localhost", "'mqtt://me:secret@b'") + "streams: {a: c}\ninsecure: true\n"
+    assert spec.from_text(text, env={}).open_graph_credentials() == ["stages.publish.broker"]
+    with pytest.raises(GraphError, match="insecure: is true or false"):
+        read("insecure: maybe\nstreams: {}\n")
 
 
 def test_thousands_of_streams_are_read_whole() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamkp.fleet.messages import Assignment, Beat, Load, NodeState, Pending, Running
 from streamkp.fleet.spec import FleetStream
-from streamkp.fleet.supervisor import Settings, Supervisor
+from streamkp.fleet.supervisor import Note, Settings, Supervisor
 
 
 def streams(*names: str, **require: str) -> dict[str, FleetStream]:
@@ -149,6 +149,62 @@ def test_drops_count_as_overload_too() -> None:
     assert counts.count("x") + counts.count("y") == 8
 
 
+def test_a_moment_of_great_latency_takes_no_capacity() -> None:
+    desk = Desk(streams("a", "b", "c"))
+    desk.join("x", capacity=8)
+    desk.run(20)
+    desk.load["x"] = Load(p95_ms=15000)
+    desk.run(5)
+    desk.load["x"] = Load(p95_ms=10)
+    desk.run(30)
+    [node] = desk.supervisor.snapshot(desk.now)["nodes"]
+    assert (node["capacity"], node["state"]) == (8, "ready")
+
+
+def test_what_was_measured_while_the_broker_was_away_says_nothing() -> None:
+    desk = Desk(streams("a", "b", "c"))
+    desk.join("x", capacity=8)
+    desk.run(20)
+    desk.load["x"] = Load(p95_ms=15000)
+    desk.run(5)
+    desk.supervisor.disconnected()
+    desk.now += 60
+    desk.supervisor.connected(desk.now)
+    desk.run(7)
+    desk.load["x"] = Load(p95_ms=10)
+    desk.run(30)
+    [node] = desk.supervisor.snapshot(desk.now)["nodes"]
+    assert (node["capacity"], node["state"]) == (8, "ready")
+
+
+def test_two_nodes_of_one_name_are_told_of_once() -> None:
+    desk = Desk(streams("a", "b"))
+    desk.join("x")
+    desk.run(10)
+    desk.nodes["y"] = NodeState(node="x.2", name="x")
+    desk.supervisor.node_state(desk.nodes["y"], desk.now)
+    desk.run(20)
+    told = [out.text for out in desk.out if isinstance(out, Note)]
+    assert [text for text in told if "two nodes" in text] == [
+        "two nodes are named x (x.1 and x.2): start one of them again with another --name"
+    ]
+
+
+def test_a_node_that_was_started_again_is_shown_once() -> None:
+    desk = Desk(streams("a"))
+    desk.join("x")
+    desk.run(10)
+    desk.silent.add("x")
+    desk.run(10)
+    assert [node["state"] for node in desk.supervisor.snapshot(desk.now)["nodes"]] == ["gone"]
+    desk.nodes["y"] = NodeState(node="x.2", name="x")
+    desk.supervisor.node_state(desk.nodes["y"], desk.now)
+    desk.run(10)
+    assert [(node["node"], node["state"]) for node in desk.supervisor.snapshot(desk.now)["nodes"]] == [("x.2", "ready")]
+    told = [out.text for out in desk.out if isinstance(out, Note)]
+    assert told == ["node x has joined", "node x was not heard of; its streams (1) go elsewhere", "node x has joined"]
+
+
 def test_a_stream_goes_only_when_its_node_has_let_it_go() -> None:
     desk = Desk(streams("a"))
     desk.join("x")
@@ -226,7 +282,7 @@ def test_moving_to_where_a_stream_cannot_be_is_refused() -> None:
     desk.run(10)
     assert desk.supervisor.move("a", "y", desk.now)[0] is False
     assert desk.supervisor.move("b", "y", desk.now) == (False, "there is no stream named b")
-    assert desk.supervisor.move("a", "z", desk.now) == (False, "there is no node named z")
+    assert desk.supervisor.move("a", "z", desk.now) == (False, "there is no node named z; there are: x, y")
 
 
 def test_a_stream_that_failed_is_tried_again_ever_more_rarely() -> None:

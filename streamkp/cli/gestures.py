@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 gestures_app = typer.Typer(help="Gestures for the stage gestures.", no_args_is_help=True)
 
-FILES = (".jsonl", ".jsonl.gz")
+FILES = (".jsonl", ".jsonl.gz", ".mcap")
 _STEP_NS = 100_000_000  # one example of each hand in this time: neighbouring frames say the same
 
 
@@ -80,8 +80,8 @@ def _examples(source: Path) -> Examples:
             groups += [f"{folder.name}/{file.name}"] * len(found)
     if not hands:
         raise UsageError(
-            f"{source}: found no hands; it should hold one folder for each gesture, with recordings (.jsonl or "
-            ".jsonl.gz) of the graph hands-face"
+            f"{source}: found no hands; it should hold one folder for each gesture, with recordings "
+            f"({', '.join(FILES)}) of the graph hands-face"
         )
     network = registry.open_gestures("gesture-recognizer")
     try:

@@ -23,6 +23,7 @@ from streamkp.uris import Address, encoded, expand_argument, mask, mask_address,
 
 _WEB = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _MQTT = {"mqtt": 1883, "mqtts": 8883}
+OLDEST = 60_000.0  # ms: what is older was captured for a recording, and its age is no latency
 OPEN_SECONDS = 10.0
 MOST_NAMES = 20
 MISSING_SECONDS = 1.5  # until it is told that nothing is known of the stream: its status comes at once
@@ -221,7 +222,9 @@ def describe(message: wire.Message) -> str:
     if "type" in message:
         return f"({message['type']})"
     latency = (message["published_at"] - message["captured_at"]) / 1e6
-    parts = [f"{message['stream']} #{message['seq']}", f"t={message['pts'] / 1e9:.3f} s", f"latency {latency:.1f} ms"]
+    parts = [f"{message['stream']} #{message['seq']}", f"t={message['pts'] / 1e9:.3f} s"]
+    if latency <= OLDEST:
+        parts.append(f"latency {latency:.1f} ms")
     if message["dropped"]:
         parts.append(f"{message['dropped']} dropped")
     people = [_describe_person(person) for person in message["persons"]]

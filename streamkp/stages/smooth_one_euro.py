@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from streamkp.graph.stage import LIVE, MapStage, StageOptions
+from streamkp.motion.limb_jumps import LimbFilter
 from streamkp.motion.one_euro import OneEuro
 from streamkp.motion.side_swaps import SwapFilter
 from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
@@ -33,7 +34,8 @@ class SmoothOneEuro(MapStage):
     """Smooths the 2D keypoints of every track with a One-Euro filter; scores stay as they are.
 
     Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before
-    that, left and right of people whom the network has exchanged for some frames are put right. The hands and the face
+    that, left and right of people whom the network has exchanged for some frames are put right, and limbs that jump
+    off the body for some frames are held where they were, with a score of at most 0.1. The hands and the face
     that `keypoints-parts` adds are smoothed with the same options, relative to their own size, and so are hands in
     space and blendshapes.
     """
@@ -68,6 +70,11 @@ class SmoothOneEuro(MapStage):
             description="Undo exchanges of a body's left and right that last for less than a second.",
             json_schema_extra=LIVE,
         )
+        limb_filter: bool = Field(
+            True,
+            description="Hold limbs that jump off the body for less than half a second, with a low score.",
+            json_schema_extra=LIVE,
+        )
         parts: bool = Field(
             True, description="Smooth hands and face, too, where there are some.", json_schema_extra=LIVE
         )
@@ -77,6 +84,7 @@ class SmoothOneEuro(MapStage):
     def open(self) -> None:
         self._filters = self.per_track(lambda: OneEuro(*self._parameters()))
         self._swaps = self.per_track(SwapFilter)
+        self._limbs = self.per_track(LimbFilter)
         self._parts = self.per_track(lambda: _PartFilters(lambda: OneEuro(*self._parameters())))
 
     def options_changed(self) -> None:
@@ -87,6 +95,8 @@ class SmoothOneEuro(MapStage):
                 smooth.tune(*self._parameters())
         if not self.options.swap_filter:
             self._swaps.clear()
+        if not self.options.limb_filter:
+            self._limbs.clear()
 
     def _parameters(self) -> tuple[float, float, float, float]:
         o = self.options
@@ -103,6 +113,8 @@ class SmoothOneEuro(MapStage):
             points = keypoints.points.copy()
             if self.options.swap_filter:
                 points = self._swaps[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
+            if self.options.limb_filter:
+                points = self._limbs[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
             smooth = self._filters[packet.stream, person.track]
             points[:, :2] = smooth(points[:, :2], packet.pts, size)
             person.keypoints_2d = Keypoints2D(keypoints.skeleton, points.astype(np.float32, copy=False))

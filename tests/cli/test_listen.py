@@ -196,6 +196,8 @@ def test_lines_for_other_messages() -> None:
     assert "3 messages lost" in listen.describe(wire.lost_message(3))
     line = listen.describe(wire.message(make_packet(4, people=0), 1_700_000_000_165_000_000, 2))
     assert line == "cam #4  t=0.160 s  latency 5.0 ms  2 dropped  nobody"
+    played = listen.describe(wire.message(make_packet(4, people=0), 1_700_000_100_165_000_000, 0))
+    assert played == "cam #4  t=0.160 s  nobody", "the age of a recording is no latency"
 
 
 class _Dying:

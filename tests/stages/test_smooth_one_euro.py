@@ -26,7 +26,7 @@ def test_each_track_has_its_own_filter_and_scores_stay() -> None:
     poses = rng.uniform(0, 100, (6, 2, 17, 3))
     poses[..., 2] = rng.uniform(0, 1, (6, 2, 17))
     packets = [packet(i, person(1, p[0]), person(2, p[1])) for i, p in enumerate(poses)]
-    got = run_stage(SmoothOneEuro, {"swap_filter": False}, packets)
+    got = run_stage(SmoothOneEuro, {"swap_filter": False, "limb_filter": False}, packets)
     for k in range(2):
         alone = OneEuro()
         for i, out in enumerate(got):
@@ -60,8 +60,8 @@ def test_keeps_one_state_of_each_kind_per_track() -> None:
     for i in range(5):
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="a"))
         stage.process(packet(i, person(1, np.ones((17, 3))), stream="b"))
-    keypoints, swaps, parts = stage.context.states
-    assert set(keypoints) == set(swaps) == {("a", 1), ("b", 1)}
+    keypoints, swaps, limbs, parts = stage.context.states
+    assert set(keypoints) == set(swaps) == set(limbs) == {("a", 1), ("b", 1)}
     assert not parts  # nobody's hands or face were seen
 
 
@@ -91,6 +91,22 @@ def test_without_the_swap_filter_the_network_is_believed(options: dict[str, bool
     last = got[-1].persons[0].keypoints_2d
     assert last is not None
     assert np.abs(last.points - standing).max() > 50
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_limb_that_is_thrown_off_loses_its_score(on: bool) -> None:
+    standing, _ = exchanged_for_three_frames()
+    wrong = standing.copy()
+    wrong[15, 0] += 300  # the left ankle
+    poses = [*[standing] * 20, wrong, standing]
+    got = run_stage(SmoothOneEuro, {"limb_filter": on}, [packet(i, person(1, pose)) for i, pose in enumerate(poses)])
+    points = [out.persons[0].keypoints_2d for out in got[-2:]]
+    assert points[0] is not None
+    assert points[1] is not None
+    thrown, back = points[0].points, points[1].points
+    np.testing.assert_array_equal(back[:, 2], 1)
+    np.testing.assert_array_equal(np.flatnonzero(thrown[:, 2] < 0.3), [15] if on else [])
+    assert (float(np.abs(thrown - standing)[:, :2].max()) < 1e-3) is on
 
 
 def test_the_old_name_of_the_swap_filter_is_taken_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

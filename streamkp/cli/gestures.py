@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from streamkp.cli.output import console
 
 if TYPE_CHECKING:
     from streamkp.models.gestures import Examples, Hand
@@ -54,11 +55,11 @@ def learn(
     shown = Table("gesture", "examples", "told right by other recordings")
     for label, (right, count) in table.items():
         shown.add_row(label, str(count), f"{right} ({100 * right / count:.1f} %)")
-    console = Console()
-    console.print(shown)
-    console.print(f"leave-one-recording-out accuracy {100 * accuracy:.1f} %, {recordings} recordings; wrote {out}")
+    screen = console()
+    screen.print(shown)
+    screen.print(f"leave-one-recording-out accuracy {100 * accuracy:.1f} %, {recordings} recordings; wrote {out}")
     if recordings == len(examples.gestures):
-        console.print("With two recordings of each gesture the figures above would say something: each has only one.")
+        screen.print("With two recordings of each gesture the figures above would say something: each has only one.")
 
 
 def _examples(source: Path) -> Examples:

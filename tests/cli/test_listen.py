@@ -17,7 +17,7 @@ from streamkp.cli import listen
 from streamkp.cli.schema import schema
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import Sink, StageContext
-from streamkp.graph.status import Status
+from streamkp.graph.status import Status, StatusBoard
 from streamkp.sinks.publish_mqtt import PublishMqtt
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
@@ -86,6 +86,47 @@ def test_mqtt(feed: Callable[[Sink], None]) -> None:
         wire.FrameMessage.model_validate(message)
     done = _run(f"mqtt://127.0.0.1:{port}/my/site", "--count", "2", "--json", "--stream", "a")
     assert {json.loads(line)["stream"] for line in done.output.splitlines()} == {"a"}
+
+
+@pytest.mark.parametrize("kind", ["ws", "mqtt"])
+def test_a_stream_that_is_not_there_is_said_and_may_still_come(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "MISSING_SECONDS", 0.3)
+    said, board = threading.Event(), StatusBoard()
+    lines: list[str] = []
+
+    def echo(text: str, err: bool = False) -> None:
+        lines.append(text)
+        assert err
+        said.set()
+
+    monkeypatch.setattr(listen.typer, "echo", echo)
+    context = StageContext("publish", streams=board)
+    sink: Sink
+    if kind == "ws":
+        sink = PublishWebsocket(PublishWebsocket.Options(port=0), context)
+        sink.open()
+        address = f"ws://127.0.0.1:{sink.port}"
+    else:
+        port = _free_port()
+        sink = PublishMqtt(PublishMqtt.Options(broker="embedded", port=port), context)
+        sink.open()
+        address = f"mqtt://127.0.0.1:{port}"
+    for name in ("door", "floor", "old"):
+        board.begin(name)
+    board.set("old", "ended")
+    sink.stream_ended("old")
+    thread = threading.Thread(target=lambda: listen.listen(address, count=1, stream="flor"))
+    thread.start()
+    assert said.wait(30)
+    board.begin("flor")
+    for seq in range(3000):
+        sink.process(make_packet(seq, "flor"))
+        thread.join(0.01)
+        if not thread.is_alive():
+            break
+    sink.close()
+    thread.join(30)
+    assert lines == ["there is no stream named flor; there are: door, floor; waiting for it"]
 
 
 def test_it_ends_with_the_graph_and_says_if_frames_are_missing() -> None:

@@ -29,7 +29,7 @@ JOINTS = tuple(
 _MIRROR = [i ^ 1 for i in range(len(JOINTS))]  # left and right are next to each other
 FRAMES = 96  # of the window stage
 STRIDE = 12  # frames between two examples from one recording
-FILES = (".jsonl", ".jsonl.gz")
+FILES = (".jsonl", ".jsonl.gz", ".mcap")
 FORMAT = 1
 
 
@@ -221,7 +221,7 @@ def learn(source: Path) -> Examples:
     if len(set(labels)) < 2:
         raise UsageError(
             f"{source}: found recordings of {len(set(labels))} actions, two at least are needed: "
-            "one folder for each, with .jsonl or .jsonl.gz files that `record` wrote"
+            f"one folder for each, with files that `record` wrote ({', '.join(FILES)})"
         )
     return Examples(np.array(vectors), tuple(labels), tuple(groups), FRAMES)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from streamkp.cli.output import console
 
 actions_app = typer.Typer(help="Actions for the stage action-recognition.", no_args_is_help=True)
 
@@ -48,6 +49,6 @@ def learn(
     shown = Table("action", "examples", "told right")
     for label, (right, count) in table.items():
         shown.add_row(label, str(count), f"{right} ({100 * right / count:.1f} %)")
-    console = Console()
-    console.print(shown)
-    console.print(f"leave-one-recording-out accuracy {100 * accuracy:.1f} %, {recordings} recordings; wrote {out}")
+    screen = console()
+    screen.print(shown)
+    screen.print(f"leave-one-recording-out accuracy {100 * accuracy:.1f} %, {recordings} recordings; wrote {out}")

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from streamkp.cli.output import printable
+from streamkp.cli.output import console, printable
 from streamkp.control.client import Client, find
 from streamkp.errors import UsageError
 from streamkp.uris import expand_argument, mask
@@ -59,11 +59,11 @@ def status(url: Url = None, token: Token = None, as_json: AsJson = False) -> Non
         streams = client.api("GET", "streams")["streams"]
         typer.echo(json.dumps({"url": client.url, "stats": stats, "graph": graph, "streams": streams}))
         return
-    console = _console()
-    console.print(_headline(client, stats, graph), highlight=False, markup=False)
-    console.print(_streams(stats))
+    out = console()
+    out.print(_headline(client, stats, graph), highlight=False, markup=False)
+    out.print(_streams(stats, out))
     for line in _reasons(stats):
-        console.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False, markup=False)
 
 
 @ctl_app.command()
@@ -142,20 +142,20 @@ def top(
     as_json: AsJson = False,
 ) -> None:
     """Watch streams and stages until Ctrl-C."""
-    client, console = connect(url, token), _console()
-    if as_json or once or not console.is_terminal:
+    client, out = connect(url, token), console()
+    if as_json or once or not out.is_terminal:
         while True:
             stats = client.stats()
             if as_json:
                 typer.echo(json.dumps(stats))
             else:
-                console.print(_everything(client, stats))
+                out.print(_everything(client, stats, out))
             if once or not as_json:
                 return
             time.sleep(every)
-    with Live(console=console, auto_refresh=False, screen=True) as live:
+    with Live(console=out, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(_everything(client, client.stats()), refresh=True)
+            live.update(_everything(client, client.stats(), out), refresh=True)
             time.sleep(every)
 
 
@@ -181,15 +181,10 @@ def _headline(client: Client, stats: dict[str, Any], graph: dict[str, Any]) -> s
     return f"{printable(graph['origin'])} at {client.url}: {stats['state']} for {_seconds(stats['uptime_s'])}"
 
 
-def _everything(client: Client, stats: dict[str, Any]) -> RenderableType:
+def _everything(client: Client, stats: dict[str, Any], out: Console) -> RenderableType:
     state = f"{client.url}: {stats['state']} for {_seconds(stats['uptime_s'])}"
     reasons = [Text(line) for line in _reasons(stats)]
-    return Group(Text(state), _streams(stats), *reasons, _stages(stats))
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_FULL_WIDTH)  # a pipe has no edge at which to cut
+    return Group(Text(state), _streams(stats, out), *reasons, _stages(stats))
 
 
 def _table(*columns: tuple[str, bool]) -> Table:
@@ -199,13 +194,17 @@ def _table(*columns: tuple[str, bool]) -> Table:
     return table
 
 
-def _streams(stats: dict[str, Any]) -> Table:
+def _streams(stats: dict[str, Any], out: Console) -> Table:
     table = _table(
         ("STREAM", False), ("STATE", False), ("FPS", True), ("FRAMES", True), ("DROPPED", True), ("P95 MS", True),
         ("SOURCE", False),
     )  # fmt: skip
-    for column, most in zip(table.columns, (16, 12, 6, 9, 7, 6, 40), strict=True):
-        column.max_width = most
+    if out.is_terminal:  # figures are whole; what names leave of the line is the source's
+        longest = max(map(len, stats["streams"]), default=0)
+        names = min(longest, max(_NAME, out.width - _FIGURES - _SOURCE))
+        source = max(_SOURCE // 4, out.width - _FIGURES - names)
+        for column, most in zip(table.columns, (names, 12, 6, 9, 7, 6, source), strict=True):
+            column.max_width = most
     for name, row in stats["streams"].items():
         rows = [stage[name] for stage in stats["stages"].values() if name in stage]
         latency = [found["latency_ms"]["p95"] for found in rows if "latency_ms" in found]
@@ -221,7 +220,7 @@ def _streams(stats: dict[str, Any]) -> Table:
     return table
 
 
-_FULL_WIDTH = 120  # columns that the table of streams needs at most
+_FIGURES, _NAME, _SOURCE = 54, 16, 40  # columns: of the figures; of the longest name and of a source, if there is room
 _COLOURS = {"live": "green", "failed": "red", "reconnecting": "yellow", "stalled": "yellow", "paused": "cyan"}
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from streamkp.cli.output import console
 
 exercises_app = typer.Typer(help="Exercises that rep-counter counts.", no_args_is_help=True)
 
@@ -23,10 +24,10 @@ def list_exercises(
     for name, exercise in shipped().items():
         signals = ", ".join(f"{signal} {each.rest:g} to {each.full:g}" for signal, each in exercise.signals.items())
         table.add_row(name, exercise.about, signals, f"{exercise.partial:g}", f"{exercise.full:g}")
-    console = Console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if path:
-        console.print(str(FOLDER), highlight=False, soft_wrap=True)
+        out.print(str(FOLDER), highlight=False, soft_wrap=True)
 
 
 @exercises_app.command()

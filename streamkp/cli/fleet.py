@@ -16,6 +16,7 @@ from rich.table import Table
 
 from streamkp.cli import logs
 from streamkp.cli.node import Authorities
+from streamkp.cli.output import console
 from streamkp.errors import StreamkpError, UsageError
 
 fleet_app = typer.Typer(help="One graph on many machines: place streams on nodes, watch and move them.")
@@ -53,11 +54,11 @@ def run(
 
     loaded = spec.load(file)
     address = Broker(_broker(loaded, broker), loaded.group, tls_ca=tls_ca)
-    console = logs.console()
-    _warn(loaded, console)
+    lines = logs.console()
+    _warn(loaded, lines)
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        lines.print(text, highlight=False, markup=False)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -113,7 +114,7 @@ def plan(
     from streamkp.fleet.remote import found
 
     loaded = spec.load(file)
-    console = Console()
+    out = console()
     _warn(loaded, logs.console())
     if nodes or node:
         states = [NodeState(node=f"node-{n}.plan", name=f"node-{n}") for n in range(1, (nodes or 0) + 1)]
@@ -131,8 +132,8 @@ def plan(
         for name, streams in sorted(planned.nodes.items()):
             shown = ", ".join(streams[:6]) + (", ..." if len(streams) > 6 else "")
             table.add_row(name.rpartition(".")[0], str(len(streams)), shown)
-        console.print(table)
-        _waiting(console, planned.waiting)
+        out.print(table)
+        _waiting(out, planned.waiting)
     if planned.waiting:
         raise typer.Exit(1)
 
@@ -150,7 +151,7 @@ def status(
     if as_json:
         typer.echo(json.dumps({**answer["status"], "owners": answer.get("owners", {})}))
         return
-    show_status(answer["status"], Console())
+    show_status(answer["status"], console())
 
 
 @fleet_app.command()
@@ -179,7 +180,7 @@ def drain(
     _tell(broker, address, group, tls_ca, {"do": "undrain" if undo else "drain", "node": node})
 
 
-def show_status(status: dict[str, Any], console: Console) -> None:
+def show_status(status: dict[str, Any], out: Console) -> None:
     """A supervisor's snapshot as a table."""
     table = Table("node", "state", "streams", "capacity", "p95 ms", "dropped %", "cores", "labels", box=None)
     for node in status["nodes"]:
@@ -194,22 +195,22 @@ def show_status(status: dict[str, Any], console: Console) -> None:
             f"{load.get('cores', 0):.2f}",
             " ".join(f"{key}={value}" for key, value in sorted(node["labels"].items())),
         )
-    console.print(table)
-    console.print(
+    out.print(table)
+    out.print(
         f"{status['placed']} of {status['streams']} streams have a node; {status['moves']} given out, "
         f"{status['failures']} nodes failed",
         highlight=False,
     )
-    _waiting(console, status["waiting"])
+    _waiting(out, status["waiting"])
 
 
-def _waiting(console: Console, waiting: dict[str, str]) -> None:
+def _waiting(out: Console, waiting: dict[str, str]) -> None:
     reasons: dict[str, list[str]] = {}
     for name, why in waiting.items():
         reasons.setdefault(why or "not yet placed", []).append(name)
     for why, names in reasons.items():
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        console.print(f"waiting: {shown}: {why}", highlight=False, markup=False)
+        out.print(f"waiting: {shown}: {why}", highlight=False, markup=False)
 
 
 def _broker(fleet: Any, given: str | None) -> str:
@@ -225,17 +226,17 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _warn(fleet: Any, console: Console) -> None:
+def _warn(fleet: Any, out: Console) -> None:
     if names := fleet.open_credentials():
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        console.print(
+        out.print(
             f"insecure: passwords stand in the fleet file (streams: {shown}; {len(names)} in all), and the broker "
             "keeps them as they are",
             highlight=False,
             markup=False,
         )
     if places := fleet.open_graph_credentials():
-        console.print(
+        out.print(
             f"insecure: a password stands in the graph at {', '.join(places)}, and the broker keeps it as it is",
             highlight=False,
             markup=False,

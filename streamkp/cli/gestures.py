@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from streamkp.cli.output import console
 
 if TYPE_CHECKING:
     from streamkp.models.gestures import Examples, Hand
 
 gestures_app = typer.Typer(help="Gestures for the stage gestures.", no_args_is_help=True)
 
-FILES = (".jsonl", ".jsonl.gz")
+FILES = (".jsonl", ".jsonl.gz", ".mcap")
 _STEP_NS = 100_000_000  # one example of each hand in this time: neighbouring frames say the same
 
 
@@ -54,11 +55,11 @@ def learn(
     shown = Table("gesture", "examples", "told right by other recordings")
     for label, (right, count) in table.items():
         shown.add_row(label, str(count), f"{right} ({100 * right / count:.1f} %)")
-    console = Console()
-    console.print(shown)
-    console.print(f"leave-one-recording-out accuracy {100 * accuracy:.1f} %, {recordings} recordings; wrote {out}")
+    screen = console()
+    screen.print(shown)
+    screen.print(f"leave-one-recording-out accuracy {100 * accuracy:.1f} %, {recordings} recordings; wrote {out}")
     if recordings == len(examples.gestures):
-        console.print("With two recordings of each gesture the figures above would say something: each has only one.")
+        screen.print("With two recordings of each gesture the figures above would say something: each has only one.")
 
 
 def _examples(source: Path) -> Examples:
@@ -79,8 +80,8 @@ def _examples(source: Path) -> Examples:
             groups += [f"{folder.name}/{file.name}"] * len(found)
     if not hands:
         raise UsageError(
-            f"{source}: found no hands; it should hold one folder for each gesture, with recordings (.jsonl or "
-            ".jsonl.gz) of the graph hands-face"
+            f"{source}: found no hands; it should hold one folder for each gesture, with recordings "
+            f"({', '.join(FILES)}) of the graph hands-face"
         )
     network = registry.open_gestures("gesture-recognizer")
     try:

@@ -6,10 +6,10 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import Annotated, Any
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from typing import Annotated, Any, Self
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import aiohttp
 import aiomqtt
@@ -18,11 +18,15 @@ import typer
 from streamkp import wire
 from streamkp.cli.output import printable
 from streamkp.errors import SourceError, UsageError
+from streamkp.graph.status import FINAL
 from streamkp.uris import Address, encoded, expand_argument, mask, mask_address, split
 
 _WEB = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _MQTT = {"mqtt": 1883, "mqtts": 8883}
+OLDEST = 60_000.0  # ms: what is older was captured for a recording, and its age is no latency
 OPEN_SECONDS = 10.0
+MOST_NAMES = 20
+MISSING_SECONDS = 1.5  # until it is told that nothing is known of the stream: its status comes at once
 HEARTBEAT_SECONDS = 10.0  # a publisher that does not answer a ping within half of that is gone
 
 
@@ -36,6 +40,7 @@ def listen(
 ) -> None:
     """Print what a running graph publishes, one line per frame, until --count or the end.
 
+    Where there is no stream of that name, the others are named on standard error; it may still come.
     ${NAME} in the address stands for a variable of the environment. Where the connection breaks before the graph has
     said that it ends, the exit code is 3.
     """
@@ -64,6 +69,60 @@ async def _listen(uri: str, count: int | None, as_json: bool, stream: str | None
         raise SourceError(f"{mask_address(uri)} ended after {frames} of {count} frames")
 
 
+class _Missing:
+    """Tells a person once that nothing is known of the stream that they want, and which streams there are.
+
+    `names` finds those out; None where that cannot be said.
+    """
+
+    def __init__(self, stream: str | None, names: Callable[[], Awaitable[list[str] | None]]) -> None:
+        self._stream, self._names = stream, names
+        self._heard = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._stream is not None:
+            self._task = asyncio.create_task(self._watch(self._stream))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def heard(self) -> None:
+        """Something has come of the stream."""
+        self._heard.set()
+
+    async def _watch(self, stream: str) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), MISSING_SECONDS)
+            return
+        names = await self._names()
+        if names is None:
+            text = f"nothing has come of a stream named {stream} yet"
+        else:
+            known = ", ".join(sorted(names)[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+            text = f"there is no stream named {stream}; there are: {known or 'none'}"
+        typer.echo(printable(f"{text}; waiting for it"), err=True)
+
+
+async def _names(session: aiohttp.ClientSession, address: str) -> list[str] | None:
+    """The streams that the program behind a WebSocket has; None where it does not say."""
+    url = urlsplit(address)
+    path = url.path.removesuffix("/").removesuffix("/ws") + "/streams"
+    token = urlencode([pair for pair in parse_qsl(url.query) if pair[0] == "token"])
+    scheme = {"ws": "http", "wss": "https"}[url.scheme]
+    try:
+        async with session.get(
+            urlunsplit((scheme, url.netloc, path, token, "")), timeout=aiohttp.ClientTimeout(OPEN_SECONDS)
+        ) as answer:
+            found = (await answer.json())["streams"] if answer.status == 200 else None
+    except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return [str(name) for name in found] if isinstance(found, list) else None
+
+
 async def _websocket(uri: str, stream: str | None) -> AsyncGenerator[wire.Message, None]:
     try:
         url = urlsplit(encoded(uri))
@@ -76,9 +135,11 @@ async def _websocket(uri: str, stream: str | None) -> AsyncGenerator[wire.Messag
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=OPEN_SECONDS)) as session,
             session.ws_connect(address, max_msg_size=64 * 1024 * 1024, heartbeat=HEARTBEAT_SECONDS) as socket,
+            _Missing(stream, lambda: _names(session, address)) as missing,
         ):
             async for message in socket:
                 if message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+                    missing.heard()
                     yield _decoded(message.data, uri)
             if socket.close_code not in (aiohttp.WSCloseCode.OK, aiohttp.WSCloseCode.GOING_AWAY):
                 raise SourceError(f"{mask_address(uri)}: the connection broke: the program there has died or is frozen")
@@ -99,25 +160,38 @@ async def _mqtt(uri: str, address: Address, stream: str | None) -> AsyncGenerato
     if not host:
         raise UsageError(f"{mask_address(uri)} names no host, or no good port")
     prefix = unquote(url.path.strip("/")) or "streamkp"
+    known: set[str] = set()
+
+    async def names() -> list[str]:
+        return list(known)
+
     try:
-        async with aiomqtt.Client(
-            host,
-            port,
-            username=address.user,
-            password=address.password,
-            tls_params=aiomqtt.TLSParameters() if url.scheme == "mqtts" else None,
-            timeout=OPEN_SECONDS,
-        ) as client:
+        async with (
+            aiomqtt.Client(
+                host,
+                port,
+                username=address.user,
+                password=address.password,
+                tls_params=aiomqtt.TLSParameters() if url.scheme == "mqtts" else None,
+                timeout=OPEN_SECONDS,
+            ) as client,
+            _Missing(stream, names) as missing,
+        ):
             await client.subscribe(f"{prefix}/{stream or '+'}/pose", qos=1)
-            await client.subscribe(f"{prefix}/{stream or '+'}/status", qos=1)
+            await client.subscribe(f"{prefix}/+/status", qos=1)  # retained: says which streams there are
             async for message in client.messages:
                 payload = message.payload if isinstance(message.payload, bytes) else b""
-                topic = str(message.topic)
-                if topic.endswith("/status"):
-                    with suppress(SourceError):  # of a program that is not streamkp, under the same prefix
-                        yield _decoded(payload, uri)
-                else:
+                of, _, kind = str(message.topic).removeprefix(f"{prefix}/").rpartition("/")
+                if stream in (None, of):
+                    missing.heard()
+                if kind != "status":
                     yield _decoded(payload, uri)
+                    continue
+                with suppress(SourceError):  # of a program that is not streamkp, under the same prefix
+                    status = _decoded(payload, uri)
+                    (known.discard if status.get("state") in FINAL else known.add)(of)
+                    if stream in (None, of):
+                        yield status
     except aiomqtt.MqttError as error:
         raise _nobody(uri, error) from None
 
@@ -148,7 +222,9 @@ def describe(message: wire.Message) -> str:
     if "type" in message:
         return f"({message['type']})"
     latency = (message["published_at"] - message["captured_at"]) / 1e6
-    parts = [f"{message['stream']} #{message['seq']}", f"t={message['pts'] / 1e9:.3f} s", f"latency {latency:.1f} ms"]
+    parts = [f"{message['stream']} #{message['seq']}", f"t={message['pts'] / 1e9:.3f} s"]
+    if latency <= OLDEST:
+        parts.append(f"latency {latency:.1f} ms")
     if message["dropped"]:
         parts.append(f"{message['dropped']} dropped")
     people = [_describe_person(person) for person in message["persons"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from streamkp.cli.output import console
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub import catalog, store
 from streamkp.hub.catalog import Entry, Model
@@ -21,8 +20,6 @@ from streamkp.hub.store import FileState
 from streamkp.models import zoo
 
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Models: list, fetch, verify.")
-
-_PIPED_WIDTH = 180
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Catalog names.")]
@@ -168,8 +165,3 @@ def _input(model: Model) -> str:
         height, width = model.input_size
         return f"{width}x{height}"
     return f"{model.frames} frame{'s' if model.frames > 1 else ''}" if model.frames else ""
-
-
-def console() -> Console:
-    """Standard output, wide enough for a table where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, soft_wrap=False)

@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
 from streamkp.errors import OutputError
+
+NO_EDGE: Final = 10_000  # columns
 
 
 class ReaderGone(BaseException):
@@ -60,6 +62,11 @@ def checked_output() -> Iterator[None]:
 def printable(text: str) -> str:
     """The text without what a terminal would obey rather than show: escapes, line breaks, changes of direction."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def console() -> Console:
+    """The standard output, for tables and text: as wide as the terminal; a pipe or file has no edge at which to cut."""
+    return Console() if sys.stdout.isatty() else Console(width=NO_EDGE)
 
 
 def errors_console() -> Console:

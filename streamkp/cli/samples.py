@@ -9,7 +9,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from streamkp.cli.models import From, Json, Names, as_dict, console, on_disk, pull
+from streamkp.cli.models import From, Json, Names, as_dict, on_disk, pull
+from streamkp.cli.output import console
 from streamkp.hub import store
 
 WIDE = 122  # columns of a terminal that has room for a sample on one line

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streamkp.cli.output import console
 from streamkp.graph import registry
 
 
 def stages(name: Annotated[str | None, typer.Argument(help="Only this stage.")] = None) -> None:
     """List the stages that a graph may use, each with its options."""
-    console = Console()
+    out = console()
     for use in [name] if name else registry.names():
         cls = registry.stage_class(use, Path.cwd())
         summary = (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
-        table = Table(title=escape(f"{use} ({cls.kind}): {summary}"), title_justify="left", expand=True)
+        table = Table(title=escape(f"{use} ({cls.kind}): {summary}"), title_justify="left", expand=out.is_terminal)
         for heading in ("option", "type", "default", "what it does"):
             table.add_column(heading, overflow="fold")
         live = cls.Options.live()
@@ -29,4 +29,4 @@ def stages(name: Annotated[str | None, typer.Argument(help="Only this stage.")] 
             kind = kind or str(info.annotation).replace("typing.", "")
             does = (info.description or "") + (" Can be changed while it runs." if field in live else "")
             table.add_row(*map(escape, (info.alias or field, kind, default, does)))
-        console.print(table)
+        out.print(table)

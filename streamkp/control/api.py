@@ -330,6 +330,12 @@ def _validated(model: type[M], text: bytes, where: str = "") -> M:
         raise _refused(error, model, where) from None
 
 
+_FORMS: Final = {
+    "name": "up to 64 letters, digits, '.', '_' and '-', a letter or digit first",
+    "uri": "it holds a line break or another character that does not print",
+}
+
+
 def _refused(error: ValidationError, model: type[BaseModel], where: str = "") -> Refused:
     reasons = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
@@ -337,6 +343,8 @@ def _refused(error: ValidationError, model: type[BaseModel], where: str = "") ->
         what = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             what = f"unknown option{did_you_mean(at, model.model_fields)}"
+        elif item["type"] == "string_pattern_mismatch":
+            what = _FORMS.get(at, what)
         reasons.append(f"{mask(at)}: {what}" if at else what)
     return Refused(422, "; ".join(reasons))
 

@@ -21,7 +21,7 @@ from streamkp.graph.stage import MapStage, Sink, Stage, StageContext, StageOptio
 from streamkp.packet import Packet
 from streamkp.sources import replay
 
-RECORDINGS = (".jsonl", ".jsonl.gz", ".json.gz")
+RECORDINGS = (".jsonl", ".jsonl.gz", ".json.gz", ".mcap")
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ class GraphFileReader:
             raise UsageError(
                 f"--set {mask(dotted)}: {self.origin} has no stage named {mask(parts[1])}; it has {', '.join(names)}"
             )
+        # What was wrong with the value that is replaced, such as a variable that is not set, does not matter any more.
+        self.problems = [p for p in self.problems if p.where != dotted and not p.where.startswith(f"{dotted}.")]
         assign(data, parts, self._value(node, dotted) if node is not None else None)
         self.place[dotted] = "--set"
 

@@ -101,6 +101,8 @@ class SourceRunner:
                 meter.busy.add((now - started) / 1e9)
                 meter.times.append(now)
                 status = stream.status
+                if status.state == "stalled":
+                    stream.log.warning("%s: frames come again, after %.1f s", stream.label, (now - started) / 1e9)
                 if status.state != "live" or status.epoch != packet.epoch:
                     stream.set_status("live", epoch=packet.epoch)
                 if packet.epoch != epoch:
@@ -132,8 +134,11 @@ class SourceRunner:
         if asked is None or self.stream.waiting:
             return
         silent = (now - asked) / 1e9
-        if silent > self._patience():
-            self.stream.board.set(self.stream.stream, "stalled", f"no frame for {silent:.1f} s", only_from=_LIVE)
+        if silent <= self._patience():
+            return
+        why = f"no frame for {silent:.1f} s"
+        if self.stream.board.set(self.stream.stream, "stalled", why, only_from=_LIVE):
+            self.stream.log.warning("%s: %s: the stream has stalled", self.stream.label, why)
 
     def _patience(self) -> float:
         if self.stream.stall_after is not None:

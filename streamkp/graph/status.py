@@ -73,8 +73,10 @@ class StatusBoard:
         *,
         epoch: int | None = None,
         only_from: Collection[State] | None = None,
-    ) -> None:
+    ) -> bool:
         """Say where a stream stands. After `failed` and `ended` nothing changes any more.
+
+        Returns whether it was in another state before.
 
         Args:
             stream: its id.
@@ -86,9 +88,9 @@ class StatusBoard:
         with self._lock:
             before = self._now.get(stream)
             if before is not None and before.final:
-                return
+                return False
             if only_from is not None and (before is None or before.state not in only_from):
-                return
+                return False
             same = before is not None and before.state == state
             self._change(
                 stream,
@@ -100,6 +102,7 @@ class StatusBoard:
                     before.picture if before is not None and state == "live" else None,
                 ),
             )
+            return not same
 
     def flag(self, stream: str, picture: PictureFlag | None) -> None:
         """Say what is wrong with the pictures of a stream that is live; None: nothing."""

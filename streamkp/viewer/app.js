@@ -181,7 +181,8 @@ function showFigures() {
   wall.describe([...streams.values()], chosen, now);
   element("people").textContent = chosen?.persons.length ?? 0;
   element("fps").textContent = (chosen?.rate ?? 0).toFixed(1);
-  element("latency").textContent = chosen && chosen.latency !== null ? `${chosen.latency.toFixed(0)} ms` : "-";
+  element("latency").textContent = chosen?.latency ?? "-";
+  element("flat").hidden = !chosen?.withoutSpace;
   const dropped = chosen?.dropped ?? 0;
   element("dropped").textContent = lost ? `${dropped} + ${lost} here` : dropped;
   element("space-of").textContent = streams.size > 1 ? (chosen?.name ?? "") : "";

@@ -1,9 +1,11 @@
 // What the page knows of each stream: its state, its newest message and picture, and the last seconds of both.
 
+const FLAT = 60; // messages without a pose in space after which none is to be expected
 const KEPT = 120; // messages kept to find the one that belongs to a picture
 const RATE_OVER = 2000; // milliseconds over which frames are counted
 const HISTORY = 10_000; // milliseconds that plots show
 const MOST = 2400; // messages of that, at whatever rate they come
+const OLDEST = 60_000; // milliseconds: what is older was captured for a recording, and its age is no latency
 const FRESH = 2000; // milliseconds without a message after which what is drawn is no longer now
 
 export class Stream {
@@ -20,6 +22,7 @@ export class Stream {
     this.image = null; // {bitmap, seq}
     this.recent = new Map(); // messages by seq
     this.history = []; // {at, time, message} of the last seconds
+    this.flat = 0; // messages with people of whom none has a pose in space, until the first that has
   }
 
   get persons() {
@@ -38,9 +41,16 @@ export class Stream {
     return ((recent.length - 1) * 1000) / (recent.at(-1).at - recent[0].at);
   }
 
-  /** Milliseconds from the camera to the wire; null where nothing has come. */
+  /** From the camera to the wire, in words; null where nothing has come, and of a recording played again. */
   get latency() {
-    return this.message && Math.max(0, (this.message.published_at - this.message.captured_at) / 1e6);
+    const age = this.message && Math.max(0, (this.message.published_at - this.message.captured_at) / 1e6);
+    if (age === null || age > OLDEST) return null;
+    return age < 10_000 ? `${age.toFixed(0)} ms` : `${(age / 1000).toFixed(0)} s`;
+  }
+
+  /** Whether the graph seems to have no stage that lifts poses into space. */
+  get withoutSpace() {
+    return this.flat > FLAT;
   }
 
   take(message, now) {
@@ -49,6 +59,8 @@ export class Stream {
     if (this.message && this.message.epoch !== message.epoch) this.history = [];
     this.message = message;
     if (this.state === "connecting") this.setState("live", null);
+    if (message.persons.some((person) => person.keypoints_3d)) this.flat = -Infinity;
+    else if (message.persons.some((person) => person.keypoints_2d)) this.flat += 1;
     this.recent.set(message.seq, message);
     if (this.recent.size > KEPT) this.recent.delete(this.recent.keys().next().value);
     const time = message.pts / 1e6; // milliseconds of the stream's own clock

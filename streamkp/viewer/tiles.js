@@ -131,7 +131,7 @@ export class Wall {
         figures.push(`${stream.persons.length} ${stream.persons.length === 1 ? "person" : "people"}`);
       }
       figures.push(`${stream.rate.toFixed(stream.rate < 10 ? 1 : 0)} fps`);
-      if (stream.latency !== null) figures.push(`${stream.latency.toFixed(0)} ms`);
+      if (stream.latency !== null) figures.push(stream.latency);
       if (stream.dropped) figures.push(`${stream.dropped} dropped`);
       set(tile.figures, state === "live" ? figures.join(" · ") : state);
     }

@@ -47,12 +47,12 @@ def test_exercises_are_listed_and_checked(tmp_path: Path) -> None:
 
 def test_repetitions_are_evaluated(tmp_path: Path) -> None:
     record(tmp_path / "three.jsonl", repetitions(3))
-    record(tmp_path / "one.jsonl", repetitions(1))
+    record(tmp_path / "one.mcap", repetitions(1))
     record(tmp_path / "none.jsonl", [0.0] * 90)
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps([
         {"file": "three.jsonl", "exercise": "Squats", "count": 3},
-        {"file": "one.jsonl", "exercise": "squat", "count": 2},
+        {"file": "one.mcap", "exercise": "squat", "count": 2},
         {"file": "none.jsonl", "exercise": None},
     ]))  # fmt: skip
     report = json.loads(run("eval", "reps", "--data", tmp_path, "--truth", truth, "--json"))
@@ -79,8 +79,8 @@ def test_a_wrong_truth_file_says_where(tmp_path: Path, text: str, message: str) 
 def test_actions_are_learned(tmp_path: Path) -> None:
     for action, progress in (("squat", repetitions(4, period=1.8)), ("stand", [0.0] * 200)):
         (tmp_path / "in" / action).mkdir(parents=True)
-        for scale in (80, 110):
-            record(tmp_path / "in" / action / f"{scale}.jsonl", progress, scale)
+        for scale, kind in ((80, "jsonl"), (110, "mcap")):
+            record(tmp_path / "in" / action / f"{scale}.{kind}", progress, scale)
     out = tmp_path / "actions.npz"
     report = json.loads(run("actions", "learn", tmp_path / "in", "--out", out, "--json"))
     assert report["recordings"] == 4

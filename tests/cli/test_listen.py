@@ -17,7 +17,7 @@ from streamkp.cli import listen
 from streamkp.cli.schema import schema
 from streamkp.errors import SourceError, UsageError
 from streamkp.graph.stage import Sink, StageContext
-from streamkp.graph.status import Status
+from streamkp.graph.status import Status, StatusBoard
 from streamkp.sinks.publish_mqtt import PublishMqtt
 from streamkp.sinks.publish_websocket import PublishWebsocket
 from tests.sinks.walker import make_packet
@@ -88,6 +88,47 @@ def test_mqtt(feed: Callable[[Sink], None]) -> None:
     assert {json.loads(line)["stream"] for line in done.output.splitlines()} == {"a"}
 
 
+@pytest.mark.parametrize("kind", ["ws", "mqtt"])
+def test_a_stream_that_is_not_there_is_said_and_may_still_come(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "MISSING_SECONDS", 0.3)
+    said, board = threading.Event(), StatusBoard()
+    lines: list[str] = []
+
+    def echo(text: str, err: bool = False) -> None:
+        lines.append(text)
+        assert err
+        said.set()
+
+    monkeypatch.setattr(listen.typer, "echo", echo)
+    context = StageContext("publish", streams=board)
+    sink: Sink
+    if kind == "ws":
+        sink = PublishWebsocket(PublishWebsocket.Options(port=0), context)
+        sink.open()
+        address = f"ws://127.0.0.1:{sink.port}"
+    else:
+        port = _free_port()
+        sink = PublishMqtt(PublishMqtt.Options(broker="embedded", port=port), context)
+        sink.open()
+        address = f"mqtt://127.0.0.1:{port}"
+    for name in ("door", "floor", "old"):
+        board.begin(name)
+    board.set("old", "ended")
+    sink.stream_ended("old")
+    thread = threading.Thread(target=lambda: listen.listen(address, count=1, stream="flor"))
+    thread.start()
+    assert said.wait(30)
+    board.begin("flor")
+    for seq in range(3000):
+        sink.process(make_packet(seq, "flor"))
+        thread.join(0.01)
+        if not thread.is_alive():
+            break
+    sink.close()
+    thread.join(30)
+    assert lines == ["there is no stream named flor; there are: door, floor; waiting for it"]
+
+
 def test_it_ends_with_the_graph_and_says_if_frames_are_missing() -> None:
     sink = PublishWebsocket(PublishWebsocket.Options(port=0), StageContext("publish"))
     sink.open()
@@ -155,6 +196,8 @@ def test_lines_for_other_messages() -> None:
     assert "3 messages lost" in listen.describe(wire.lost_message(3))
     line = listen.describe(wire.message(make_packet(4, people=0), 1_700_000_000_165_000_000, 2))
     assert line == "cam #4  t=0.160 s  latency 5.0 ms  2 dropped  nobody"
+    played = listen.describe(wire.message(make_packet(4, people=0), 1_700_000_100_165_000_000, 0))
+    assert played == "cam #4  t=0.160 s  nobody", "the age of a recording is no latency"
 
 
 class _Dying:

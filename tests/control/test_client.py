@@ -129,6 +129,9 @@ def test_the_commands(url: str) -> None:
     assert ctl("add", "x", "rtsp://${NO_SUCH_THING}@h/", "--url", url)[0] == 2
     code, said = ctl("add", "x", "rtsp://u:secret@h/", "-o", "max_fps=fast", "--url", url)
     assert (code, said) == (2, "max_fps: Input should be a valid number")
+    assert ctl("add", "the door", "y", "--url", url) == (
+        2, "name: up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+    )  # fmt: skip
     assert ctl("add", "x", "y", "-o", "max_fps", "--url", url)[1].startswith("max_fps: write it as --option")
     assert ctl("set", "every=5", "--url", url)[1].startswith("every=5: write it as STAGE.OPTION=VALUE")
     assert ctl("set", "none.every=5", "--url", url)[1] == "there is no stage named none; there are source, collect"

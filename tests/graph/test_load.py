@@ -90,6 +90,15 @@ def test_two_sinks_on_one_port() -> None:
     ]
 
 
+def test_a_missing_variable_does_not_matter_where_the_value_is_replaced() -> None:
+    text = GOOD.replace("factor: 2", 'factor: "${OTHER}"')
+    assert problems(text) == ["g.yaml:6: stages.double.factor: the environment variable OTHER is not set"]
+    assert parse(text, overrides=["stages.double.factor=3"]).stages[1].options.factor == 3
+    assert problems(text, overrides=["stages.double.factor=${OTHER}"]) == [
+        "--set: stages.double.factor: the environment variable OTHER is not set"
+    ]
+
+
 def test_a_missing_variable_is_an_error_and_a_present_one_never_shows() -> None:
     assert problems(GOOD.replace("CAM_PASSWORD", "OTHER")) == [
         "g.yaml:3: streams.cam.uri: the environment variable OTHER is not set"

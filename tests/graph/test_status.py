@@ -50,7 +50,9 @@ def test_changes_are_told_in_order_and_since_is_when_a_state_began() -> None:
 
 
 @pytest.mark.parametrize("patience", [None, 30.0])
-def test_a_live_stream_without_frames_stalls_until_the_next_one(patience: float | None) -> None:
+def test_a_live_stream_without_frames_stalls_until_the_next_one(
+    patience: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
     clock, asked, go_on = ManualClock(), threading.Semaphore(0), threading.Semaphore(0)
 
     def camera(context: StreamContext) -> Iterator[Packet]:
@@ -71,13 +73,17 @@ def test_a_live_stream_without_frames_stalls_until_the_next_one(patience: float 
         dog.look()
         status = engine.statuses()["cam"]
         assert (status.state, status.reason) == (("live", None) if patience else ("stalled", "no frame for 2.0 s"))
+        clock.advance(0.5)
+        dog.look()  # one line for each stall
         assert engine.ready() is bool(patience)
         assert b'streamkp_stream_state{state="stalled",stream="cam"} %d' % (not patience) in engine.prometheus()
         go_on.release()
         assert asked.acquire(timeout=WAIT)
         assert engine.statuses()["cam"] == Status(
-            "live", None, clock.now() if not patience else clock.now() - 2 * 10**9, 1
+            "live", None, clock.now() if not patience else clock.now() - 25 * 10**8, 1
         )
+        told = [] if patience else ["no frame for 2.0 s: the stream has stalled", "frames come again, after 2.5 s"]
+        assert [record.getMessage().partition(": ")[2] for record in caplog.records] == told
         go_on.release(2)
     assert engine.statuses()["cam"].state == "ended"
     assert len(out.packets) == 3

@@ -123,6 +123,8 @@ def test_the_page_shows_both_skeletons(tab: Tab, feed: Any) -> None:
         assert _near(half, TWO) > 150
     assert _near(picture[:, :edge], "#3c3c3c", 4) > 50_000, "the image lies behind the 2D skeleton"
     assert float(tab.evaluate("document.getElementById('fps').textContent")) > 0
+    assert tab.evaluate("document.getElementById('latency').textContent").endswith(" ms")
+    assert tab.evaluate("document.getElementById('flat').hidden")
     tab.key("p")
     tab.evaluate("new Promise(requestAnimationFrame)")
     tab.wait_for("streamkp.bones3d > 0")
@@ -130,6 +132,23 @@ def test_the_page_shows_both_skeletons(tab: Tab, feed: Any) -> None:
     for half in (picture[:, :edge], picture[:, edge:]):
         assert _near(half, LEFT) > 150, "and each side of the body has one"
         assert _near(half, RIGHT) > 150
+
+
+def test_what_a_graph_does_not_have_is_said(tab: Tab, feed: Any) -> None:
+    """A recording played again has no latency, and a graph without a lifter no poses in space."""
+
+    def change(packet: Packet) -> None:
+        packet.captured_at -= 3_600_000_000_000
+        for person in packet.persons:
+            person.keypoints_3d = None
+
+    sink = feed(change=change)
+    tab.call("Page.navigate", url=sink.url)
+    tab.wait_for("window.streamkp?.frames > 20 && streamkp.bones2d > 0")
+    assert tab.evaluate("document.getElementById('latency').textContent") == "-"
+    assert " ms" not in tab.evaluate("document.getElementById('wall').textContent")
+    tab.wait_for("!document.getElementById('flat').hidden")
+    assert tab.evaluate("document.getElementById('flat').textContent").startswith("2D only")
 
 
 def test_the_3d_view_turns_on_its_own_by_hand_and_by_key(tab: Tab, feed: Any) -> None:

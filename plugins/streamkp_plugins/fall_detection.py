@@ -10,7 +10,7 @@ The two thresholds of tilt are apart (hysteresis), so that nobody flickers betwe
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from pydantic import Field
@@ -23,6 +23,7 @@ OFF_GROUND, BENT = 0.35, 0.5  # height of the hips above the feet, in legs
 LOW = 0.5  # height of the body over trunk and leg
 DROP = 0.33  # of trunk and leg: how far the shoulders go down in a fall
 SEEN = 0.3  # least mean score of the trunk's joints
+MOST_LINES = 32  # streams that the summary names
 _HIPS = Measure(height=("mid_hip", "mid_ankle"), unit="leg")
 _TILT = Measure(tilt=("mid_hip", "mid_shoulder"))
 
@@ -66,18 +67,27 @@ class FallDetection(MapStage):
 
     def open(self) -> None:
         self._states = self.per_track(_State)
+        self._told: dict[str, Counter[str]] = {}  # events of each stream by type
 
     def process(self, packet: Packet) -> Packet:
+        told = self._told.setdefault(packet.stream, Counter())
         for person in packet.persons:
             if person.keypoints_2d is not None and person.state != "predicted":
                 state = self._states[packet.stream, person.track]
-                packet.events.extend(self._look(state, packet.pts, person))
+                events = self._look(state, packet.pts, person)
+                packet.events.extend(events)
+                told.update(str(event["type"]) for event in events)
                 person.extra["fall_detection"] = {"lying": state.lying_since is not None}
                 if self.options.labels and state.lying_since is not None and (state.told_fall or state.told_down):
                     seconds = (packet.pts - state.lying_since) / 1e9
                     text = f"{'FALL' if state.told_fall else 'DOWN'} {seconds:.0f} s"
                     packet.annotations.append({"type": "label", "track": person.track, "text": text, "at": None})
         return packet
+
+    def summary(self) -> str:
+        """How often somebody fell, and was down for long, a line for each stream."""
+        lines = sorted(self._told.items())[:MOST_LINES]
+        return "\n".join(f"{stream}: fell {told['fall']}, was down {told['down']} times" for stream, told in lines)
 
     def _look(self, state: _State, pts: int, person: Person) -> list[dict[str, Any]]:
         assert person.keypoints_2d is not None

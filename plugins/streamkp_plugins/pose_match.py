@@ -9,6 +9,7 @@ the performer may be faster, slower, pause, and begin anywhere.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ BAND = 4.0  # seconds of the reference to either side of the place that are look
 END = 0.2  # seconds before the end of the reference at which it counts as done
 STAY = 3.0  # degrees that a step on one side alone costs: who stands still does not run through the reference
 MOST = 20_000  # frames of a reference
+MOST_TOLD = 32  # streams, and the latest scores of each, that the summary has
 
 
 @dataclass
@@ -83,8 +85,18 @@ class PoseMatch(MapStage):
     def open(self) -> None:
         self._reference, self._times = self._read()
         self._followers = self.per_track(_Follower)
+        self._scores: dict[str, deque[float]] = {}  # by stream: of those who came to the end of the reference
+
+    def summary(self) -> str:
+        """The scores of each stream, a line each."""
+        lines = []
+        for stream, scores in sorted(self._scores.items())[:MOST_TOLD]:
+            told = ", ".join(f"{score:g}" for score in scores)
+            lines.append(f"{stream}: match {told}" if scores else f"{stream}: nobody came to the end of the reference")
+        return "\n".join(lines)
 
     def process(self, packet: Packet) -> Packet:
+        scores = self._scores.setdefault(packet.stream, deque(maxlen=MOST_TOLD))
         for person in packet.persons:
             live = self._features(person)
             if live is None:
@@ -99,6 +111,7 @@ class PoseMatch(MapStage):
             if not follower.done and len(self._times) > 1 and self._times[place] >= self._times[-1] - END:
                 follower.done = True
                 mean = round(follower.scores / follower.frames, 1)
+                scores.append(mean)
                 packet.events.append({"type": "match", "track": person.track, "score": mean})
         return packet
 

@@ -12,7 +12,7 @@ import pytest
 from streamkp_plugins.fall_detection import FallDetection
 
 from streamkp.plugin import recording
-from streamkp.testing import run_stage
+from streamkp.testing import open_stage, run_stage
 from tests.plugins.figure import packets, person, squatter
 
 SHARED = Path(os.environ.get("STREAMKP_SHARED", Path(__file__).resolve().parents[3] / "shared" / "assets"))
@@ -42,6 +42,14 @@ def test_a_fall_is_told_once_and_lying_after_a_while() -> None:
     assert [name for name, _ in got] == ["fall", "down"]
     assert 1.9 <= got[0][1] <= 2.4
     assert 6.3 <= got[1][1] <= 6.8
+
+
+def test_what_was_told_is_told_again_at_the_end() -> None:
+    stage = open_stage(FallDetection, {})
+    assert isinstance(stage, FallDetection)
+    for packet in packets([[person(tipped(a))] for a in [0.0] * 30 + way(0.7) + [90.0] * 300]):
+        stage.process(packet)
+    assert stage.summary() == f"{packet.stream}: fell 1, was down 1 times"
 
 
 def test_who_lies_down_with_care_has_not_fallen() -> None:

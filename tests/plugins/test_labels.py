@@ -12,6 +12,7 @@ from streamkp_plugins.joint_angles import JointAngles
 from streamkp_plugins.pose_match import PoseMatch
 from streamkp_plugins.rep_counter import RepCounter
 
+from streamkp.graph import registry
 from streamkp.plugin import Keypoints3D, MapStage, Packet
 from streamkp.testing import run_stage
 from tests.plugins.figure import COCO, packets, person, repetitions, squatter
@@ -64,3 +65,13 @@ def test_the_score_is_over_the_head(tmp_path: Path) -> None:
     who.keypoints_3d = Keypoints3D("h36m17", pose, 0)
     drawn = labels(PoseMatch, {"reference": str(tmp_path / "pose.npy")}, packets([[who]]))
     assert drawn == [[{"type": "label", "track": 1, "text": "100", "at": None}]]
+
+
+def test_who_draws_says_so_to_recordings_that_are_played_again() -> None:
+    drawing = [
+        cls
+        for name in registry.names()
+        if (cls := registry.stage_class(name)).kind == "map" and "labels" in cls.Options.model_fields
+    ]
+    assert len(drawing) > 4
+    assert [cls.__name__ for cls in drawing if "annotations" not in cls.retells] == []

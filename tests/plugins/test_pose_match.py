@@ -11,7 +11,7 @@ import pytest
 from streamkp_plugins.pose_match import PoseMatch
 
 from streamkp.plugin import Keypoints3D, UsageError
-from streamkp.testing import run_stage
+from streamkp.testing import open_stage, run_stage
 from tests.plugins.figure import packets, person, squatter
 from tests.sinks.walker import walking
 
@@ -87,3 +87,15 @@ def test_a_reference_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("nonsense\n")
     with pytest.raises(UsageError, match=r"x\.jsonl:1"):
         run_stage(PoseMatch, {"reference": str(tmp_path / "x.jsonl")}, [])
+
+
+def test_the_scores_are_told_at_the_end(reference: Path) -> None:
+    stage = open_stage(PoseMatch, {"reference": str(reference)})
+    assert isinstance(stage, PoseMatch)
+    assert stage.summary() == ""
+    for i, packet in enumerate(packets([[person(squatter(0))] for _ in range(120)])):
+        packet.persons[0].keypoints_3d = Keypoints3D("h36m17", dance(i / 30), 0)
+        stage.process(packet)
+        if i == 60:
+            assert stage.summary() == f"{packet.stream}: nobody came to the end of the reference"
+    assert stage.summary() == f"{packet.stream}: match 100"

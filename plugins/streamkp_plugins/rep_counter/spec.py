@@ -146,8 +146,10 @@ def load(path: Path) -> Exercise:
         if path.stat().st_size > MOST_BYTES:
             raise UsageError(f"{path} is too large for an exercise (at most {MOST_BYTES} bytes)")
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the exercise file {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"the exercise file {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"the exercise file {path} cannot be read: it is not text in UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -207,5 +209,5 @@ def find(name: str, base: Path | None = None) -> Exercise:
         return exercise
     known = shipped()
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
     raise UsageError(f"there is no exercise {name}; {hint} Or name a YAML file of your own")

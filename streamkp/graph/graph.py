@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -227,7 +228,9 @@ def find(path: str | Path) -> Path:
     if exists:
         raise UsageError(f"{shown} is no regular file, as a graph file must be")
     hint = " (a source is given with --source)" if ":/" in shown else ""
-    raise UsageError(f"the graph file {shown} does not exist{hint}; ready-made graphs: {', '.join(ready)}")
+    near = difflib.get_close_matches(shown, ready, 1, 0.7)
+    others = f"did you mean {near[0]}?" if near else f"ready-made graphs: {', '.join(ready)}"
+    raise UsageError(f"the graph file {shown} does not exist{hint}; {others}")
 
 
 def ready_made() -> dict[str, Path]:

@@ -34,7 +34,7 @@ def _free(label: str) -> str:
     return label
 
 
-Label = Annotated[str, StringConstraints(pattern=LABEL), AfterValidator(_free)]
+Label = Annotated[str, AfterValidator(_free)]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 

@@ -159,6 +159,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
         Graph.from_yaml(tmp_path)
 
 
+def test_a_name_that_is_nearly_right_is_told() -> None:
+    with pytest.raises(UsageError, match=r"fitnes does not exist; did you mean fitness\?$"):
+        Graph.from_yaml("fitnes")
+    with pytest.raises(UsageError, match=r"zzz does not exist; ready-made graphs: .*fitness"):
+        Graph.from_yaml("zzz")
+
+
 def test_the_same_graph_from_python() -> None:
     graph = Graph().stream("cam", "x").add("source", Numbers).add("double", Scale, factor=2).add("out", Print, port=1)
     spec = graph.validate()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from pydantic import Field
 
-from streamkp.graph.stage import LIVE, BatchStage, StageOptions
+from streamkp.graph.stage import LIVE, BatchStage, Begun, StageOptions
 from streamkp.models import registry
 from streamkp.models.registry import open_detector
 from streamkp.packet import Detections, Image, Packet
@@ -21,10 +22,12 @@ class DetectPerson(BatchStage):
     A stage that has lost a track asks through the feedback edge. All other frames pass with `detections` None.
 
     Frames of all streams that are ready go together, without waiting for more, and one call of the detector takes all
-    that are to be looked at. Where a detector gains nothing from that, as on a CPU, frames go one by one.
+    that are to be looked at. Where a detector gains nothing from that, as on a CPU, frames go one by one, and it has a
+    thread of its own: frames of other streams pass while it looks.
     """
 
     takes_feedback = True
+    overlaps = True
     wait_ms: ClassVar[float] = 0.0
 
     needs = ("image",)
@@ -63,6 +66,7 @@ class DetectPerson(BatchStage):
         )
         self.at_once = getattr(self._detector, "at_once", 1)
         self.batch_independent = self.at_once == 1
+        self._thread = ThreadPoolExecutor(1, f"streamkp-{self.context.name}-detector")
         self._frames_left = self.per_stream(int)  # until the next detection; 0 for a stream or epoch that is new
         self._told: set[str] = set()  # streams of which it was said that people are left out
 
@@ -73,18 +77,36 @@ class DetectPerson(BatchStage):
             self._frames_left[stream] = min(left, every)
 
     def process(self, batch: Sequence[Packet]) -> Sequence[Packet]:
+        return self.begin(batch, crowded=False).result()
+
+    def begin(self, batch: Sequence[Packet], *, crowded: bool) -> Begun:
         wanted = [packet for packet in batch if self._is_wanted(packet)]
-        lost: set[str] = set()
-        try:
-            self._look_at(wanted)
-        except Exception:
-            if len(batch) == 1:
-                raise
-            lost = self._look_at_each(wanted)
-        passed = [packet for packet in batch if packet.stream not in lost]
-        for packet in passed:
+        if not wanted:
+            return Begun(lambda: self._passed(batch, {}))
+        streams = [packet.stream for packet in wanted]
+        if self.at_once is None:  # quick, and better for it the more frames have come together meanwhile
+            looked = dict(zip(streams, self._look_at(wanted), strict=True))
+            return Begun(lambda: self._passed(batch, looked))
+        looking = self._thread.submit(self._look_at, wanted)
+        looking.add_done_callback(lambda _: self.context.done())
+        return Begun(lambda: self._passed(batch, dict(zip(streams, looking.result(), strict=True))), looking.done)
+
+    def _passed(self, batch: Sequence[Packet], looked: Mapping[str, Detections | Exception]) -> Sequence[Packet]:
+        """The packets to pass on, with what was found in those of the streams that were looked at."""
+        passed = []
+        for packet in batch:
+            found = looked.get(packet.stream)
+            if isinstance(found, Exception):
+                if len(batch) == 1:
+                    raise found
+                self.context.failed(packet, found)
+                continue
+            if found is not None:
+                packet.detections = self._best(packet, found)
+                self._frames_left[packet.stream] = self.options.every
             if packet.picture is not None:
                 self._frames_left[packet.stream] -= 1
+            passed.append(packet)
         return passed
 
     def _is_wanted(self, packet: Packet) -> bool:
@@ -95,28 +117,15 @@ class DetectPerson(BatchStage):
             self._frames_left[packet.stream] = 0
         return self._frames_left[packet.stream] == 0
 
-    def _look_at(self, packets: Sequence[Packet]) -> None:
-        if not packets:
-            return
-        # Tiles are cut on the host.
-        on_host = self.options.tiles > 1
-        pictures = [packet.image if on_host else registry.picture_for(self._detector, packet) for packet in packets]
-        images = [picture for picture in pictures if picture is not None]
-        found = detect_in_tiles(self._detect, images, self.options.tiles)
-        for packet, people in zip(packets, found, strict=True):
-            packet.detections = self._best(packet, people)
-            self._frames_left[packet.stream] = self.options.every
-
-    def _look_at_each(self, packets: Sequence[Packet]) -> set[str]:
-        """One by one, so that a frame that cannot be looked at takes no other with it; streams whose frame is lost."""
-        lost: set[str] = set()
-        for packet in packets:
-            try:
-                self._look_at([packet])
-            except Exception as error:
-                lost.add(packet.stream)
-                self.context.failed(packet, error)
-        return lost
+    def _look_at(self, packets: Sequence[Packet]) -> list[Detections | Exception]:
+        """A frame that cannot be looked at takes no other with it."""
+        on_host = self.options.tiles > 1  # where tiles are cut
+        try:
+            pictures = [packet.image if on_host else registry.picture_for(self._detector, packet) for packet in packets]
+            images = [picture for picture in pictures if picture is not None]
+            return [*detect_in_tiles(self._detect, images, self.options.tiles)]
+        except Exception as error:
+            return [error] if len(packets) == 1 else [found for each in packets for found in self._look_at([each])]
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         step = self.at_once or max(len(images), 1)
@@ -126,6 +135,7 @@ class DetectPerson(BatchStage):
         self._told.discard(stream)
 
     def close(self) -> None:
+        self._thread.shutdown()
         self._detector.close()
 
     def _best(self, packet: Packet, found: Detections) -> Detections:

@@ -27,7 +27,7 @@ export function showPeople(list, persons) {
       const reps = person.rep_counter;
       if (reps && typeof reps.count === "number") {
         const count = make("div", "reps");
-        count.append(make("output", "", `${reps.count}`), make("span", "quiet", reps.exercise ?? "waiting for an exercise"));
+        count.append(make("output", "", `${reps.count}`), make("span", "quiet", exerciseOf(reps)));
         item.append(count);
       }
       const found = [...extras(person)].filter(([path]) => !hidden(path)).slice(0, MOST_EXTRAS);
@@ -46,7 +46,9 @@ export function showPeople(list, persons) {
 }
 
 /** What would only fill the panel: bone rotations, and what is shown as repetitions already. */
-const hidden = (path) => /^(kinematics|rep_counter\.(count|exercise))\b/.test(path);
+const hidden = (path) => /^(kinematics|rep_counter\.(count|exercise|provisional))\b/.test(path);
+
+const exerciseOf = (reps) => (reps.exercise ? `${reps.exercise}${reps.provisional ? "?" : ""}` : "waiting for an exercise");
 
 function words(value) {
   if (typeof value === "number") return Number.isInteger(value) ? `${value}` : value.toFixed(2);

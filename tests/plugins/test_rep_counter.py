@@ -18,6 +18,7 @@ from streamkp.evaluation import reps
 from streamkp.graph import registry
 from streamkp.graph.graph import Graph
 from streamkp.plugin import MapStage, Packet, UsageError
+from streamkp.sources import replay
 from streamkp.testing import build, open_stage
 from tests.plugins import synthetic
 from tests.plugins.figure import packets, person, repetitions, squatter
@@ -131,6 +132,36 @@ def test_auto_tells_the_first_two_once_it_is_sure() -> None:
     assert sum(bool(frame.events) for frame in frames) == 2, "two of them in one frame, the set after the last one"
 
 
+def shown(frames: Iterable[Packet], **options: Any) -> list[tuple[str | None, int, bool]]:
+    """What is shown of the first person, without repeats: exercise, count, whether it is provisional."""
+    stage = open_stage(RepCounter, options)
+    assert isinstance(stage, MapStage)
+    out: list[tuple[str | None, int, bool]] = []
+    for packet in frames:
+        reps = (stage.process(packet) or packet).persons[0].extra["rep_counter"]
+        now = reps["exercise"], reps["count"], reps["provisional"]
+        if out[-1:] != [now]:
+            out.append(now)
+    return out
+
+
+def test_auto_shows_the_first_repetition_as_provisional() -> None:
+    frames = [[person(squatter(p))] for p in repetitions(3)]
+    assert shown(packets(frames)) == [
+        (None, 0, False), ("squat", 1, True), ("squat", 2, False), ("squat", 3, False),
+    ]  # fmt: skip
+    told = [("squat", 0, False), ("squat", 1, False), ("squat", 2, False), ("squat", 3, False)]
+    assert shown(packets(frames), exercise="squat") == told
+
+
+def test_a_provisional_count_goes_after_a_rest_and_small_people_have_none() -> None:
+    one = [[person(squatter(p))] for p in [*repetitions(1), *[0.0] * 120]]
+    assert shown(packets(one), rest=3.0) == [(None, 0, False), ("squat", 1, True), (None, 0, False)]
+    assert shown(packets(one), rest=3.0, least_size=2.0) == [(None, 0, False)]
+    half = [[person(squatter(0.55 * p))] for p in repetitions(1)]
+    assert shown(packets(half)) == [(None, 0, False)], "not deep enough"
+
+
 def test_the_set_is_told_at_the_end_of_a_stream_in_a_graph() -> None:
     frames = list(packets([[person(squatter(p))] for p in repetitions(2)]))
     engine, out = build({"reps": {"use": RepCounter, "exercise": "squat"}}, {"cam": lambda _: iter(frames)})
@@ -197,6 +228,30 @@ def test_recordings_of_real_people(exercise: str, exact: float, obo: float) -> N
     assert figures["exact"] >= exact
     assert figures["obo"] >= obo
     assert all(set(row.reps) <= {row.clip.exercise} for row in rows), "nothing counts as another exercise"
+
+
+@recordings
+@pytest.mark.parametrize(
+    "name", ["mrpose_jacks", "joelo_situp", "wt_pull-up_6", "wt_push-up_26", "bajpai_curl", "domi_squat"]
+)
+def test_the_provisional_exercise_of_real_people(name: str) -> None:
+    path = SHARED / "reps" / f"{name}.jsonl.gz"
+    frames = (packet for packet in replay.packets(replay.Recording(path), name="cam") if packet.persons)
+    stage = open_stage(RepCounter, {})
+    assert isinstance(stage, MapStage)
+    provisional, told = set(), set()
+    for packet in frames:
+        packet.events.clear()
+        out = stage.process(packet) or packet
+        told |= {event["exercise"] for event in out.events}
+        for each in out.persons:
+            reps = each.extra.get("rep_counter", {})
+            if reps.get("provisional"):
+                assert not told
+                provisional.add((reps["exercise"], reps["count"]))
+        if told:
+            break
+    assert provisional == {(exercise, 1) for exercise in told}
 
 
 @pytest.mark.skipif(not (SHARED / "mocap" / "reps17.npz").is_file(), reason="the motion capture is not here")

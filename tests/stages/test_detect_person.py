@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamkp.errors import ModelError
-from streamkp.graph.stage import Feedback, StreamContext
+from streamkp.graph.stage import Feedback, Sink, StreamContext
 from streamkp.packet import Detections, Image, Packet
 from streamkp.stages import detect_person
 from streamkp.stages.detect_person import DetectPerson
@@ -241,3 +241,48 @@ def test_on_a_cpu_frames_go_one_by_one(options: dict[str, Any], monkeypatch: pyt
     detector = detect_person.open_detector(options["model"], runtime="openvino", threads=1)
     monkeypatch.setattr(detect_person, "open_detector", lambda *_, **__: detector)
     assert _meeting(detector, 4, **options) == [1, 1, 1, 1]
+
+
+def test_on_a_cpu_frames_of_other_streams_pass_while_the_detector_looks(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {name: value for name, value in options.items() if name not in ("model", "every")}
+    detector: Any = detect_person.open_detector(options["model"], **settings)
+    monkeypatch.setattr(detect_person, "open_detector", lambda *_, **__: detector)
+    looked, looking, passed = threading.Event(), threading.Event(), threading.Semaphore(0)
+    detect, seen = detector.detect, list[bool]()
+
+    def watched(images: Sequence[Image]) -> list[Detections]:
+        found: list[Detections] = detect(images)
+        if looked.is_set():  # the frame of the other stream: not done before five frames have passed it
+            looking.set()
+            seen.extend(passed.acquire(timeout=WAIT) for _ in range(5))
+        looked.set()
+        return found
+
+    detector.detect = watched
+
+    class Arrive(Sink):
+        def process(self, packet: Packet) -> None:
+            if packet.stream == "passing" and packet.seq:
+                passed.release()
+
+    def passing(context: StreamContext) -> Iterator[Packet]:
+        yield make_packet(context.stream)
+        assert looking.wait(WAIT)
+        yield from (make_packet(context.stream, seq) for seq in range(1, 6))
+
+    def looked_at(context: StreamContext) -> Iterator[Packet]:
+        assert looked.wait(WAIT)
+        yield make_packet(context.stream)
+
+    stages = {"detect": {"use": DetectPerson, **options, "every": 30}, "arrive": {"use": Arrive}}
+    engine, out = build(stages, {"passing": passing, "looked_at": looked_at})
+    engine.start()
+    if not engine.wait(WAIT):
+        engine.stop()
+        engine.wait(WAIT)
+    assert not engine.errors
+    assert seen == [True] * 5
+    assert out.seqs("passing") == list(range(6))
+    assert [packet.detections is not None for packet in out.packets if packet.stream == "looked_at"] == [True]

@@ -20,6 +20,8 @@ LOYALTY = 1.5  # how much better the exercise of the running set is trusted
 RECENT = 20_000_000_000  # ns for which it is
 SIZE_TIME = 3_000_000_000  # ns over which a person's size is averaged, which arms in the air change for a moment
 SIZE_HELD = 60_000_000_000  # ns over which the greatest is forgotten, so that who squats is no smaller
+CLEAR, CLEAR_DEPTH = 0.7, 0.9  # fit and depth of a repetition that is shown before the exercise is sure
+CLEARER = 1.25  # how much better it fits than those of other exercises
 SMALL_CONFIRM = 3  # repetitions that begin the set of somebody small
 JUMP = 1.2  # bodies from one frame to the next: no person moves so, a cut does
 ZOOM = 1.5  # change of size from one frame to the next, likewise
@@ -73,17 +75,35 @@ class Athlete:
 
     def shown(self) -> dict[str, Any]:
         """What goes with the person on the wire."""
-        if self._set is None:
-            progress = self._counters[0].progress if len(self._counters) == 1 else None
-            name = self._counters[0].exercise.name if len(self._counters) == 1 else None
-            return {"exercise": name, "count": 0, "partial": 0, "progress": _rounded(progress)}
-        progress = next(c.progress for c in self._counters if c.exercise.name == self._set.exercise)
+        name, count, partial, provisional = None, 0, 0, False
+        if self._set is not None:
+            name, count, partial = self._set.exercise, self._set.reps, self._set.partial
+        elif len(self._counters) == 1:
+            name = self._counters[0].exercise.name
+        elif (likely := self._likely()) is not None:
+            name, count, provisional = likely[0].exercise.name, len(likely), True
+        progress = next((c.progress for c in self._counters if c.exercise.name == name), None)
         return {
-            "exercise": self._set.exercise,
-            "count": self._set.reps,
-            "partial": self._set.partial,
+            "exercise": name,
+            "count": count,
+            "partial": partial,
             "progress": _rounded(progress),
+            "provisional": provisional,
         }
+
+    def _likely(self) -> list[_Found] | None:
+        """The repetitions of the most likely exercise, before a set has begun; None where that is not clear."""
+        if not self._large:
+            return None
+        recent = (
+            [f for f in each if self.last_seen - f.repetition.turn.end < self._rest] for each in self._doubtful.values()
+        )
+        ranked = sorted((each for each in recent if each), key=lambda each: max(f.score for f in each), reverse=True)
+        if not ranked:
+            return None
+        best, *others = [max(f.score for f in each) for each in ranked]
+        deep = max(f.repetition.turn.high for f in ranked[0]) >= CLEAR_DEPTH
+        return ranked[0] if deep and best >= CLEAR and all(best >= CLEARER * other for other in others) else None
 
     def new_scene(self) -> None:
         """The picture is another one: movements in progress are given up, the set goes on."""

@@ -98,9 +98,9 @@ class RepCounter(MapStage):
 
 
 def _label(packet: Packet, track: int, counted: dict[str, Any]) -> None:
-    """The exercise and the count so far; nothing while it is not known which exercise it is."""
+    """The exercise and the count so far, with a question mark if provisional; nothing where it is not known."""
     if counted["exercise"] is not None:
-        text = f"{counted['exercise']} {counted['count']}"
+        text = f"{counted['exercise']} {counted['count']}{'?' if counted['provisional'] else ''}"
         packet.annotations.append({"type": "label", "track": track, "text": text, "at": None})
 
 

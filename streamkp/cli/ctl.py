@@ -246,7 +246,8 @@ def _reasons(stats: dict[str, Any]) -> list[str]:
     for name, row in stats["streams"].items():
         if row["status"]["reason"]:
             found.append(printable(f"{name}: {row['status']['reason']}"))
-    return found + [printable(error) for error in stats["errors"]]
+    errors = map(printable, stats["errors"])
+    return found + [error for error in errors if not any(error in line for line in found)]
 
 
 def _seconds(seconds: float) -> str:

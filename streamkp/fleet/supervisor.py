@@ -345,10 +345,10 @@ class Supervisor:
     def snapshot(self, now: float) -> dict[str, Any]:
         """How things stand, as JSON types, for people and metrics."""
         nodes = []
-        here = {node.name for node in self._nodes.values() if not node.expired}
+        here = {node.name for node in self._nodes.values() if not (node.expired or node.lost)}
         for node in sorted(self._nodes.values(), key=lambda n: n.node):
             state = node.state
-            if node.expired and node.name in here:  # it has been started again since
+            if (node.expired or node.lost) and not node.assigned and node.name in here:  # it was started again since
                 continue
             nodes.append(
                 {

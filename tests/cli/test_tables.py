@@ -45,6 +45,12 @@ def test_a_terminal_gives_names_the_room_that_it_has() -> None:
     assert "cam-12 " in drawn(80, "cam-12"), "no name takes more than it needs"
 
 
+def test_an_error_is_told_once() -> None:
+    figures = stats("a") | {"errors": ["there is no file a.mp4", "stage lift: no memory"]}
+    figures["streams"]["a"]["status"] = STATUS | {"reason": "there is no file a.mp4"}
+    assert ctl._reasons(figures) == ["a: there is no file a.mp4", "stage lift: no memory"]
+
+
 def test_no_command_cuts_in_a_pipe() -> None:
     for words in (["stages", "detect-person"], ["exercises", "list"], ["models", "list"]):
         done = CliRunner().invoke(app, words, env={"COLUMNS": "40"}, catch_exceptions=False)

@@ -205,6 +205,14 @@ def test_a_node_that_was_started_again_is_shown_once() -> None:
     assert told == ["node x has joined", "node x was not heard of; its streams (1) go elsewhere", "node x has joined"]
 
 
+def test_what_a_dead_node_has_left_on_the_broker_is_no_second_node() -> None:
+    desk = Desk(streams("a"))
+    desk.join("x")
+    desk.supervisor.node_state(NodeState(node="x.0", name="x", metrics="10.0.0.1:8766"), 0.0)
+    desk.supervisor.node_lost("x.0")
+    assert [node["node"] for node in desk.supervisor.snapshot(desk.now)["nodes"]] == ["x.1"]
+
+
 def test_a_stream_goes_only_when_its_node_has_let_it_go() -> None:
     desk = Desk(streams("a"))
     desk.join("x")

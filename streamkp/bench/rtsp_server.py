@@ -37,7 +37,7 @@ def read_clip(path: str) -> tuple[list[bytes], int]:
     )
     pipeline.set_state(Gst.State.PLAYING)
     sink, units, step = pipeline.get_by_name("out"), [], Gst.SECOND // 30
-    while sample := sink.pull_sample():
+    while sample := sink.try_pull_sample(10 * Gst.SECOND):  # what cannot be read never ends
         buffer = sample.get_buffer()
         units.append(buffer.extract_dup(0, buffer.get_size()))
         if buffer.duration != Gst.CLOCK_TIME_NONE:

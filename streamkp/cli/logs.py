@@ -50,14 +50,16 @@ def console(quiet: bool = False) -> Console:
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people; credentials are hidden, whoever wrote them."""
+    """One line for people, which names the stream; credentials are hidden, whoever wrote them."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
-        count = getattr(record, "repeated", 0)
+        count, stream = getattr(record, "repeated", 0), getattr(record, "stream", None)
+        if stream is not None and not re.search(rf"(?<![\w.-]){re.escape(str(stream))}(?![\w.-])", record.message):
+            record.message = f"{stream}: {record.message}"  # several streams may have the same source
         return super().formatMessage(record) + (f" ({count} more like it since then)" if count else "")
 
     def format(self, record: logging.LogRecord) -> str:

@@ -48,7 +48,7 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 _QUIET = logging.getLogger("streamkp.mqtt-client")
-_QUIET.setLevel(logging.ERROR)  # what it warns of, `MqttStream` says in our words
+_QUIET.setLevel(logging.CRITICAL)  # what it warns of, `MqttStream` says in our words; as in `streamkp.fleet.broker`
 
 
 @dataclass(frozen=True, repr=False)

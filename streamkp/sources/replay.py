@@ -11,6 +11,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qsl
@@ -31,6 +32,7 @@ PREFIX = "replay://"
 MCAP = b"\x89MCAP0\r\n"  # how such a file begins
 MCAP_SCHEMA = "streamkp.Frame"
 MOST_LINE = 64 * 1024 * 1024  # bytes of one frame
+LOOK = 64  # frames that are looked at for a second stream before any is played
 LINGER = 1_000_000_000  # ns for which a track that is not seen is still alive; recordings do not say when one ended
 _PERSON = {"track", "state", "box", "score", "keypoints_2d", "keypoints_3d"}
 _HANDS = {"hands", "hands_world", "hands_depth"}
@@ -178,18 +180,22 @@ def packets(recording: Recording, label: str | None = None, name: str | None = N
     only, begin = recording.stream, None
     alive: dict[int, int] = {}
     count, played, epoch = 0, 0, None
-    for number, message in _messages(recording, label):
-        if only is None:
-            only = message["stream"]
+    messages = _messages(recording, label)
+    if only is None:
+        # Before the first frame goes out, so that a recording that cannot be played as it is writes nothing.
+        first, messages = _ahead(messages)
+        names = list(dict.fromkeys(message["stream"] for _, message in first))
+        only = names[0] if names else None
+        if len(names) > 1:
+            number = next(number for number, message in first if message["stream"] != only)
+            raise _several(recording, label, number, names)
+    for number, message in messages:
         if message["stream"] != only:
             if recording.stream is None:
-                raise SourceError(
-                    f"{label}:{number}: this recording holds several streams; choose one: "
-                    f"{PREFIX}{recording.path}?stream={only}"
-                )
+                raise _several(recording, label, number, [str(only), message["stream"]])
             continue
         count += 1
-        packet = _packet(message, label, number, name or only)
+        packet = _packet(message, label, number, name or str(only))
         begin = packet.pts if begin is None else begin
         if packet.epoch == 0 and packet.pts - begin < recording.start * 1e9:
             continue
@@ -205,6 +211,32 @@ def packets(recording: Recording, label: str | None = None, name: str | None = N
         raise SourceError(f"{label} is over before second {recording.start:g}, where it is to start")
     if not count:
         raise SourceError(f"{label} holds no frames of a stream named {only}" if only else f"{label} holds no frames")
+
+
+def _ahead(
+    messages: Iterator[tuple[int, wire.Message]],
+) -> tuple[list[tuple[int, wire.Message]], Iterator[tuple[int, wire.Message]]]:
+    """The first frames, and all of them again; what is wrong with one is told when its turn comes."""
+    first = []
+    try:
+        for each in islice(messages, LOOK):
+            first.append(each)
+    except SourceError as error:
+        return first, chain(first, _failing(error))
+    return first, chain(first, messages)
+
+
+def _failing(error: SourceError) -> Iterator[tuple[int, wire.Message]]:
+    raise error
+    yield
+
+
+def _several(recording: Recording, label: str, number: int, names: list[str]) -> SourceError:
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return SourceError(
+        f"{label}:{number}: this recording holds several streams ({shown}); choose one: "
+        f"{PREFIX}{recording.path}?stream={names[0]}"
+    )
 
 
 def _messages(recording: Recording, label: str) -> Iterator[tuple[int, wire.Message]]:

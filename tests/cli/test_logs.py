@@ -72,7 +72,7 @@ def test_lines_that_say_the_same_are_counted(handler: logs.Handler, capsys: pyte
     if as_json(handler):
         assert json.loads(lines[0])["repeated"] == 29
     else:
-        assert lines[0] == "WARNING streamkp.source: away; trying again in 29.5 s (29 more like it since then)"
+        assert lines[0] == "WARNING streamkp.source: a: away; trying again in 29.5 s (29 more like it since then)"
     handler.handle(say("away; trying again in 3.5 s", 62, stream="a"))
     assert len(capsys.readouterr().err.splitlines()) == 1
     handler.handle(say("away; trying again in 4.5 s", 63, stream="a"))
@@ -110,3 +110,16 @@ def test_what_a_command_says_is_json_too(monkeypatch: pytest.MonkeyPatch, caplog
     logs.console(quiet=False).print("the page is at [http://x]", highlight=False, markup=False)
     logs.console(quiet=True).print("nothing")
     assert [record.getMessage() for record in caplog.records] == ["the page is at [http://x]"]
+
+
+@pytest.mark.parametrize("handler", ["text"], indirect=True)
+def test_a_line_for_people_names_its_stream_once(handler: logs.Handler, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, text in enumerate(
+        ("sample:walk: stalled", "frame 4 of stream door-1: no pose", "rtsp://door-10/ away")
+    ):
+        handler.emit(say(text, 1000.0 + number, stream="door-1"))
+    assert capsys.readouterr().err.splitlines() == [
+        "WARNING streamkp.source: door-1: sample:walk: stalled",
+        "WARNING streamkp.source: frame 4 of stream door-1: no pose",
+        "WARNING streamkp.source: door-1: rtsp://door-10/ away",
+    ]

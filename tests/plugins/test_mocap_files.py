@@ -141,6 +141,26 @@ def test_a_csv_file_in_2d_leaves_what_is_not_known_empty(tmp_path: Path) -> None
     assert float(row["nose_x"]) == pytest.approx(float(flat.points[0, 0]), abs=1e-4)
 
 
+def test_a_csv_file_has_what_stages_add(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = moving(4)
+    path = tmp_path / "out.csv"
+    for i, packet in enumerate(frames[1:]):
+        packet.persons[0].extra["joint_angles"] = {"left_knee": 90.5 + i, "trunk": None, "more": {"of": 1}}
+        packet.persons[0].extra["rep_counter"] = {"exercise": "a, b", "count": np.int64(i), "near": np.float32(0.5)}
+    frames[3].persons[0].extra["joint_angles"] = {"trunk": 3.25}
+    run_stage(RecordCsv, {"path": str(path), "space": "2d", "extra": ["joint_angles", "rep_counter"]}, frames)
+    rows = rows_of(path)
+    assert [row["seq"] for row in rows] == ["1", "2", "3"], "from the first who has it all"
+    assert [row["joint_angles.left_knee"] for row in rows] == ["90.5", "91.5", ""]
+    assert [row["joint_angles.trunk"] for row in rows] == ["", "", "3.25"]
+    assert [row["rep_counter.count"] for row in rows] == ["0", "1", "2"]
+    assert rows[0]["rep_counter.exercise"] == "a, b"
+    assert rows[0]["rep_counter.near"] == "0.5"
+    assert "joint_angles.more" not in rows[0]
+    run_stage(RecordCsv, {"path": str(tmp_path / "no.csv"), "extra": ["jump"]}, moving(2))
+    assert "nobody was seen with jump; " in caplog.text
+
+
 def test_people_with_another_skeleton_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames = moving(3)
     frames[2].persons[0].keypoints_3d = Keypoints3D("blazepose33", np.zeros((33, 3), np.float32), 2)

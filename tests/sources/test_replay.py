@@ -85,8 +85,9 @@ def test_one_stream_of_several_must_be_chosen(tmp_path: Path, kind: str) -> None
     record(path, "left", "right")
     chosen = list(replay.packets(replay.parse(f"replay://{path}?stream=right", "it"), name="cam"))
     assert [packet.stream for packet in chosen] == ["cam"] * 5
-    with pytest.raises(SourceError, match=rf"two.{kind}:2: .* several streams; .*\?stream=left"):
-        list(replay.packets(replay.Recording(path)))
+    played = replay.packets(replay.Recording(path))
+    with pytest.raises(SourceError, match=rf"two.{kind}:2: .* several streams \(left, right\); .*\?stream=left"):
+        next(played)  # before any frame goes out
     with pytest.raises(SourceError, match="no frames of a stream named middle"):
         list(replay.packets(replay.Recording(path, "middle")))
 
@@ -288,3 +289,14 @@ def test_what_is_not_there_is_told_by_its_path(tmp_path: Path) -> None:
     record(tmp_path / "short.jsonl")
     with pytest.raises(SourceError, match="is over before second 1000"):
         list(replay.packets(replay.Recording(tmp_path / "short.jsonl", start=1000)))
+
+
+def test_what_comes_before_a_damaged_line_is_played(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.jsonl"
+    record(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], b"{damaged\n", *lines[3:]]))
+    played = replay.packets(replay.Recording(path))
+    assert [next(played).seq for _ in range(3)] == [0, 2, 4]
+    with pytest.raises(SourceError, match=r"damaged\.jsonl:4"):
+        next(played)

@@ -18,8 +18,8 @@ import numpy as np
 
 from streamkp.graph.clock import Clock
 from streamkp.graph.engine import Engine
-from streamkp.graph.spec import validate
 from streamkp.graph.stage import BatchStage, MapStage, Sink, Source, Stage, StageContext, StageOptions, StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import Any
 
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
-from streamkp.graph.spec import validate
 from streamkp.graph.stage import MapStage, Sink, Source, StageOptions, StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 
 STAGES = 6

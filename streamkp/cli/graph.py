@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def check(graph: GraphFile, overrides: Overrides = None, no_plugins: NoPlugins =
         typer.echo(f"note: {note}", err=True)
     if spec.unchecked:
         typer.echo(f"not checked, being plugins: {', '.join(spec.unchecked)}", err=True)
-    typer.echo(f"{graph} is a valid graph: {len(spec.stages)} stages, {len(spec.streams)} streams")
+    typer.echo(f"{graph} is a valid graph: {_count(spec.stages, 'stage')}, {_count(spec.streams, 'stream')}")
 
 
 @graph_app.command()
@@ -47,3 +48,7 @@ def show(
 
 def _read(graph: str, overrides: list[str] | None, no_plugins: bool) -> GraphSpec:
     return Graph.from_yaml(graph, overrides=overrides or ()).validate(plugins=not no_plugins)
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"

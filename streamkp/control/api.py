@@ -20,8 +20,9 @@ from pydantic_core import to_jsonable_python
 
 from streamkp.control import models
 from streamkp.errors import UsageError
-from streamkp.graph.spec import GraphSpec, NotLive, StageSpec, StreamSpec, did_you_mean, is_secret
+from streamkp.graph.spec import GraphSpec, StageSpec, StreamSpec
 from streamkp.graph.stage import EngineView, StageOptions
+from streamkp.graph.validation import NotLive, did_you_mean, is_secret
 from streamkp.uris import HIDDEN, mask, mask_address
 
 PREFIX: Final = "/api/v1"

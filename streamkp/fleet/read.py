@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 
 from streamkp.errors import UsageError
-from streamkp.graph.spec import Problem
+from streamkp.graph.validation import Problem
 from streamkp.uris import mask
 
 MAX_BYTES: Final = 16_000_000

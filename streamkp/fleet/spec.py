@@ -30,7 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamkp.errors import UsageError
 from streamkp.fleet.read import YamlReader, read_csv, read_text
 from streamkp.graph.graph import Graph, find
-from streamkp.graph.spec import NAME, GraphError, GraphSpec, Problem, StreamSpec, did_you_mean, is_secret
+from streamkp.graph.spec import NAME, GraphSpec, StreamSpec
+from streamkp.graph.validation import GraphError, Problem, did_you_mean, is_secret
 from streamkp.uris import HIDDEN, VARIABLE, mask, mask_address, split
 
 MAX_STREAMS: Final = 100_000

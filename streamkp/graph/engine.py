@@ -27,11 +27,12 @@ from streamkp.graph.join import JoinRunner
 from streamkp.graph.plan import Plan
 from streamkp.graph.runner import StageRunner
 from streamkp.graph.source_runner import SourceRunner
-from streamkp.graph.spec import MAX_STREAMS, NAME_RULE, GraphSpec, StreamSpec, changed_options, is_name
+from streamkp.graph.spec import MAX_STREAMS, NAME_RULE, GraphSpec, StreamSpec, is_name
 from streamkp.graph.stage import Source, Stage, StageOptions, StreamContext
 from streamkp.graph.statistics import StageFigures, prometheus_text
 from streamkp.graph.status import Status, StatusBoard
 from streamkp.graph.tracing import Tracer
+from streamkp.graph.validation import changed_options
 from streamkp.graph.watchdog import Watchdog
 from streamkp.packet import Packet
 from streamkp.uris import mask_address

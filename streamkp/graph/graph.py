@@ -12,8 +12,9 @@ from typing import Any, Self
 from streamkp.errors import UsageError
 from streamkp.graph.load import GraphFileReader, read_file
 from streamkp.graph.registry import stage_class
-from streamkp.graph.spec import GraphError, GraphSpec, Problem, validate
+from streamkp.graph.spec import GraphSpec
 from streamkp.graph.stage import Stage
+from streamkp.graph.validation import GraphError, Problem, validate
 from streamkp.uris import mask_address
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from streamkp.errors import UsageError
-from streamkp.graph.spec import Problem
+from streamkp.graph.validation import Problem
 from streamkp.uris import VARIABLE, expand, mask
 
 MAX_BYTES = 500_000

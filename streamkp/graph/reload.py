@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from streamkp.errors import StreamkpError
-from streamkp.graph.spec import GraphSpec, StageSpec, StreamSpec, changed_options
+from streamkp.graph.spec import GraphSpec, StageSpec, StreamSpec
 from streamkp.graph.stage import StageOptions
+from streamkp.graph.validation import changed_options
 
 
 class Reloadable(Protocol):

@@ -51,7 +51,7 @@ def test_a_log_level_that_there_is_not() -> None:
 def test_check_counts_what_it_has_checked(graph: Path) -> None:
     done = invoke("graph", "check", graph)
     assert done.exit_code == 0, done.output
-    assert done.output.strip() == f"{graph} is a valid graph: 5 stages, 1 streams"
+    assert done.output.strip() == f"{graph} is a valid graph: 5 stages, 1 stream"
 
 
 def test_check_says_everything_that_is_wrong(graph: Path) -> None:

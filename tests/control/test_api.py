@@ -18,8 +18,9 @@ from pydantic import Field, SecretStr
 
 from streamkp.control.run_server import ControlServer
 from streamkp.graph.engine import Engine
-from streamkp.graph.spec import ControlSpec, validate
+from streamkp.graph.spec import ControlSpec
 from streamkp.graph.stage import LIVE, MapStage, StageOptions, StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 from streamkp.testing import Collect, Collected, Scripted, make_packet
 from tests.control.test_run_server import get

@@ -17,7 +17,8 @@ from streamkp.control.client import Client, Unreachable, find
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import StreamkpError, UsageError
 from streamkp.graph.engine import Engine
-from streamkp.graph.spec import ControlSpec, validate
+from streamkp.graph.spec import ControlSpec
+from streamkp.graph.validation import validate
 from streamkp.testing import Collect, Collected, Scripted, count_to
 
 TOKEN = "0123456789abcdef"

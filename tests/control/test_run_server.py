@@ -14,7 +14,8 @@ import pytest
 
 from streamkp.control.run_server import ControlServer
 from streamkp.errors import OutputError, UsageError
-from streamkp.graph.spec import ControlSpec, GraphError, validate
+from streamkp.graph.spec import ControlSpec
+from streamkp.graph.validation import GraphError, validate
 from tests.control.engine import FixedEngine
 
 STAGES = {"decode": {"use": "decode"}, "record": {"use": "record", "path": "out.jsonl"}}

@@ -8,7 +8,7 @@ import pytest
 
 from streamkp.errors import UsageError
 from streamkp.fleet import spec
-from streamkp.graph.spec import GraphError
+from streamkp.graph.validation import GraphError
 
 GRAPH = """\
 graph:

@@ -11,8 +11,8 @@ import pytest
 from streamkp.errors import OutputError
 from streamkp.graph.engine import Engine
 from streamkp.graph.plan import Plan
-from streamkp.graph.spec import validate
 from streamkp.graph.stage import BatchStage, MapStage, Sink, Source, StageOptions, StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 from streamkp.testing import build, count_to, make_packet
 

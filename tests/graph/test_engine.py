@@ -10,8 +10,9 @@ import pytest
 from streamkp.errors import OutputError, SourceError, UsageError
 from streamkp.graph.engine import Engine
 from streamkp.graph.feedback import DELAY
-from streamkp.graph.spec import StreamSpec, validate
+from streamkp.graph.spec import StreamSpec
 from streamkp.graph.stage import BatchStage, MapStage, Sink, StageOptions, StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 from streamkp.testing import Collect, Collected, ManualClock, Scripted, build, count_to, make_packet
 

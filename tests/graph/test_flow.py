@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from streamkp.graph.graph import Graph, ready_made
-from streamkp.graph.spec import GraphError, validate
 from streamkp.graph.stage import MapStage
+from streamkp.graph.validation import GraphError, validate
 from streamkp.packet import Packet
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pydantic import SecretStr
 
 from streamkp.graph.engine import Engine
-from streamkp.graph.spec import StreamSpec, validate
+from streamkp.graph.spec import StreamSpec
 from streamkp.graph.stage import StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 from streamkp.testing import Collect, Collected, Scripted, make_packet
 

@@ -8,7 +8,8 @@ import pytest
 
 from streamkp.errors import UsageError
 from streamkp.graph.graph import Graph
-from streamkp.graph.spec import GraphError, GraphSpec
+from streamkp.graph.spec import GraphSpec
+from streamkp.graph.validation import GraphError
 from tests.graph.stages import Numbers, Print, Scale
 
 GOOD = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamkp.graph.graph import Graph
-from streamkp.graph.spec import GraphError
+from streamkp.graph.validation import GraphError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.graph import Graph, ready_made
 from streamkp.graph.plan import ChannelPlan, FeedbackPlan, Plan
-from streamkp.graph.spec import validate
+from streamkp.graph.validation import validate
 
 STAGES = Path(__file__).with_name("stages.py")
 BRANCHES = """\

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from streamkp.graph.engine import Engine
 from streamkp.graph.reload import reload
-from streamkp.graph.spec import GraphSpec, StreamSpec, validate
+from streamkp.graph.spec import GraphSpec, StreamSpec
 from streamkp.graph.stage import LIVE, MapStage, StageOptions, StreamContext
+from streamkp.graph.validation import validate
 from streamkp.packet import Packet
 from streamkp.testing import Collect, Collected, Scripted, make_packet
 

@@ -12,9 +12,10 @@ import pytest
 from streamkp.errors import UsageError
 from streamkp.graph import tracing
 from streamkp.graph.engine import Engine
-from streamkp.graph.spec import GraphError, TracingSpec, validate
+from streamkp.graph.spec import TracingSpec
 from streamkp.graph.stage import BatchStage, MapStage
 from streamkp.graph.tracing import Tracer
+from streamkp.graph.validation import GraphError, validate
 from streamkp.packet import Packet
 from streamkp.testing import Collect, Collected, Scripted, count_to
 

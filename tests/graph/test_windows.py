@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from streamkp.graph.graph import Graph
-from streamkp.graph.spec import GraphError, StageSpec
+from streamkp.graph.spec import StageSpec
 from streamkp.graph.stage import MapStage, StageOptions
+from streamkp.graph.validation import GraphError
 from streamkp.packet import WindowRequest
 from streamkp.sources.decode import Decode
 from streamkp.stages.window import WindowStage

@@ -14,9 +14,9 @@ from streamkp.errors import UsageError
 from streamkp.graph.clock import Clock
 from streamkp.graph.engine import Engine
 from streamkp.graph.graph import Graph
-from streamkp.graph.spec import GraphError, validate
 from streamkp.graph.stage import MapStage, StageContext, StreamContext
 from streamkp.graph.stream_options import StreamOptions
+from streamkp.graph.validation import GraphError, validate
 from streamkp.packet import Keypoints2D, Packet, Person
 from streamkp.sources.decode import Decode
 from streamkp.sources.shape import Thinning, fitted

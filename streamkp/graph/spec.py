@@ -43,7 +43,8 @@ class BatchSpec(_Strict):
         None,
         ge=0,
         le=1000,
-        description="Longest wait for further streams after the first; 4, and 0 for `detect-person`.",
+        description="Longest wait for further streams after the first; 4, and 0 for `detect-person`. Stages that work "
+        "on frames side by side instead (`keypoints-2d` on a CPU) do not wait.",
     )
     mix_files: bool = Field(
         False,

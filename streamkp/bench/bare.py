@@ -8,6 +8,7 @@ tracked, smoothed or published.
 
 from __future__ import annotations
 
+import gc
 import json
 import queue
 import sys
@@ -43,6 +44,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         (open_detector(detect.model, threads=threads), open_estimator(keypoints.model, threads=threads), Lifting(spec))
         for _ in range(streams)
     ]
+    gc.collect()
+    gc.freeze()  # as `streamkp.bench.once` does
     started, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(streams) as pool:
         works = [pool.submit(_follow, job["source"], *networks, detect.every) for networks in opened]

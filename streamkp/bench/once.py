@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -54,6 +55,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     for n in range(job["streams"]):
         graph.stream(f"bench{n}", job["source"], realtime=job["realtime"])
     engine = ThreadEngine(graph.add("tally", Tally).validate(), bound={"tally": notes})
+    gc.collect()
+    gc.freeze()  # as `streamkp run` does
     engine.start()
     started, cpu = time.perf_counter(), time.process_time()
     engine.wait()

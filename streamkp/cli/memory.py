@@ -1,9 +1,10 @@
-"""The C library's memory over long runs."""
+"""Memory over long runs: the C library's, and Python's collector."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 
 # From glibc's malloc.h.
@@ -23,3 +24,13 @@ def return_large_blocks() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
+def keep_what_is_loaded() -> None:
+    """Leave what is there now out of every later garbage collection.
+
+    A collection of all modules and networks stops every thread for some tens of milliseconds, which is a frame of each
+    stream. Nothing of it is let go before the process ends, so this is for commands with one run.
+    """
+    gc.collect()
+    gc.freeze()

@@ -21,7 +21,7 @@ from streamkp.cli import logs
 from streamkp.cli.additions import add_to
 from streamkp.cli.display import Display, summary
 from streamkp.cli.downloads import fetch_missing
-from streamkp.cli.memory import return_large_blocks
+from streamkp.cli.memory import keep_what_is_loaded, return_large_blocks
 from streamkp.cli.page import page_of, show
 from streamkp.cli.service import Service
 from streamkp.control.run_server import ControlServer
@@ -150,6 +150,7 @@ def run(
         return_large_blocks()
         with _control(engine, console):
             engine.start()
+            keep_what_is_loaded()
             if page is not None:
                 show(page_of(engine), page == "print")
             stopped = _watch(engine, console, grace, Reloading(engine, load, graph, hang_ups))

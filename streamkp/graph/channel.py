@@ -264,7 +264,7 @@ class Channel(Generic[T]):
         if not lane.ready:
             lane.ready = True
             self._ready.append(lane)
-        if self._readers:
+        if self._readers and not self._held(lane):
             self._readable.notify()
 
     def _await_ready(self) -> None:

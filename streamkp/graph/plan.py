@@ -93,8 +93,10 @@ def _chained(graph: GraphSpec, stage: StageSpec) -> bool:
     if len(stage.inputs) != 1 or not stage.cls.shares_thread(stage.options):
         return False
     before = next(each for each in graph.stages if each.name == stage.inputs[0])
-    # The source has a thread for each stream, and a stage that keeps others busy should be back at it soon.
-    alone = before.cls.kind != "source" and not (issubclass(before.cls, BatchStage) and before.cls.overlaps)
+    # The source has a thread for each stream, and a stage that keeps others busy with several streams should be back
+    # at that soon.
+    busy = issubclass(before.cls, BatchStage) and before.cls.overlaps and len(graph.streams) != 1
+    alone = before.cls.kind != "source" and not busy
     answers = any(receiver == stage.name for _, receiver in graph.feedback())
     own = stage.settings.queue != QueueSpec() or stage.settings.batch != BatchSpec() or stage.settings.workers > 1
     return alone and before.settings.workers == 1 and not own and not answers

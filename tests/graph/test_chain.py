@@ -57,8 +57,9 @@ class Numbers(Source):
         yield from ()
 
 
-def chained(**stages: Any) -> list[str]:
-    data = {"streams": {"cam": "test:cam"}, "stages": {"source": {"use": Numbers}, **stages, "end": {"use": Sink}}}
+def chained(streams: int = 1, **stages: Any) -> list[str]:
+    cameras = {f"cam{n}": f"test:{n}" for n in range(streams)}
+    data = {"streams": cameras, "stages": {"source": {"use": Numbers}, **stages, "end": {"use": Sink}}}
     return [each.reader for each in Plan.of(validate(data)).channels if each.chained]
 
 
@@ -74,7 +75,9 @@ def test_a_light_stage_shares_the_thread_of_a_stage_that_has_one_to_share() -> N
     assert chained(first={"use": Heavy}, then={"use": Light}) == ["then"]
     assert chained(first={"use": Light}, then={"use": Light}, last={"use": Light}) == ["then", "last"]
     assert chained(first={"use": Group}, then={"use": Light}, last={"use": LightGroup}) == ["then", "last"]
-    assert chained(first={"use": Ahead}, then={"use": Light}) == []  # it has others to keep busy
+    assert chained(first={"use": Ahead}, then={"use": Light}) == ["then"]
+    assert chained(2, first={"use": Ahead}, then={"use": Light}) == []  # it has others to keep busy
+    assert chained(0, first={"use": Ahead}, then={"use": Light}) == []  # they may come while it runs
     assert chained(first={"use": Heavy}, then={"use": Heavy}) == []
     assert chained(first={"use": Heavy}, out={"use": Out, "from": ["first"]}) == ["out"]
 

@@ -166,19 +166,19 @@ class Channel(Generic[T]):
         expected: Callable[[], int],
         alone: Callable[[str], bool] = lambda _: False,
         without: Collection[str] = (),
-        until: Callable[[], bool] = lambda: True,
+        until: Callable[[], bool] | None = None,
     ) -> list[tuple[str, T | End]]:
         """At most one packet of each lane, up to `size`; waits for the first, then at most `wait` seconds more.
 
         It does not wait at all once `expected()` lanes have delivered. What comes from a lane that goes `alone` is a
-        batch by itself. Where lanes are left out (`without`), it waits for the first packet only while `until()` is
-        false, of which `wake` tells, and may come back empty.
+        batch by itself. Lanes may be left out (`without`). With `until` it waits for the first packet only while that
+        is false, of which `wake` tells, and may come back empty.
 
         Raises:
-            Closed: as `get`; where lanes are left out only when aborted, since they may still hold something.
+            Closed: as `get`; with `until` only when aborted, since the lanes left out may still hold something.
         """
         with self._lock:
-            if not without:
+            if until is None:
                 self._await_ready()
             batch: list[tuple[str, T | End]] = []
             taken = set(without)
@@ -198,12 +198,12 @@ class Channel(Generic[T]):
                     batch.append(entry)
                     if alone(entry[0]):
                         return batch
-                if without and not batch and not until():
+                if until is not None and not batch and not until():
                     self._readers += 1
                     self._readable.wait()
                     self._readers -= 1
                     continue
-                if without or len(batch) >= min(size, expected()) or self._closed:
+                if until is not None or len(batch) >= min(size, expected()) or self._closed:
                     return batch
                 now = self._clock.monotonic()
                 if deadline is None:

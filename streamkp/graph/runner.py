@@ -95,6 +95,7 @@ class _Batch:
     packets: list[Packet]  # those of them that were admitted, and have not failed
     began: int  # monotonic ns
     begun: Begun = _NOTHING
+    out: Sequence[Packet] = ()
     cpu: int = 0
 
     @property
@@ -153,7 +154,9 @@ class StageRunner:
         """The thread: until the inbox is closed and empty, or the engine aborts; then close the stage."""
         try:
             assert self.inbox is not None, "it runs in the thread of the stage before it"
-            if isinstance(self.stage, BatchStage):
+            if isinstance(self.stage, BatchStage) and self.stage.overlaps:
+                self._run_overlapping(self.stage, self.inbox)
+            elif isinstance(self.stage, BatchStage):
                 self._run_batches(self.stage, self.inbox)
             elif len(self.meters) > 1:
                 self._run_shared(worker, self.inbox)
@@ -173,7 +176,9 @@ class StageRunner:
     def take(self, packet: Packet) -> None:
         """Work on one packet and send it on."""
         if isinstance(self.stage, BatchStage):
-            self._complete(self._begin(self.stage, [(packet.stream, packet)], crowded=False))
+            batch = self._begin(self.stage, [(packet.stream, packet)], crowded=False)
+            self._finish(batch)
+            self._deliver(batch)
             return
         self._enter(packet)
         out = self._process(packet, self.meters[0])
@@ -226,26 +231,42 @@ class StageRunner:
                     self._turn.notify_all()
 
     def _run_batches(self, stage: BatchStage, inbox: Channel[Packet]) -> None:
-        """One batch after the other, or one begun, of other streams, before those before it are done."""
+        """One batch after the other."""
+        size, wait = self._batch
+        while True:
+            entries = inbox.get_batch(size, wait, self._delivering, self._alone)
+            batch = self._begin(stage, entries, crowded=False)
+            self._finish(batch)
+            self._deliver(batch)
+
+    def _run_overlapping(self, stage: BatchStage, inbox: Channel[Packet]) -> None:
+        """A batch is begun, of other streams, before those before it are done.
+
+        What is done is sent on only when the next frames have been begun: later stages may share this thread, and other
+        threads are woken, while those are worked on.
+        """
         size, wait = self._batch
         if stage.at_once is not None:  # the next packet is begun beside this one: nothing is gained by a wait
             size, wait = min(size, stage.at_once), 0.0
         under_way: list[_Batch] = []
+        done: list[_Batch] = []
         stage.context.on_done = inbox.wake
 
         def some_done() -> bool:
-            return any(batch.done for batch in under_way)
+            return bool(done) or any(batch.done for batch in under_way)
 
         while True:
-            others = [stream for batch in under_way for stream, _ in batch.entries]
-            entries = inbox.get_batch(size, wait, self._delivering, self._alone, without=others, until=some_done)
+            busy = [stream for batch in under_way for stream, _ in batch.entries]
+            busy += [stream for batch in done for stream, item in batch.entries if isinstance(item, End)]
+            until = some_done if under_way or done else None
+            entries = inbox.get_batch(size, wait, self._delivering, self._alone, without=busy, until=until)
             begun = [self._begin(stage, entries, crowded=bool(under_way))] if entries else []
-            if not stage.overlaps:
-                under_way, begun = begun, []
+            for batch in done:
+                self._deliver(batch)
             done = [batch for batch in under_way if batch.done]
             under_way[:] = [batch for batch in under_way if batch not in done] + begun
             for batch in done:
-                self._complete(batch)
+                self._finish(batch)
 
     def _begin(self, stage: BatchStage, entries: list[tuple[str, Packet | End]], *, crowded: bool) -> _Batch:
         meters = self.meters[0]
@@ -259,16 +280,20 @@ class StageRunner:
                 batch.begun = stage.begin(batch.packets, crowded=crowded)
         return batch
 
-    def _complete(self, batch: _Batch) -> None:
-        out: Sequence[Packet] = ()
+    def _finish(self, batch: _Batch) -> None:
+        """Take the results of a batch; after that the next one of the same streams may begin."""
         if batch.packets:
             with self._at_work(batch):
-                out = batch.begun.result()
+                batch.out = batch.begun.result()
         self.working.pop(id(batch), None)
         if batch.packets:
             self._count(batch.packets, batch.began, batch.cpu, self.meters[0])
             for packet in batch.packets:
-                self.meters[0][packet.stream].nothing += all(packet is not passed for passed in out)
+                self.meters[0][packet.stream].nothing += all(packet is not passed for passed in batch.out)
+
+    def _deliver(self, batch: _Batch) -> None:
+        """Send a finished batch on, and the ends of streams that came with it."""
+        out = batch.out
         for _, item in batch.entries:
             if not isinstance(item, End):
                 self._leave(item, lost=all(item is not passed for passed in out))

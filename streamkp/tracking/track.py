@@ -35,7 +35,7 @@ class TrackerOptions:
         trial: a track that fails at this age or earlier was a mistake and ends at once.
         strain_memory: share of the last frame's strain that is kept in the next.
         detection_interval: time between detections asked for because somebody is lost.
-        convincing_score: presence and median joint score that background was not seen to reach.
+        convincing_score: presence and score of most joints that background was not seen to reach.
         convincing_patience: how many times `max_doubt` such a person may go unconfirmed.
         predicted_score: score of a predicted person as a share of that of the last pose.
     """

@@ -245,7 +245,8 @@ class Tracker:
     def _convincing(self, track: Track) -> bool:
         """Not background, by what the network says alone: detectors miss people who lie, crouch or stretch."""
         least = self.options.convincing_score
-        return track.pose.presence >= least and float(np.median(track.pose.points[:, 2])) >= least
+        scores = track.pose.points[:, 2]
+        return track.pose.presence >= least and 2 * int(np.count_nonzero(scores >= least)) > len(scores)
 
     def _elapsed(self, frame: Frame) -> float:
         """Seconds since the last frame, at least 0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -13,7 +13,7 @@ from streamkp.graph.channel import Channel
 from streamkp.graph.clock import Clock
 from streamkp.graph.edges import Outputs
 from streamkp.graph.runner import StageRunner
-from streamkp.graph.stage import BatchStage, Begun, Sink, StageContext, StageOptions
+from streamkp.graph.stage import BatchStage, Begun, Sink, StageContext, StageOptions, StreamContext
 from streamkp.packet import Packet
 from streamkp.testing import build, count_to, make_packet
 
@@ -101,15 +101,36 @@ def played(stage: Ahead, *names: str) -> list[str]:
 
 def test_a_batch_of_other_streams_is_begun_before_one_is_done() -> None:
     assert played(Ahead(), "a0", "b0", "a1", "b1") == [
-        "begin a0", "begin b0*", "end a0", "out a0", "begin a1*", "end b0", "out b0", "begin b1*", "end a1", "out a1",
+        "begin a0", "begin b0*", "end a0", "begin a1*", "out a0", "end b0", "begin b1*", "out b0", "end a1", "out a1",
         "end b1", "out b1", "over a", "over b",
     ]  # fmt: skip
 
 
 def test_a_stream_by_itself_is_done_before_its_next_frame_is_begun() -> None:
     assert played(Ahead(), "a0", "a1") == [
-        "begin a0", "end a0", "out a0", "begin a1", "end a1", "out a1", "over a",
+        "begin a0", "end a0", "begin a1", "out a0", "end a1", "out a1", "over a",
     ]  # fmt: skip
+
+
+def test_what_is_done_goes_out_though_no_other_frame_has_come() -> None:
+    begun, answers = threading.Semaphore(0), list[Callable[[], None]]()
+    arrived = {"b": threading.Semaphore(0)}
+    stages = {
+        "aside": {"use": Aside, "begun": begun, "answers": answers},
+        "arrive": {"use": Arrive, "arrived": arrived},
+    }
+    go_on = threading.Event()
+
+    def frames(_: StreamContext) -> Iterator[Packet]:
+        yield make_packet("b", 0)
+        assert go_on.wait(WAIT)
+
+    engine, _ = build(stages, {"b": frames})
+    engine.start()
+    assert arrived["b"].acquire(timeout=WAIT)
+    go_on.set()
+    assert engine.wait(WAIT)
+    assert not engine.errors
 
 
 def test_a_stage_that_works_on_whole_batches_gets_them_whole() -> None:

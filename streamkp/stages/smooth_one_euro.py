@@ -13,6 +13,7 @@ from streamkp.motion.limb_jumps import LimbFilter
 from streamkp.motion.one_euro import OneEuro
 from streamkp.motion.side_swaps import SwapFilter
 from streamkp.packet import FloatArray, Keypoints2D, Packet, Person
+from streamkp.tracking.similarity import box_of
 
 _METRES_TO_SIZE = 0.2  # metres: hands in space are filtered as what is as large as a hand
 _EXPRESSION_SIZE = 5.0  # of a blendshape, which goes from 0 to 1: a blink must not lag
@@ -35,9 +36,9 @@ class SmoothOneEuro(MapStage):
 
     Speed is measured relative to the person: units per second as if everybody were 1000 pixels tall. Before
     that, left and right of people whom the network has exchanged for some frames are put right, and limbs that jump
-    off the body for some frames are held where they were, with a score of at most 0.1. The hands and the face
-    that `keypoints-parts` adds are smoothed with the same options, relative to their own size, and so are hands in
-    space and blendshapes.
+    off the body for some frames are held where they were, with a score of at most 0.1; the box is drawn around them
+    there. The hands and the face that `keypoints-parts` adds are smoothed with the same options, relative to their own
+    size, and so are hands in space and blendshapes.
     """
 
     light = True
@@ -114,7 +115,10 @@ class SmoothOneEuro(MapStage):
             if self.options.swap_filter:
                 points = self._swaps[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
             if self.options.limb_filter:
-                points = self._limbs[packet.stream, person.track](keypoints.skeleton, points, packet.pts, size)
+                said = points
+                points = self._limbs[packet.stream, person.track](keypoints.skeleton, said, packet.pts, size)
+                if points is not said:  # the box was drawn around where the limb is not
+                    person.box = box_of(np.column_stack((points[:, :2], said[:, 2])))
             smooth = self._filters[packet.stream, person.track]
             points[:, :2] = smooth(points[:, :2], packet.pts, size)
             person.keypoints_2d = Keypoints2D(keypoints.skeleton, points.astype(np.float32, copy=False))

@@ -10,6 +10,7 @@ from streamkp.motion.one_euro import OneEuro
 from streamkp.packet import Keypoints2D, Packet, Person
 from streamkp.stages.smooth_one_euro import SmoothOneEuro
 from streamkp.testing import make_packet, open_stage, run_stage
+from streamkp.tracking.similarity import box_of
 
 
 def packet(seq: int, *persons: Person, stream: str = "cam") -> Packet:
@@ -107,6 +108,20 @@ def test_a_limb_that_is_thrown_off_loses_its_score(on: bool) -> None:
     np.testing.assert_array_equal(back[:, 2], 1)
     np.testing.assert_array_equal(np.flatnonzero(thrown[:, 2] < 0.3), [15] if on else [])
     assert (float(np.abs(thrown - standing)[:, :2].max()) < 1e-3) is on
+
+
+def test_the_box_is_drawn_around_where_a_limb_is_held() -> None:
+    standing, _ = exchanged_for_three_frames()
+    wrong = standing.copy()
+    wrong[15, 0] += 300  # the left ankle
+    people = [person(1, pose) for pose in (*[standing] * 20, wrong, standing)]
+    for someone, pose in zip(people, (*[standing] * 20, wrong, standing), strict=True):
+        someone.box = box_of(pose.astype(np.float32))
+    right = people[0].box
+    assert people[20].box[2] > right[2] + 100
+    got = run_stage(SmoothOneEuro, {}, [packet(i, someone) for i, someone in enumerate(people)])
+    for out in got:
+        np.testing.assert_allclose(out.persons[0].box, right, atol=0.1)
 
 
 def test_the_old_name_of_the_swap_filter_is_taken_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

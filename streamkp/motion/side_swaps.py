@@ -121,5 +121,6 @@ def _is_exchange(stays: Float64, changes: Float64) -> bool:
 def _distance(pairs: Float64, expected: Float64) -> Float64:
     """[P]: the mean of both joints; NaN, which is never larger nor smaller, if one is not seen."""
     away = pairs - expected
-    out: Float64 = np.sqrt((away * away).sum(2)).mean(1)
+    lengths = np.sqrt((away * away).sum(2))
+    out: Float64 = (lengths[:, 0] + lengths[:, 1]) / 2  # a third of the time of `mean`
     return out

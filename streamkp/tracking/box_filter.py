@@ -6,6 +6,8 @@ time is in seconds of the source's clock, so that dropped frames and odd rates c
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from filterpy.kalman import KalmanFilter
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ _SHAPE_NOISE = 0.06  # of a measured width or height
 _ACCELERATION = 1.5  # of a person's centre, in sizes / s^2
 _SHAPE_DRIFT = 0.5  # of width and height, in sizes / sqrt(s)
 _FIRST_SPEED = 0.5  # what a new person may move at, in sizes / s
+_MEASUREMENT = np.diag(np.square((_CENTRE_NOISE, _CENTRE_NOISE, _SHAPE_NOISE, _SHAPE_NOISE)))  # of size 1
 
 
 class BoxFilter:
@@ -48,22 +51,28 @@ class BoxFilter:
 
     def predict(self, dt: float) -> None:
         """Move on by `dt` seconds (>= 0)."""
-        transition = np.eye(6)
-        transition[0, 4] = transition[1, 5] = dt
-        acceleration = (_ACCELERATION * self.size) ** 2
-        noise = np.zeros((6, 6))
-        noise[(0, 1), (0, 1)] = acceleration * dt**4 / 4
-        noise[(0, 1, 4, 5), (4, 5, 0, 1)] = acceleration * dt**3 / 2
-        noise[(4, 5), (4, 5)] = acceleration * dt**2
-        noise[(2, 3), (2, 3)] = (_SHAPE_DRIFT * self.size) ** 2 * dt
-        self._kalman.predict(F=transition, Q=noise)
+        transition, noise = _motion(dt)
+        self._kalman.predict(F=transition, Q=noise * self.size**2)
 
     def update(self, box: FloatArray) -> None:
         """Take in a measured box (4,): x, y, w, h in pixels, of positive size."""
-        deviation = np.array((_CENTRE_NOISE, _CENTRE_NOISE, _SHAPE_NOISE, _SHAPE_NOISE)) * self.size
-        self._kalman.update(_measured(box), R=np.diag(deviation**2))
+        self._kalman.update(_measured(box), R=_MEASUREMENT * self.size**2)
 
 
 def _measured(box: FloatArray) -> NDArray[np.float64]:
     x, y, w, h = box.tolist()
     return np.array((x + w / 2, y + h / 2, max(w, 1.0), max(h, 1.0)))
+
+
+@lru_cache(maxsize=64)
+def _motion(dt: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How the state moves on in `dt` seconds, and the covariance of what it does not foresee, of a person of size 1."""
+    transition = np.eye(6)
+    transition[0, 4] = transition[1, 5] = dt
+    acceleration = _ACCELERATION**2
+    noise = np.zeros((6, 6))
+    noise[(0, 1), (0, 1)] = acceleration * dt**4 / 4
+    noise[(0, 1, 4, 5), (4, 5, 0, 1)] = acceleration * dt**3 / 2
+    noise[(4, 5), (4, 5)] = acceleration * dt**2
+    noise[(2, 3), (2, 3)] = _SHAPE_DRIFT**2 * dt
+    return transition, noise

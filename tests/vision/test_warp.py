@@ -42,3 +42,27 @@ def test_the_whole_of_a_huge_image_and_nothing_of_it() -> None:
     assert out[:, 355:].min() == 200
     warp(huge, np.array([[1.0, 0, -1e6], [0, 1.0, -1e6]]), out)
     assert out.max() == 0
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[0.2, 0.0, -300.0], [0.0, 0.2, 5.0]],  # beside the image
+        [[0.2, 0.0, 300.0], [0.0, 0.2, -500.0]],
+        [[40.0, 0.0, -700.0], [0.0, 40.0, -900.0]],  # within one pixel or two
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],  # all of it one pixel
+        [[1.0, 0.0, np.inf], [0.0, 1.0, 0.0]],
+        [[1e200, 1e200, 0.0], [-1e200, 1e200, 0.0]],
+    ],
+)
+def test_any_matrix_that_opencv_takes_gives_what_opencv_gives(matrix: list[list[float]]) -> None:
+    out = np.empty((24, 32, 3), np.uint8)
+    warp(SMALL, np.array(matrix), out)
+    assert (out == cv2.warpAffine(SMALL, np.array(matrix), (32, 24))).all()
+
+
+def test_a_view_of_another_image_is_warped_as_its_copy_is() -> None:
+    view = SMALL[5:50:2, 70:10:-1, ::-1]
+    out = np.empty((24, 32, 3), np.uint8)
+    warp(view, turned(30, 10), out)
+    assert (out == cv2.warpAffine(view.copy(), turned(30, 10), (32, 24))).all()

@@ -9,9 +9,7 @@ tracked, smoothed or published.
 from __future__ import annotations
 
 import gc
-import json
 import queue
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from streamkp.bench import graphs
+from streamkp.bench.once import tell
 from streamkp.bench.parts import bgr
 from streamkp.graph.spec import GraphSpec
 from streamkp.graph.stage import MapStage, StageContext
@@ -117,4 +116,4 @@ def _decode(source: str, images: queue.Queue[Image | None]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    tell(main)

@@ -46,8 +46,8 @@ class Step:
     streams: int
     frames: int
     fps: float  # of all streams together
-    p50_ms: float
-    p95_ms: float
+    p50_ms: float | None  # None: no frame came out
+    p95_ms: float | None
     dropped: float  # share
     cpu_cores: float  # busy on average
     why: str  # empty if carried
@@ -77,7 +77,8 @@ def run(
         progress: called with each step as it is measured.
 
     Returns:
-        `carried` (streams), `first_limit` (what gave out, empty if nothing did), `steps` (every measured step).
+        `carried` (streams), `first_limit` (what gave out, empty if nothing did up to `most`), `steps` (every measured
+        step).
 
     Raises:
         SourceError: the clip cannot be read.
@@ -230,9 +231,9 @@ def _measure(fleet: _Fleet, size: int, arrivals: _Arrivals, seconds: float, limi
     frames = decoded_after - decoded
     losses = {where: count - lost.get(where, 0) for where, count in lost_after.items() if count > lost.get(where, 0)}
     dropped = sum(losses.values()) / max(frames, 1)
-    p50, p95 = np.percentile(latencies, (50, 95)) if latencies else (float("inf"), float("inf"))
+    p50, p95 = (float(v) for v in np.percentile(latencies, (50, 95))) if latencies else (None, None)
     why = ""
-    if not latencies:
+    if p95 is None:
         why = "no frame came out"
     elif dropped >= limits.dropped:
         where = max(losses, key=lambda key: losses[key])
@@ -241,7 +242,7 @@ def _measure(fleet: _Fleet, size: int, arrivals: _Arrivals, seconds: float, limi
         why = f"p95 of the latency is {p95:.0f} ms"
     if why:
         why += f"; {cores:.1f} of {os.cpu_count()} cores busy"
-    return Step(size, len(latencies), len(latencies) / wall, float(p50), float(p95), dropped, cores, why)
+    return Step(size, len(latencies), len(latencies) / wall, p50, p95, dropped, cores, why)
 
 
 def _run_for(engine: Engine, seconds: float) -> None:

@@ -32,6 +32,7 @@ _SHARES = {
     "crops": 4,
     "parity": 14,
 }
+PARTS = (*_SHARES, "compiled")
 _THREADS = 8  # of the CPU's reference: more threads than a container's share of the cores make it many times slower
 
 

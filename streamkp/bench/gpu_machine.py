@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import torch
 
-from streamkp.bench.gpu_context import Bench, planes
+from streamkp.bench.gpu_context import Bench, planes, short
 from streamkp.bench.gpu_streams import Cameras
 from streamkp.bench.gpu_streams import streams as live
 from streamkp.vision.device_image import compile_kernels, crop_affine, letterbox, region_matrices
@@ -21,7 +21,7 @@ GOAL_STREAMS, GOAL_P95_MS = 64, 100.0
 
 def machine(bench: Bench) -> dict[str, Any]:
     """Names and versions."""
-    found: dict[str, Any] = {"torch": torch.__version__, "device": bench.o.device, "opencv": cv2.__version__}
+    found: dict[str, Any] = {"torch": str(torch.__version__), "device": bench.o.device, "opencv": cv2.__version__}
     found["cpu_threads"] = bench.threads
     if bench.on_gpu:
         of = torch.cuda.get_device_properties(bench.o.device)
@@ -48,7 +48,7 @@ def ceilings(bench: Bench) -> dict[str, Any]:
     two = torch.empty_like(one)
     bench.copy = 2 * size / bench.time(lambda: two.copy_(one), 0.2)
     figures: dict[str, Any] = {
-        "matmul_tflops": {k: round(v / 1e12, 1) for k, v in bench.matmul.items()},
+        "matmul_tflops": {k: short(v / 1e12) for k, v in bench.matmul.items()},
         "copy_gb_per_s": round(bench.copy / 1e9, 1),
     }
     if bench.on_gpu:

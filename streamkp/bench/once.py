@@ -6,11 +6,13 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from streamkp.bench import graphs
+from streamkp.errors import StreamkpError
 from streamkp.graph.engine import ThreadEngine
 from streamkp.graph.stage import Sink
 from streamkp.packet import Packet
@@ -82,5 +84,14 @@ def _peak_memory_mb() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
+def tell(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Do the job of the command line and print what it gives, or the error that it ends with, as one JSON line."""
+    try:
+        found = work(json.loads(sys.argv[1]))
+    except StreamkpError as error:
+        found = {"error": str(error), "exit_code": error.exit_code}
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    tell(main)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from streamkp.bench import raw_frames
-from streamkp.errors import StreamkpError, UsageError
+from streamkp.errors import ModelError, OutputError, SourceError, StreamkpError, UsageError
 from streamkp.graph.statistics import percentiles_ms
 from streamkp.packet import FloatArray
 
@@ -58,8 +58,12 @@ def run(
         raise UsageError(f"--vs {peer}: known peers: {', '.join(PEERS)}")
     if peer is not None and (peer_python is None or not peer_python.exists()):
         raise UsageError(HOW_TO_PEER)
+    if peer is None and (decode_for_peer or peer_python is not None):
+        raise UsageError("--peer-python and --decode-for-peer are for a comparison: add --vs mediapipe")
     if decode_for_peer and streams > 1:
         raise UsageError("--decode-for-peer works with one stream")
+    if peer_python is not None and not _has(peer_python, "mediapipe"):
+        raise UsageError(f"{peer_python} has no MediaPipe. {HOW_TO_PEER}")
     with tempfile.TemporaryDirectory() as folder:
         mine, theirs = Path(folder, "mine.npz"), Path(folder, "theirs.npy")
         ours: list[dict[str, Any]] = []
@@ -131,6 +135,14 @@ def agreement(seq: np.ndarray[Any, Any], points: FloatArray, peer: FloatArray) -
     }
 
 
+def _has(python: Path, package: str) -> bool:
+    look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    try:
+        return subprocess.run([python, "-c", look], check=False, capture_output=True).returncode == 0
+    except OSError:  # it cannot be run
+        return False
+
+
 def _load(path: Path) -> tuple[np.ndarray[Any, Any], FloatArray]:
     with np.load(path) as data:
         return data["seq"], data["points"]
@@ -171,4 +183,7 @@ def _last_line(done: subprocess.CompletedProcess[str], who: str) -> dict[str, An
     if done.returncode:
         raise StreamkpError(f"the run of {who} failed:\n{done.stderr.strip()[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if "error" in found:
+        kinds = {kind.exit_code: kind for kind in (UsageError, SourceError, ModelError, OutputError)}
+        raise kinds.get(found["exit_code"], StreamkpError)(found["error"])
     return found

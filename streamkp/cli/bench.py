@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from streamkp.cli.bench_soak import soak
-from streamkp.errors import UsageError
+from streamkp.errors import SourceError, UsageError
 from streamkp.models import zoo
 from streamkp.runtimes.base import Precision
 
@@ -71,9 +72,8 @@ def video(
 ) -> None:
     """Frames per second, latency, CPU and memory of a graph on a clip, and the ratio to a peer."""
     from streamkp.bench.video import run
-    from streamkp.sources.decode import local_file
 
-    clip = str(local_file(source, source))
+    clip = str(_video_file(source))
     figures = run(
         graph,
         clip,
@@ -116,23 +116,26 @@ def fleet(
         _fleet_nodes(engine, as_json)
         return
     from streamkp.bench import fleet as bench
-    from streamkp.sources.decode import local_file
 
     console = Console(stderr=as_json)
-    if not as_json:
-        console.print("streams  frames/s   p50 ms   p95 ms  dropped %  cores", highlight=False)
+    shown = False
 
     def show(step: bench.Step) -> None:
-        if not as_json:
-            console.print(
-                f"{step.streams:7}  {step.fps:8.1f} {step.p50_ms:8.1f} {step.p95_ms:8.1f}  {100 * step.dropped:9.2f}"
-                f"  {step.cpu_cores:5.2f}",
-                highlight=False,
-            )
+        nonlocal shown
+        if as_json:
+            return
+        if not shown:
+            console.print("streams  frames/s   p50 ms   p95 ms  dropped %  cores", highlight=False)
+        shown = True
+        p50, p95 = ("-" if ms is None else f"{ms:.1f}" for ms in (step.p50_ms, step.p95_ms))
+        console.print(
+            f"{step.streams:7}  {step.fps:8.1f} {p50:>8} {p95:>8}  {100 * step.dropped:9.2f}  {step.cpu_cores:5.2f}",
+            highlight=False,
+        )
 
     figures = bench.run(
         graph,
-        local_file(source, source),
+        _video_file(source),
         overrides=overrides or [],
         rate=rate,
         seconds=seconds,
@@ -144,8 +147,8 @@ def fleet(
         typer.echo(json.dumps(figures))
         return
     console.print(f"carried: {figures['carried']} streams of {graph}", highlight=False)
-    if figures["first_limit"]:
-        console.print(f"one more: {figures['first_limit']}", highlight=False)
+    limit = figures["first_limit"]
+    console.print(f"one more: {limit}" if limit else "nothing gave out: --most ended the search", highlight=False)
 
 
 def _fleet_nodes(engine: Literal["nodes", "ray"], as_json: bool) -> None:
@@ -353,8 +356,20 @@ def gpu(
 ) -> None:
     """What a GPU gives: parity with the CPU, rates by batch beside the card's ceilings, live streams end to end."""
     zoo.require_torch("bench gpu")
+    import torch
+
     from streamkp.bench import gpu as bench
     from streamkp.hub import store
+
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise UsageError(f"{device} is no device: it is cuda, cuda:1 or cpu")
+    if device != "cpu" and int(device[5:] or 0) >= (cards := torch.cuda.device_count()):
+        found = f"torch {torch.__version__} finds {cards or 'no'} GPU{'s' if cards > 1 else ''} here"
+        raise UsageError(f"bench gpu --device {device}: {found}; --device cpu tries the same code without one")
+    if unknown_parts := sorted(set(part or ()) - set(bench.PARTS)):
+        raise UsageError(f"{unknown_parts[0]} is no part of bench gpu: they are {', '.join(bench.PARTS)}")
+    if "compiled" in (part or ()) and not compile_:
+        raise UsageError("the part compiled needs --compile")
 
     width, _, height = size.partition("x")
     try:
@@ -390,6 +405,17 @@ def gpu(
         typer.echo(json.dumps(figures) if as_json else _indented(figures))
     if failed:
         raise typer.Exit(1)
+
+
+def _video_file(source: str) -> Path:
+    from streamkp.sources.decode import local_file
+
+    if "://" in source and not source.lower().startswith("file:"):  # the address may hold a password
+        raise UsageError("--source is a video file or sample:NAME: a benchmark plays the same frames again and again")
+    clip = local_file(source, source)
+    if not clip.is_file():
+        raise SourceError(f"there is no file {clip}; check the path, relative ones start from {Path.cwd()}")
+    return clip
 
 
 def _clip(source: str | None) -> Path | None:

@@ -63,10 +63,12 @@ def play(stream: StreamContext, timeline: Timeline, reader: VideoReader, *, real
                         due = stream.clock.monotonic()
                     elif packet.epoch == previous.epoch:
                         due += packet.pts - previous.pts + stream.held - held
-                    held = stream.held
-                    if stream.wait((due - stream.clock.monotonic()) / NANO):
+                    held, ready = stream.held, stream.clock.monotonic()
+                    if stream.wait((due - ready) / NANO):
                         return
                     packet.captured_at = stream.clock.now()  # a camera would have seen it now
+                    if packet.expires_at is not None:
+                        packet.expires_at += stream.clock.monotonic() - ready
                     previous = packet
                 yield packet
                 if stream.stopping:

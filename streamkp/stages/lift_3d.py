@@ -80,7 +80,7 @@ class Lift3D(BatchStage):
             description="Also face, hands and feet, where the 2D network has its own estimate in space (BlazePose) and "
             "the lifter has none of them; hands from `keypoints-parts`, where that is above.",
         )
-        device: Device = Field("auto", description="Where the network runs; auto: CUDA where there is one.")
+        device: Device = Field("auto", description="Where the network runs; auto is the GPU where it can run there.")
         runtime: Runtime = Field("auto", description="What runs it; auto: openvino on a CPU, torch on CUDA.")
         threads: int = Field(2, ge=1, description="CPU threads of the network; with torch, of the whole process.")
 

@@ -84,3 +84,28 @@ def test_the_command(plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert figures["first_limit"] == ""
     assert [s["streams"] for s in figures["steps"]] == [1, 2]
     assert all(s["frames"] > 0 for s in figures["steps"])
+
+
+def test_a_variable_of_the_environment_is_used_where_it_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "slow.yaml"
+    path.write_text(
+        "stages:\n  decode: {use: decode, stale_after: '${STALE}'}\n  out: {use: publish-websocket, port: 0}\n"
+    )
+    monkeypatch.setenv("STALE", "7.5")
+    assert graphs.validated(str(path)).source.options.stale_after == 7.5  # type: ignore[attr-defined]
+
+
+def test_where_nothing_comes_out_there_is_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        engine = None
+
+        def resize(self, size: int) -> None:
+            pass
+
+        def counts(self) -> tuple[int, dict[str, int]]:
+            return 0, {}
+
+    monkeypatch.setattr(fleet, "_run_for", lambda engine, seconds: None)
+    found = fleet._measure(Silent(), 1, fleet._Arrivals(), 1.0, fleet.Limits())  # type: ignore[arg-type]
+    assert (found.p50_ms, found.p95_ms) == (None, None)
+    assert found.why.startswith("no frame came out")

@@ -1,6 +1,7 @@
 """`bench gpu`: every part gives figures, on the CPU with tiny sizes, and on CUDA where there is one."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from streamkp.bench import gpu
 from streamkp.cli.bench import bench_app
+from streamkp.errors import UsageError
 from streamkp.hub import store
 
 CUDA = pytest.param(
@@ -69,3 +71,24 @@ def test_the_command_prints_a_json_object_for_each_part(models: dict[str, Path])
     result = CliRunner().invoke(bench_app, arguments)
     assert result.exit_code == 0, result.output
     assert [json.loads(line)["part"] for line in result.stdout.splitlines()] == ["machine", "upload"]
+
+
+def test_the_command_prints_each_part_for_people(models: dict[str, Path]) -> None:
+    result = CliRunner().invoke(bench_app, ["gpu", "--device", "cpu", "--part", "machine", "--size", "64x64"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("machine:\n  torch: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "foo"], "foo is no device"),
+        (["--device", "cuda:99"], "finds .* GPU.* here; --device cpu tries the same code"),
+        (["--device", "cpu", "--part", "nosuch"], "nosuch is no part of bench gpu: they are machine, "),
+        (["--device", "cpu", "--part", "compiled"], "needs --compile"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(arguments: list[str], message: str) -> None:
+    error = CliRunner().invoke(bench_app, ["gpu", *arguments]).exception
+    assert isinstance(error, UsageError)
+    assert re.search(message, str(error))

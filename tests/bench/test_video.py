@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 from streamkp.bench.video import HOW_TO_PEER, agreement, run
 from streamkp.cli.bench import bench_app
-from streamkp.errors import StreamkpError, UsageError
+from streamkp.errors import SourceError, UsageError
 from streamkp.packet import FloatArray
 
 
@@ -52,7 +51,7 @@ class TestAgreement:
 
 def test_without_a_peer_it_is_told_how_to_make_one(tmp_path: Path) -> None:
     for more in ([], ["--peer-python", str(tmp_path / "none")]):
-        error = CliRunner().invoke(bench_app, ["video", "--source", "a.mp4", "--vs", "mediapipe", *more]).exception
+        error = CliRunner().invoke(bench_app, ["video", "--source", __file__, "--vs", "mediapipe", *more]).exception
         assert isinstance(error, UsageError)
         assert str(error) == HOW_TO_PEER
     for part in ("--peer-python", "-m venv", "pip install mediapipe=="):
@@ -62,8 +61,44 @@ def test_without_a_peer_it_is_told_how_to_make_one(tmp_path: Path) -> None:
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     graph = tmp_path / "plain.yaml"
     graph.write_text(f"stages:\n  decode: {{use: decode}}\n  out: {{use: record, path: '{tmp_path}/out.jsonl'}}\n")
-    with pytest.raises(StreamkpError, match=r"(?s)the run of streamkp failed:.*there is no file .*nothing.mp4"):
-        run(
-            str(graph), str(tmp_path / "nothing.mp4"),
-            overrides=[], streams=1, runs=1, peer="mediapipe", peer_python=Path(sys.executable),
-        )  # fmt: skip
+    for bare in (False, True):
+        with pytest.raises(SourceError, match=r"^[^\n]*there is no file [^\n]*nothing\.mp4[^\n]*$"):
+            run(
+                str(graph), str(tmp_path / "nothing.mp4"),
+                overrides=[], streams=1, runs=1, peer=None, peer_python=None, bare=bare,
+            )  # fmt: skip
+
+
+def test_a_graph_that_is_not_there_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="the graph file nosuch does not exist"):
+        run("nosuch", "a.mp4", overrides=[], streams=1, runs=1, peer=None, peer_python=None)
+
+
+def test_an_interpreter_without_the_peer_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+    with pytest.raises(UsageError, match="has no MediaPipe"):
+        run("demo", "a.mp4", overrides=[], streams=1, runs=1, peer="mediapipe", peer_python=bare)
+
+
+@pytest.mark.parametrize("more", [["--decode-for-peer"], ["--peer-python", "python3"]])
+def test_options_of_a_comparison_need_one(more: list[str]) -> None:
+    error = CliRunner().invoke(bench_app, ["video", "--source", __file__, *more]).exception
+    assert isinstance(error, UsageError)
+    assert "add --vs mediapipe" in str(error)
+
+
+@pytest.mark.parametrize("command", ["video", "fleet"])
+def test_a_camera_is_no_clip_and_its_address_is_not_repeated(command: str) -> None:
+    error = CliRunner().invoke(bench_app, [command, "--source", "rtsp://me:secret@host/live"]).exception
+    assert isinstance(error, UsageError)
+    assert "a video file or sample:NAME" in str(error)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("command", ["video", "fleet"])
+def test_a_clip_that_is_not_there(command: str) -> None:
+    error = CliRunner().invoke(bench_app, [command, "--source", "nosuch.mp4"]).exception
+    assert isinstance(error, SourceError)
+    assert "there is no file nosuch.mp4" in str(error)

@@ -117,6 +117,13 @@ class TestGoodFiles:
         )
         assert clock.now() > seen.packets[-1].captured_at, "the last frame lasts as well"
 
+    def test_a_file_in_place_of_a_camera_has_fresh_frames_however_slow_it_is(
+        self, make_clip: MakeClip, watch: Watch
+    ) -> None:
+        seen = watch(make_clip(times=[0, 2000, 5000], frames=3), realtime=True, live=True, clock=InstantClock())
+        expires = [p.expires_at or 0 for p in seen.packets]
+        assert [at - expires[0] for at in expires] == pytest.approx([p.pts for p in seen.packets], abs=1000)
+
     def test_stopping_ends_after_the_current_frame(self, make_clip: MakeClip, watch: Watch) -> None:
         assert len(watch(make_clip(), stop_after=3).packets) == 3
 

@@ -104,12 +104,14 @@ def play(
     clock: Clock | None = None,
     loop: bool = False,
     realtime: bool = False,
+    live: bool | None = None,
     **options: Any,
 ) -> Seen:
     """Play a source to its end, or for `stop_after` frames."""
     uri = str(uri)
     label = mask(uri) if "://" in uri else Path(uri).name
-    stream = StreamContext("cam", uri, label, clock or Clock(), Decode.is_live(uri), loop=loop, realtime=realtime)
+    live = Decode.is_live(uri) if live is None else live
+    stream = StreamContext("cam", uri, label, clock or Clock(), live, loop=loop, realtime=realtime)
     seen = Seen(stream)
     try:
         for packet in Decode(Decode.Options(**options), StageContext("decode")).frames(stream):

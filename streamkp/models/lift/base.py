@@ -89,6 +89,12 @@ class Lifted(NamedTuple):
     sigma: Floats | None = None
 
 
+def refuse_cuda(name: str, options: LifterOptions) -> None:
+    """Raise a `UsageError` if a lifter that runs in NumPy must run on a GPU."""
+    if options.run.device == "cuda":
+        raise UsageError(f"{name} runs on the CPU only, and at little cost: leave out device")
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """The window of one track as a network reads it. `track` is the stream and the track id."""

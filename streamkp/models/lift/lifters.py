@@ -16,7 +16,7 @@ from streamkp.errors import ModelError, UsageError
 from streamkp.hub import store
 from streamkp.hub.catalog import Model
 from streamkp.models import registry
-from streamkp.models.lift.base import Clip, LifterOptions, LiveNetwork, Memory
+from streamkp.models.lift.base import Clip, LifterOptions, LiveNetwork, Memory, refuse_cuda
 from streamkp.models.registry import ModelFile
 from streamkp.motion.camera import Intrinsics
 from streamkp.motion.root import split_root
@@ -188,6 +188,7 @@ def open_lifter(model: str, options: LifterOptions | None = None, memory: Memory
     """
     options = options or LifterOptions()
     if model in WEIGHTLESS:
+        refuse_cuda(model, options)
         return WEIGHTLESS[model](options)
     name, row, path = resolve(model, options.checkpoint)
     network = registry.family_of(row).open_live(name, row, path, options, memory)

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
 from streamkp.hub.catalog import Model
-from streamkp.models.lift.base import Clip, Lifted, LifterOptions, Memory, WindowNetwork
+from streamkp.models.lift.base import Clip, Lifted, LifterOptions, Memory, WindowNetwork, refuse_cuda
 from streamkp.models.networks.tcn_shape import DILATIONS, EPSILON, JOINTS, LOOKAHEADS, NUMBERS, TAPS
 from streamkp.models.registry import ModelFile
 from streamkp.motion import track_view
@@ -62,8 +62,9 @@ def window(name: str, row: Model, path: Path | None, options: LifterOptions) -> 
 
 
 def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory: Memory | None) -> TemporalLive:
-    """See `streamkp.models.lift.base`. It runs on the CPU, wherever `options.run` would have it."""
+    """See `streamkp.models.lift.base`. It runs on the CPU; `UsageError` if it must run elsewhere."""
     _check(name, options)
+    refuse_cuda(name, options)
     steps = TemporalSteps(read(path), options.lookahead or 0, name)
     if options.incremental is False:
         memory = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamkp import skeletons
-from streamkp.errors import ModelError
+from streamkp.errors import ModelError, UsageError
 from streamkp.models.lift.base import Clip, Lifted, LifterOptions
 from streamkp.models.lift.lifters import WEIGHTLESS, WindowLifter
 from streamkp.packet import Keypoints2D, Keypoints3D, Person
@@ -22,6 +22,12 @@ def test_the_lifters_say_what_they_want_and_give() -> None:
         assert len(skeletons.get(lifter.skeleton_3d)) > 0
         assert (lifter.skeleton is None) == (lifter.frames == 0)
         lifter.close()
+
+
+@pytest.mark.parametrize("name", [*WEIGHTLESS, "tcn-streamkp"])
+def test_a_lifter_in_numpy_cannot_run_on_a_gpu(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} runs on the CPU only"):
+        open_lifter(name, device="cuda")
 
 
 def test_blazepose_world_is_of_the_frame_itself() -> None:

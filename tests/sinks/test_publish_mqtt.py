@@ -11,7 +11,9 @@ import aiomqtt
 import pytest
 
 from streamkp import wire
+from streamkp.bench.toxic import ToxicProxy
 from streamkp.errors import OutputError, UsageError
+from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import StageContext
 from streamkp.sinks._mqtt_stream import MqttStream
 from streamkp.sinks.publish_mqtt import PublishMqtt
@@ -207,17 +209,25 @@ def test_nobody_there(open_sink: Open) -> None:
 
 
 def test_a_broker_that_comes_later(open_sink: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """It is there from the beginning for the listener, who must not miss what comes first."""
     port = _free_port()
-    late = open_sink(PublishMqtt, "late", broker=f"127.0.0.1:{port}", wait_for_broker=True, qos=1)
-    assert f"no MQTT broker takes us at 127.0.0.1 port {port} yet" in caplog.text
+    broker = open_sink(PublishMqtt, "broker", broker="embedded", port=port)
+    loop = LoopThread("proxy")
+    loop.start()
+    way = loop.call(ToxicProxy("127.0.0.1", port).start())
+    loop.call(way.refuse())
+    late = open_sink(PublishMqtt, "late", broker=f"127.0.0.1:{way.port}", wait_for_broker=True, qos=1)
+    assert f"no MQTT broker takes us at 127.0.0.1 port {way.port} yet" in caplog.text
     for seq in range(5):
         late.process(make_packet(seq))
-    broker = open_sink(PublishMqtt, "broker", broker="embedded", port=port)
     listener = Listener(port, until=lambda got: sum(topic.endswith("pose") for topic, _ in got) == 5)
+    loop.call(way.accept())
     got = listener.join()
     assert [wire.decode(payload)["seq"] for topic, payload in got if topic.endswith("pose")] == list(range(5))
     late.close()
     broker.close()
+    loop.call(way.close())
+    loop.stop()
 
 
 def test_embedded_port_in_use(open_sink: Open) -> None:

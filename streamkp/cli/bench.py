@@ -148,7 +148,8 @@ def fleet(
         return
     console.print(f"carried: {figures['carried']} streams of {graph}", highlight=False)
     limit = figures["first_limit"]
-    console.print(f"one more: {limit}" if limit else "nothing gave out: --most ended the search", highlight=False)
+    text = f"one more: {limit}" if limit else "nothing gave out: --most ended the search"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _fleet_nodes(engine: Literal["nodes", "ray"], as_json: bool) -> None:
@@ -302,14 +303,15 @@ def _print_strides(figures: dict[str, dict[str, Any]]) -> None:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    table = Table("figure", "streamkp", figures.get("peer", ""), title=figures["source"], title_justify="left")
     peer = "peer" in figures
-    table.add_row("frames/s", f"{figures['fps']:.1f}", f"{figures['peer_fps']:.1f}" if peer else "")
+    columns = ("figure", "streamkp", figures["peer"]) if peer else ("figure", "streamkp")
+    table = Table(*columns, title=figures["source"], title_justify="left")
+    table.add_row("frames/s", f"{figures['fps']:.1f}", *([f"{figures['peer_fps']:.1f}"] if peer else []))
     for name in ("p50", "p95", "p99"):
-        theirs = f"{figures['peer_latency_ms'][name]:.1f}" if peer else ""
-        table.add_row(f"latency {name} ms", f"{figures['latency_ms'][name]:.1f}", theirs)
-    table.add_row("CPU", f"{figures['cpu_percent']:.0f} % ({figures['cpu_ms_per_frame']:.1f} ms a frame)", "")
-    table.add_row("peak memory", f"{figures['peak_memory_mb']:.0f} MB", "")
+        theirs = [f"{figures['peer_latency_ms'][name]:.1f}"] if peer else []
+        table.add_row(f"latency {name} ms", f"{figures['latency_ms'][name]:.1f}", *theirs)
+    table.add_row("CPU", f"{figures['cpu_percent']:.0f} % ({figures['cpu_ms_per_frame']:.1f} ms a frame)")
+    table.add_row("peak memory", f"{figures['peak_memory_mb']:.0f} MB")
     console = Console()
     console.print(table)
     if peer:
@@ -386,7 +388,7 @@ def gpu(
     options = bench.Options(
         models={name: store.path(name) for name in bench.MODELS},
         device=device,
-        source=_clip(source),
+        source=None if source is None else _video_file(source),
         seconds=minutes * 60,
         batches=numbers[0],
         precision=cast(Precision, precision),
@@ -416,16 +418,6 @@ def _video_file(source: str) -> Path:
     if not clip.is_file():
         raise SourceError(f"there is no file {clip}; check the path, relative ones start from {Path.cwd()}")
     return clip
-
-
-def _clip(source: str | None) -> Path | None:
-    if source is None or not source.startswith("sample:"):
-        if source is not None and not Path(source).is_file():
-            raise UsageError(f"there is no file {source}; --source is a clip, an image, or sample:NAME")
-        return Path(source) if source else None
-    from streamkp.hub import store
-
-    return store.sample(source.removeprefix("sample:"))
 
 
 def _indented(figures: dict[str, Any]) -> str:

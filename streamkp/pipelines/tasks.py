@@ -147,7 +147,7 @@ def pipeline(
             graph.add("keypoints", "keypoints-2d", model=name, checkpoint=file, flip=bool(flip), **limit, **runs)
         if smooth:
             graph.add("smooth", "smooth-one-euro", **(_SMOOTH_WHOLEBODY if "wholebody" in task else {}))
-        return graph.add("lift", "lift-3d", model=name) if name in WEIGHTLESS else graph
+        return graph.add("lift", "lift-3d", model=name, device=device) if name in WEIGHTLESS else graph
 
     session = Session(stages, rotate=rotate)
     session.check()

@@ -66,7 +66,7 @@ def _measured(box: FloatArray) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def _motion(dt: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How the state moves on in `dt` seconds, and the covariance of what it does not foresee, of a person of size 1."""
+    """[6, 6] each, read-only: the transition of the state over `dt` seconds, and the process noise at a size of 1."""
     transition = np.eye(6)
     transition[0, 4] = transition[1, 5] = dt
     acceleration = _ACCELERATION**2
@@ -75,4 +75,6 @@ def _motion(dt: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     noise[(0, 1, 4, 5), (4, 5, 0, 1)] = acceleration * dt**3 / 2
     noise[(4, 5), (4, 5)] = acceleration * dt**2
     noise[(2, 3), (2, 3)] = _SHAPE_DRIFT**2 * dt
+    for shared in (transition, noise):
+        shared.setflags(write=False)
     return transition, noise

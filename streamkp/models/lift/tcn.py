@@ -64,7 +64,6 @@ def window(name: str, row: Model, path: Path | None, options: LifterOptions) -> 
 def open_live(name: str, row: Model, path: Path, options: LifterOptions, memory: Memory | None) -> TemporalLive:
     """See `streamkp.models.lift.base`. It runs on the CPU; `UsageError` if it must run elsewhere."""
     _check(name, options)
-    refuse_cuda(name, options)
     steps = TemporalSteps(read(path), options.lookahead or 0, name)
     if options.incremental is False:
         memory = None
@@ -78,6 +77,7 @@ def open_sequence(name: str, row: Model, path: Path, options: LifterOptions) -> 
 
 
 def _check(name: str, options: LifterOptions) -> None:
+    refuse_cuda(name, options)
     _head(options.lookahead or 0, name)
     if options.stride not in (None, 1):
         raise UsageError(f"{name} gives a pose in every row: stride is for HDFormer networks, leave it out")

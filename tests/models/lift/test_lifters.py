@@ -9,7 +9,9 @@ from streamkp import skeletons
 from streamkp.errors import ModelError, UsageError
 from streamkp.models.lift.base import Clip, Lifted, LifterOptions
 from streamkp.models.lift.lifters import WEIGHTLESS, WindowLifter
+from streamkp.models.lift.sequence import open_sequence_lifter
 from streamkp.packet import Keypoints2D, Keypoints3D, Person
+from streamkp.runtimes.base import RunOptions
 from streamkp.stages.window import WindowStage
 from streamkp.testing import make_packet, open_stage
 from tests.lifting import open_lifter
@@ -28,6 +30,11 @@ def test_the_lifters_say_what_they_want_and_give() -> None:
 def test_a_lifter_in_numpy_cannot_run_on_a_gpu(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} runs on the CPU only"):
         open_lifter(name, device="cuda")
+
+
+def test_nor_can_it_for_whole_sequences() -> None:
+    with pytest.raises(UsageError, match="tcn-streamkp runs on the CPU only"):
+        open_sequence_lifter("tcn-streamkp", LifterOptions(run=RunOptions("cuda")))
 
 
 def test_blazepose_world_is_of_the_frame_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from typing import Any
@@ -33,3 +34,9 @@ async def start_broker(port: int) -> Broker:
     broker = Broker(config)
     await broker.start()
     return broker
+
+
+def unacknowledged(broker: Broker) -> list[asyncio.Future[Any]]:
+    """One future for each message of QoS 1 that a subscriber has not acknowledged yet; done when it has."""
+    handlers = [handler for _, handler in broker._sessions.values()]
+    return [waiter for handler in handlers for waiter in handler._puback_waiters.values() if not waiter.done()]

@@ -35,7 +35,7 @@ from streamkp.errors import OutputError, UsageError
 from streamkp.graph.loop_thread import LoopThread
 from streamkp.graph.stage import StageOptions
 from streamkp.graph.status import Status
-from streamkp.sinks._mqtt_broker import HOST, start_broker
+from streamkp.sinks._mqtt_broker import HOST, start_broker, unacknowledged
 from streamkp.sinks._mqtt_client import MqttClient
 from streamkp.sinks._mqtt_stream import MqttStream
 from streamkp.sinks.message_sink import MessageSink
@@ -284,14 +284,19 @@ class PublishMqtt(MessageSink):
     async def _settle(self) -> None:
         """Wait until the embedded broker has handed on what it acknowledged: it forgets the rest when it ends.
 
-        It hands messages on in the order in which they came, so a message to ourselves comes back after all others.
+        It hands messages on in the order in which they came, so once a message to ourselves is back all others are on
+        their way; those of QoS 1 have arrived when they are acknowledged. A connection that is closed before that loses
+        what its client has not read.
         """
+        assert self._broker is not None
         topic = f"{self.options.prefix}/{uuid.uuid4().hex}"
         try:
             async with asyncio.timeout(FLUSH_SECONDS), self._new_client(f"streamkp-{uuid.uuid4().hex[:12]}") as client:
                 await client.subscribe(topic, 1)
                 await client.publish(topic, b"", 1)
                 await anext(aiter(client.messages))
+                while waiting := unacknowledged(self._broker):
+                    await asyncio.wait(waiting)
         except (aiomqtt.MqttError, TimeoutError):
             self.context.log.warning("the embedded broker ends before it has handed on every message")
 
